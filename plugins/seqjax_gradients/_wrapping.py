@@ -32,6 +32,11 @@ class Wrapping(Gradient):
         return self.strategy.for_one_step
 
     @property
+    def by_sequence(self):  # type: ignore[override]
+        """Whether the strategy is written for one sequence."""
+        return self.strategy.by_sequence
+
+    @property
     def metric_names(self):  # type: ignore[override]
         """Those of the strategy."""
         return self.strategy.metric_names
@@ -51,6 +56,10 @@ class Wrapping(Gradient):
     def outcomes(self, problem, params, memory, num_steps):
         """Those of the strategy."""
         return self.strategy.outcomes(problem, params, self.inner(memory), num_steps)
+
+    def check_values(self, memory, num_steps):
+        """Those of the strategy."""
+        self.strategy.check_values(self.inner(memory), num_steps)
 
     def metrics(self, memory):
         """Those of the strategy."""

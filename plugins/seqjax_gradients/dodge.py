@@ -36,6 +36,7 @@ class Dodge(Wrapping, SequenceGradient):
     of = "window"
     argnums = (0, 1)
     rounds = False
+    by_sequence = True
     # The direction is a guess at what several steps add. Along the gradient of one step, the slope is that gradient.
     for_one_step = False
 

@@ -104,6 +104,9 @@ class Gradient(Plugin):
     """Whether its steps may be computed in bfloat16. False: always in float32, because rounding errors would grow in
     what it carries from step to step, or exceed the small differences that it compares."""
 
+    by_sequence: ClassVar[bool] = False
+    """Whether it is written for one sequence, so that it keeps numbers for each parameter and each row."""
+
     metric_names: ClassVar[tuple[str, ...]] = ()
     """The names of what `metrics` returns, such as `gradient_bias`; they start with `gradient_`."""
 
@@ -172,6 +175,17 @@ class Gradient(Plugin):
             NotImplementedError: the strategy needs the losses of the steps, which such a call does not give.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define scan")
+
+    def check_values(self, memory: Memory, num_steps: int) -> None:
+        """Checks numbers that have no values while the strategy is traced. Training calls it before the first window.
+
+        Args:
+            memory: what enters the first window.
+            num_steps: the number of steps of a window.
+
+        Raises:
+            Error: a number is not allowed.
+        """
 
     def metrics(self, memory: Memory) -> dict[str, Float[Array, ""]]:
         """Metrics that are computed from the memory at the end of an epoch, by the names in `metric_names`."""
@@ -260,6 +274,7 @@ class SequenceGradient(Gradient):
     """
 
     rounds = False
+    by_sequence = True
 
     def one(
         self,

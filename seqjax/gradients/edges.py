@@ -210,6 +210,23 @@ class RandomCuts(WeightedEdges):
         kept_T = ~cuts_T & (hazard_T < 1)
         return jnp.where(kept_T, 1 / jnp.where(kept_T, 1 - hazard_T, 1), 0), memory._replace(rows=age)
 
+    def check_values(self, memory, num_steps):
+        """Checks that the hazards of the ages below `num_steps` are probabilities.
+
+        Raises:
+            Error: a hazard is not in [0, 1]; or is 1, and the strategy claims to be unbiased.
+        """
+        of_age = lambda age: jnp.asarray(self.hazard(age, memory.shared), float)
+        hazards = np.asarray(jax.vmap(of_age)(jnp.arange(num_steps)))
+        unbiased = self.claim == "unbiased"
+        wrong = np.flatnonzero(~((hazards >= 0) & (hazards < 1 if unbiased else hazards <= 1)))
+        if wrong.size:
+            lost = "in [0, 1), since the gradient across an edge that is always cut is lost"
+            raise Error(
+                f"gradient {name_of(self)}: hazard({wrong[0]}) = {hazards[wrong[0]]:g}, and the probability of a cut "
+                f"must be {lost if unbiased else 'in [0, 1]'}"
+            )
+
     def _walk(self, memory, source_T, is_cut):
         """Follows the age along T edges.
 
@@ -237,28 +254,6 @@ class RandomCuts(WeightedEdges):
         start = memory.rows + jnp.zeros_like(source_T[0], memory.rows.dtype)
         age, (cuts_T, hazard_T) = jax.lax.scan(edge, start, source_T)
         return cuts_T, hazard_T, age
-
-
-def check_hazard(strategy: RandomCuts, shared: Any, num_steps: int) -> None:
-    """Checks that the hazards of edges are probabilities.
-
-    Args:
-        strategy: the strategy.
-        shared: `memory.shared`.
-        num_steps: the number of ages that are tried, from 0.
-
-    Raises:
-        Error: a hazard is not in [0, 1]; or is 1, and the strategy claims to be unbiased.
-    """
-    hazards = np.asarray(jax.vmap(lambda age: jnp.asarray(strategy.hazard(age, shared), float))(jnp.arange(num_steps)))
-    unbiased = strategy.claim == "unbiased"
-    wrong = np.flatnonzero(~((hazards >= 0) & (hazards < 1 if unbiased else hazards <= 1)))
-    if wrong.size:
-        wanted = "in [0, 1), since the gradient across an edge that is always cut is lost" if unbiased else "in [0, 1]"
-        raise Error(
-            f"gradient {name_of(strategy)}: hazard({wrong[0]}) = {hazards[wrong[0]]:g}, and the probability of a cut "
-            f"must be {wanted}"
-        )
 
 
 def check_edge_weights(problem: Problem, params: Params, state: State, xs: PyTree) -> None:

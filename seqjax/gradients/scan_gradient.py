@@ -8,17 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from seqjax.errors import Error, is_whole
-from seqjax.gradients.base import (
-    Batch,
-    Estimate,
-    Gradient,
-    Memory,
-    SequenceGradient,
-    Start,
-    average_shared,
-    check_strategy,
-    init_memory,
-)
+from seqjax.gradients.base import Batch, Estimate, Gradient, Memory, Start, average_shared, check_strategy, init_memory
 from seqjax.gradients.check_scan import Weights, add_row_axis, check_any_float, check_scan
 from seqjax.gradients.floats import partition_float
 from seqjax.gradients.precision import Precision, check_precision
@@ -201,7 +191,7 @@ def _estimate_arguments(
     resets: Resets | None,
 ) -> Estimate:
     """The estimate of one window, with its gradient as `Arguments`."""
-    if 1 in scan.argnums and isinstance(strategy, SequenceGradient):
+    if 1 in scan.argnums and strategy.by_sequence:
         estimate = _row_by_row(strategy, scan, weights, memory, key, resets)
     else:
         estimate = _estimate(strategy, scan, scan.args, scan.start_of, scan.xs, weights, memory, key, resets)

@@ -23,7 +23,6 @@ from seqjax.errors import Error, check_type
 from seqjax.gradients.base import Gradient, init_memory
 from seqjax.gradients.check_scan import check_params
 from seqjax.gradients.compiling import jit_of
-from seqjax.gradients.edges import RandomCuts, check_hazard
 from seqjax.gradients.precision import Precision
 from seqjax.gradients.problem import Params, Problem, check_problem
 from seqjax.memory import check_memory
@@ -482,8 +481,7 @@ def prepare_train_state(
             compiling.result()  # so that it is not compiled twice
         made = init(key, params)
         check_params(made[0])
-        if isinstance(setup.gradient, RandomCuts):  # its values cannot be checked when it is traced
-            check_hazard(setup.gradient, made[2].shared, setup.sampler.num_steps)
+        setup.gradient.check_values(made[2], setup.sampler.num_steps)
         return with_optimizer(made, tx.init)
 
     return with_optimizer(shapes, functools.partial(jax.eval_shape, tx.init)), make

@@ -1,5 +1,8 @@
 """The relative bias that is estimated during training, against the gradients of the same windows."""
 
+from dataclasses import dataclass
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.calls import estimates, initial_memory
 from seqjax.testing.proofs.cases import case
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import RTRL, Adaptive, Certified, Dodge, Only, Truncated
+from seqjax_gradients import RTRL, Adaptive, Certified, Dodge, Forward, Only, Truncated
 from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential
 
@@ -35,8 +38,8 @@ def test_the_bias_is_that_of_the_measured_windows(every, x64):
         assert float(bias) == pytest.approx(np.sqrt(squares[0] / squares[1]), rel=1e-9)
 
 
-def test_it_is_a_column_of_the_metrics():
-    """So are the metrics of the strategy inside."""
+def trained(gradient):
+    """The metrics of two epochs."""
 
     def step(w, h, x):
         h = jnp.tanh(w * h + x[0])
@@ -44,9 +47,13 @@ def test_it_is_a_column_of_the_metrics():
 
     problem = Problem(step, lambda w, key=None: jnp.zeros_like(w))
     stream = Stream(*np.random.default_rng(0).normal(size=(2, 40)).astype(np.float32), np.array([0, 40]))
-    gradient = Certified(Adaptive(max_steps=4), every=2)
     setup = {"sampler": Sequential(2, 5), "gradient": gradient, "optimizer": SGD(0.1), "epochs": 2}
-    rows = [row for _, row in train(problem, stream, params=jnp.float32(0.7), **setup)]
+    return [row for _, row in train(problem, stream, params=jnp.float32(0.7), **setup)]
+
+
+def test_it_is_a_column_of_the_metrics():
+    """So are the metrics of the strategy inside."""
+    rows = trained(Certified(Adaptive(max_steps=4), every=2))
     assert all(row[column] >= 0 for row in rows for column in ("gradient_bias", "gradient_steps"))
 
 
@@ -57,6 +64,32 @@ def test_the_metrics_of_the_inner_strategy_are_kept(wrapping):
     found = quick_jit(strategy.metrics)(memory)
     assert set(found) == set(strategy.metric_names)
     assert found["gradient_steps"] == 8
+
+
+@dataclass(frozen=True)
+class Negative(seqjax.RandomCuts):
+    def hazard(self, age, shared):
+        return jnp.where(age == 1, -0.5, 0.0)
+
+
+@pytest.mark.parametrize("wrapping", [lambda strategy: strategy, Certified, Only, Dodge])
+def test_the_hazard_of_the_inner_strategy_is_checked(wrapping):
+    with pytest.raises(seqjax.Error, match=r"hazard\(1\) = -0\.5, and the probability of a cut must be in \[0, 1\)"):
+        trained(wrapping(Negative()))
+
+
+def test_each_row_has_its_own_initial_state_as_with_the_strategy_alone():
+    """The directions of a row are drawn for the parameters and for the initial state of this row."""
+
+    def step(w, s, x):
+        s = jnp.tanh(w * s + x)
+        return s, s**2
+
+    def found(strategy):
+        gradient = seqjax.value_and_grad(step, strategy, argnums=(0, 1))
+        return gradient(jnp.asarray(0.7), jnp.array([0.2, -0.4]), jnp.ones((2, 2)), key=jax.random.key(0)).grads
+
+    assert_close(found(Certified(Forward())), found(Forward()), "certified")
 
 
 @pytest.mark.parametrize("wrapping", [Certified, Dodge])

@@ -10,7 +10,6 @@ import numpy as np
 
 from seqjax.errors import dtype_shape
 from seqjax.gradients.base import Batch, Estimate, Gradient, Memory, init_memory
-from seqjax.gradients.edges import RandomCuts, check_hazard
 from seqjax.gradients.problem import Problem
 from seqjax.testing.compare import Failed
 from seqjax.testing.proofs.calls import KEY, call, row_of
@@ -34,8 +33,7 @@ def check_contract(strategy: Gradient, cases: Sequence[str] = CASES) -> None:
         shown = tuple(jax.eval_shape(strategy.metrics, of_rows))
         if sorted(shown) != sorted(strategy.metric_names):
             raise Failed(f"{name}: metrics returns {shown}, and metric_names is {strategy.metric_names}")
-        if isinstance(strategy, RandomCuts):
-            check_hazard(strategy, strategy.init(c.problem, c.params, row_of(c.state, 0)).shared, AGES)
+        strategy.check_values(strategy.init(c.problem, c.params, row_of(c.state, 0)), AGES)
         _check_noise(strategy, c, memory, name)
         check_estimate(strategy, c.problem, c.params, c.state, c.windows[0], name)
 
