@@ -121,6 +121,16 @@ def check_type(name: str, value: Any, kind: Any, expected: str) -> None:
         raise Error(f"{name} = {value!r:.80}: pass {expected}")
 
 
+def check_flags(**values: Any) -> None:
+    """Checks that arguments are True or False: `check_flags(batched=batched)`. Else a text such as "no" would be true.
+
+    Raises:
+        Error: a value is neither.
+    """
+    for name, value in values.items():
+        check_type(name, value, bool, "True or False")
+
+
 def is_whole(value: Any) -> bool:
     """Whether a value is a whole number of Python or numpy; booleans are excluded."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -30,7 +30,7 @@ LAYERS = {
     "plugin": {"errors", "files", "parse"},
     "report": {"errors", "columns", "terminal", "files", "parse", "plugin"},
     "gradients": {"errors", "plugin"},
-    "diagnostics": {"errors", "terminal", "plugin", "report", "gradients"},
+    "diagnostics": {"errors", "memory", "terminal", "plugin", "report", "gradients"},
     "data": {"errors", "files", "user_cache", "plugin", "gradients"},
     "models": {"errors", "plugin", "gradients", "data"},
     "training": {

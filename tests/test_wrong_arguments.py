@@ -8,13 +8,15 @@ import re
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import seqjax as sj
-from seqjax.diagnostics import Lags
+from seqjax.gradients import Memory, init_memory
 from seqjax.report import Table, at_most
-from seqjax_gradients import Full
+from seqjax_gradients import RFLO, RTRL, Full, Randomized, SnAp, SparseRTRL
 from seqjax_models import RNN
 from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential
@@ -68,6 +70,47 @@ MESSAGES = {
     "state": r"^train: state = 3: pass a state that an earlier call has yielded",
     "params": r"^the parameters do not fit the model rnn",
     "params of a text": r"^the parameters do not fit the model rnn",
+    "complex weights": r"^weights must be real numbers, float\[T, B\], not complex64\[3, 2\]$",
+    "complex weights of lags": r"^weights must be real numbers, float\[T, B\], not complex64\[3, 2\]$",
+    "complex weights of one sequence": r"^weights must be real numbers, float\[T, B\], not complex64\[3\]$",
+    "weights of texts": r"^weights = \[\['a'.* must be \"last\", None, or float\[T, B\]$",
+    "batched": r"^batched = 'no': pass True or False$",
+    "has_aux": r"^has_aux = 1: pass True or False$",
+    "batched of lags": r"^batched = 'no': pass True or False$",
+    "reverse": r"^reverse = 'no': pass True or False$",
+    "progress": r"^progress = 'no': pass True, False or None$",
+    "precision": r"^precision = array.* must be one of: float32, bfloat16$",
+    "batched of a run": r"^a run has its own windows: leave out state, xs, weights, has_aux and batched",
+    "at of a step": r"^at = 'init' chooses parameters of a run: leave it out, and pass them as params$",
+    "bias": r"^bias = -1 must be a relative error, at least 0, such as 0\.1 for 10 %$",
+    "bias that is NaN": r"^bias = nan must be a relative error",
+    "bias of a text": r"^bias = 'x' must be a real number",
+    "noise": r"^noise = nan must be positive and finite",
+    "shares": r"^kept = \[1j, .*\] must be a real number, or an array of real numbers$",
+    "hazard of lags": r"^hazard = 'x' must be a real number, or an array of real numbers$",
+    "more lags than steps": r"^max_lag = 1000000000 must be at most 3, the number of steps in xs$",
+    "draws": r"^measure:\n  draws = 10+ must be a whole number, at least 3 and below 2\^31",
+    "bytes of draws": r"^the keys of .* draws and the gradients of 2,000,000,000 side by side take 80,016.0 GB",
+    "bytes of lags": r"^the parts of the gradient by 3 lags take 8,000.0 GB, and this machine has",
+    "bytes of Jacobians": r"^Jacobians of 1,000,000,000 state numbers at 3 lags take 24,000,000,000.0 GB",
+    "levels": r"levels = 1000000000: must be int in \[1, 30\] or none",
+    "seed": r"seed = -1: must be int >= 0",
+    "reset": r"^reset must be bool\[3\] or bool\[3, 2\], not 'no'$",
+    "key": r"^key must be one key, such as jax\.random\.key\(0\), not str$",
+    "key of a scan": r"^key must be one key, such as jax\.random\.key\(0\), not str$",
+    "length": r"^length = -1 must be a whole number, at least 0, and below 2\^31$",
+    "memory": r"^memory = 3: pass what the call before returned, `estimate\.memory`, or leave it out$",
+    "memory of init": r"^the memory is that of a single sequence, .*, and RTRL takes that of all rows: pass "
+    r"seqjax\.gradients\.init_memory\(strategy, problem, params, state, num_rows\), or leave it out$",
+    "memory without reset, snap": r"^the memory does not fit: pass to SnAp what a call with reset= has returned",
+    "memory without reset, rflo": r"^the memory does not fit: pass to RFLO what a call with reset= has returned",
+    "memory without rows": r"^the memory does not fit: pass to RTRL what a call without reset= has returned",
+    "no params": r"^params = None: there are no parameters, so that there is nothing to differentiate$",
+    "no params of lags": r"^params = None: there are no parameters, so that there is nothing to differentiate$",
+    "complex loss": r"^a step's loss .* but this one is complex64\[\]; take its real part or its absolute value$",
+    "class for a step": r"^a step is a function \(params, state, x\) -> \(state, loss\), not <class '.*Full'>$",
+    "strategy for a step": r"^a step is a function \(params, state, x\) -> \(state, loss\), not Full\(",
+    "name of a strategy": r"^measure: the name of a strategy = 1: pass a text$",
     "torch": r"^from_torch: a name = 1: pass arrays by texts",
     "to torch": r"PyTorch has no 1$",
     "caption": r"^caption = 3: pass a text, or leave it out$",
@@ -90,8 +133,6 @@ MESSAGES = {
     "folder of a report": r"^folder = 3: pass the path",
     "limit": r"^None cannot be compared with a result, since it is neither a number nor a text$",
     "limit that is no number": r"^nan cannot be a limit of a result",
-    "noise": r"^noise = 'x' must be positive",
-    "hazard by lag": r"^a hazard is a probability below 1",
 }
 
 
@@ -102,7 +143,21 @@ def calls():
     problem, stream, scan = run.problem, run.prepared.streams["train"], run.scan_arguments(2, 8)
     state, xs = scan["state"], scan["xs"]
     table, report = Table(["model", "loss"], [["rnn", 1.0], ["gru", 2.0]]), sj.Report(title="x")
-    by_lag = Lags((), np.ones(4), np.ones(3))
+
+    def step(w, s, x):
+        s = jnp.tanh(jnp.sum(w) * s + x)
+        return s, jnp.sum(s**2)
+
+    w, bare = jnp.asarray(0.7), (jnp.ones(2), jnp.ones((3, 2)))
+    by_lag = sj.lags(step, w, *bare, 2)
+    to_compute = jax.eval_shape  # of arrays that nobody has
+
+    def estimate(strategy=Full(), params=w, state=bare[0], xs=bare[1], options={}, **keywords):  # noqa: B006, B008
+        return sj.value_and_grad(step, strategy, **options)(params, state, xs, **keywords)
+
+    def without_reset_first(strategy):
+        memory = init_memory(strategy, problem, run.params, state, 2)
+        return sj.value_and_grad(problem, strategy)(run.params, state, xs, memory=memory, reset=jnp.zeros(8, bool))
 
     def train(**wrong):
         options = {"sampler": Sequential(2, 8), "gradient": Full(), "optimizer": SGD(learning_rate=0.1), "epochs": 1}
@@ -153,6 +208,54 @@ def calls():
         "state": lambda: train(state=3),
         "params": lambda: train(params={}),
         "params of a text": lambda: train(params="x"),
+        "complex weights": lambda: estimate(weights=1j * np.ones((3, 2))),
+        "complex weights of lags": lambda: sj.lags(step, w, *bare, 2, weights=1j * np.ones((3, 2))),
+        "complex weights of one sequence": lambda: estimate(
+            options={"batched": False}, state=1.0, xs=jnp.ones(3), weights=1j * np.ones(3)
+        ),
+        "weights of texts": lambda: estimate(weights=[["a"] * 2] * 3),
+        "batched": lambda: estimate(options={"batched": "no"}),
+        "has_aux": lambda: estimate(options={"has_aux": 1}),
+        "batched of lags": lambda: sj.lags(step, w, *bare, 2, batched="no"),
+        "reverse": lambda: sj.scan(lambda s, x: (s, x), 0.0, jnp.ones(3), reverse="no", gradient=Full()),
+        "progress": lambda: sj.measure(run, Full(), progress="no"),
+        "precision": lambda: estimate(options={"precision": np.ones(2)}),
+        "batched of a run": lambda: sj.measure(run, Full(), batched=False),
+        "at of a step": lambda: sj.measure(step, Full(), params=w, state=bare[0], xs=bare[1], at="init"),
+        "bias": lambda: by_lag.steps(bias=-1),
+        "bias that is NaN": lambda: by_lag.steps(bias=float("nan")),
+        "bias of a text": lambda: by_lag.steps(bias="x"),
+        "noise": lambda: by_lag.hazard(noise=float("nan")),
+        "shares": lambda: by_lag.bias_of([1j, 1, 1]),
+        "hazard of lags": lambda: by_lag.variance("x"),
+        "more lags than steps": lambda: sj.lags(step, w, *bare, 10**9),
+        "draws": lambda: sj.measure(run, Full(), draws=10**20),
+        "bytes of draws": lambda: sj.measure(
+            step, Randomized(), params=jnp.ones(10**4), state=bare[0], xs=bare[1], draws=2 * 10**9, together=2 * 10**9
+        ),
+        "bytes of lags": lambda: to_compute(
+            lambda w: sj.lags(step, w, *bare, 3), jax.ShapeDtypeStruct((1000, 10**6, 250), jnp.float32)
+        ),
+        "bytes of Jacobians": lambda: to_compute(
+            lambda s: sj.jacobians(step, w, s, bare[1][..., None], 3), jax.ShapeDtypeStruct((2, 10**9), jnp.float32)
+        ),
+        "levels": lambda: Full(levels=10**9),
+        "seed": lambda: SparseRTRL(seed=-1),
+        "reset": lambda: estimate(reset="no"),
+        "key": lambda: estimate(key="no"),
+        "key of a scan": lambda: sj.scan(lambda s, x: (s, x), 0.0, jnp.ones(3), key="no", gradient=Full()),
+        "length": lambda: sj.scan(lambda s, x: (s, s), 0.0, None, length=-1, gradient=Full()),
+        "memory": lambda: estimate(memory=3),
+        "memory of init": lambda: estimate(RTRL(), memory=RTRL().init(sj.Problem(step), w, jnp.asarray(0.0))),
+        "memory without reset, snap": lambda: without_reset_first(SnAp()),
+        "memory without reset, rflo": lambda: without_reset_first(RFLO()),
+        "memory without rows": lambda: estimate(RTRL(), memory=Memory()),
+        "no params": lambda: estimate(params=None),
+        "no params of lags": lambda: sj.lags(step, None, *bare, 2),
+        "complex loss": lambda: sj.value_and_grad(lambda w, s, x: (s, w * x * 1j), Full())(w, *bare),
+        "class for a step": lambda: sj.first_nonfinite(Full, w, *bare),
+        "strategy for a step": lambda: sj.first_nonfinite(Full(), w, *bare),
+        "name of a strategy": lambda: sj.measure(step, {1: Full()}, params=w, state=bare[0], xs=bare[1]),
         "torch": lambda: sj.from_torch({1: 2}),
         "to torch": lambda: sj.to_torch({1: 2}),
         "caption": lambda: table.to_latex(caption=3),
@@ -175,8 +278,6 @@ def calls():
         "folder of a report": lambda: report.save(3),
         "limit": lambda: at_most(None),
         "limit that is no number": lambda: at_most(float("nan")),
-        "noise": lambda: by_lag.hazard("x"),
-        "hazard by lag": lambda: by_lag.variance("x"),
     }
 
 

@@ -47,7 +47,7 @@ class EProp(Influence):
     """By which weights the error of the read-out comes back to the units."""
     kappa: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """κ, the share of the filtered trace that is kept in a step; 0: it is not filtered."""
-    seed: int = 0
+    seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
     """The seed of random feedback weights."""
 
     claim = "biased"

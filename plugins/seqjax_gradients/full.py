@@ -19,6 +19,8 @@ from seqjax.gradients import (
     scored_steps,
 )
 
+MOST_LEVELS = 30
+"""The largest number of levels: each one halves a segment at least, and a window has fewer than 2^31 steps."""
 UNITS = {"B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -42,7 +44,7 @@ class Full(WeightedEdges):
 
     checkpoint: bool = False
     """Keep every √T-th state only, and compute the steps between them again in the backward pass: `levels` = 1."""
-    levels: Annotated[int, Interval(ge=1)] | None = None
+    levels: Annotated[int, Interval(ge=1, le=MOST_LEVELS)] | None = None
     """The number of levels of checkpoints."""
     budget: str | None = None
     """The bytes that the backward pass may take, such as "200MB": the fewest levels are chosen that are estimated to

@@ -44,7 +44,7 @@ class RFLO(Influence):
     """The share of a unit's state that is lost in a step; its inverse is the time constant, in steps."""
     feedback: Literal["true", "random"] = "true"
     """By which weights the error of the read-out comes back to the units."""
-    seed: int = 0
+    seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
     """The seed of random feedback weights."""
 
     claim = "biased"

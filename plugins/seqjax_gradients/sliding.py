@@ -62,7 +62,9 @@ class Sliding(Gradient):
                 direct = jax.tree.map(jnp.add, direct, derivatives.to_params(steps)(through))
             return cotangents, jax.tree.map(jnp.add, grads, direct)
 
-        nothing = [jnp.zeros((self.steps - 1, *a.shape[1:]), a.dtype) for a in steps.floats]
+        # No gradient travels further back than to the state in which the window starts.
+        num_lags = min(self.steps - 1, len(batch.weights))
+        nothing = [jnp.zeros((num_lags, *a.shape[1:]), a.dtype) for a in steps.floats]
         carry = nothing, jax.tree.map(jnp.zeros_like, params)
         entering, grads = scan_blocks(block, carry, steps, min(BLOCK, len(batch.weights)))
         # A learned initial state lies one step before the first step.

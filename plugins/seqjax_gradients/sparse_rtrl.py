@@ -36,7 +36,7 @@ class SparseRTRL(Carrying):
 
     paths: Annotated[int, Interval(ge=1)] = 4
     """The number of state numbers whose influence a state number takes."""
-    seed: int = 0
+    seed: Annotated[int, Interval(ge=0)] = 0
     """The seed of the places of the paths."""
 
     claim = "biased"

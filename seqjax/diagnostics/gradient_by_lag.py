@@ -12,12 +12,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from seqjax.errors import Error, check_whole, counted, dtype_shape
+from seqjax.gradients.budget import num_bytes
 from seqjax.gradients.check_scan import Weights, read_scan
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.floats import leaf_names, norm, partition_float
 from seqjax.gradients.lag_cotangents import StepDerivatives, record_steps, scan_blocks
 from seqjax.gradients.mapping import mapped
 from seqjax.gradients.problem import Params, Problem, State
+from seqjax.memory import check_memory
 from seqjax.report import notebook
 from seqjax.report.table import Table
 
@@ -122,24 +124,33 @@ class Lags(NamedTuple):
             kept: float[K + 1], the last entry for all older parts.
 
         Raises:
-            Error: `kept` has another length.
+            Error: `kept` are not real numbers, or have another length.
         """
-        kept = jnp.asarray(kept, self.norms.dtype)
+        kept = _real_numbers("kept", kept)
         if kept.shape != self.norms.shape:
             raise Error(f"kept must have {len(self.norms)} entries, one for each lag and the last for all older lags")
-        return jax.tree.map(lambda a: jnp.tensordot(kept.astype(a.dtype), a, 1), self.gradients)
+        return jax.tree.map(lambda a: jnp.tensordot(jnp.asarray(kept, a.dtype), a, 1), self.gradients)
 
     def bias_of(self, kept: Float[Any, " K+1"]) -> float:
         """The relative error ‖E ĝ - g‖ / ‖g‖ of the mean gradient of such an estimator; `kept` as in `mean`."""
         whole = self.mean(np.ones(len(self.norms)))
-        return float(norm(self.mean(np.asarray(kept) - 1)) / norm(whole))
+        return float(norm(self.mean(_real_numbers("kept", kept) - 1)) / norm(whole))
 
     def steps(self, bias: float) -> int | None:
         """The smallest n for which keeping n or more steps has a relative error of at most `bias`.
 
         None: more than max_lag.
+
+        Args:
+            bias: from 0 on; .1 is 10 %.
+
+        Raises:
+            Error: `bias` is negative or no number.
         """
-        beyond = np.flatnonzero(~(np.asarray(self.bias) <= bias))
+        error = _real_numbers("bias", bias)
+        if error.ndim or not error >= 0:
+            raise Error(f"bias = {bias!r:.80} must be a relative error, at least 0, such as 0.1 for 10 %")
+        beyond = np.flatnonzero(~(np.asarray(self.bias) <= error))
         fewest = int(beyond[-1]) + 2 if len(beyond) else 1
         return fewest if fewest <= len(self.bias) else None
 
@@ -200,12 +211,13 @@ class Lags(NamedTuple):
             noise: the variance of the exact gradient from sequence to sequence, relative to its squared norm.
 
         Raises:
-            Error: `noise` is not positive; the gradient is zero or not finite.
+            Error: `noise` is not positive and finite; the gradient is zero or not finite.
         """
-        if not isinstance(noise, numbers.Real) or not 0 < noise < np.inf:
+        variance = _real_numbers("noise", noise)
+        if variance.ndim or not 0 < variance < np.inf:
             raise Error(
-                f"noise = {noise!r:.80} must be positive: at noise = 0 the full gradient has variance × cost = 0, the "
-                "minimum"
+                f"noise = {noise!r:.80} must be positive and finite: at noise = 0 the full gradient has "
+                "variance × cost = 0, the minimum"
             )
         if not np.isfinite(self._drops).all():
             raise Error("the gradient is zero or not finite, so that no hazard is better than another")
@@ -214,7 +226,7 @@ class Lags(NamedTuple):
         hazards = np.concatenate([[0.0], np.geomspace(1e-4, LARGEST_HAZARD, 2_000)])
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             q = (1 - hazards[:, None]) ** np.arange(len(rest))
-            cost = (noise - 1 + np.sum(self._drops[k] / q[:, k], 1)) * q.sum(1)
+            cost = (variance - 1 + np.sum(self._drops[k] / q[:, k], 1)) * q.sum(1)
         return float(hazards[np.nanargmin(cost)])
 
     @property
@@ -225,10 +237,7 @@ class Lags(NamedTuple):
 
     def _survival(self, hazard):
         """q_k for k = 0, ..., K."""
-        try:
-            hazard = np.atleast_1d(np.asarray(hazard, np.float64))
-        except (TypeError, ValueError):
-            hazard = np.zeros(0)
+        hazard = np.atleast_1d(np.asarray(_real_numbers("hazard", hazard), np.float64))
         if hazard.ndim != 1 or not len(hazard) or not ((hazard >= 0) & (hazard < 1)).all():
             raise Error("a hazard is a probability below 1, or a sequence of them, one per lag")
         missing = max(0, len(self.bias) - len(hazard))
@@ -321,6 +330,17 @@ class Lags(NamedTuple):
         return figure.begin_caption("norm of the gradient by lag, and relative bias of a truncation")
 
 
+def _real_numbers(name: str, value: Any) -> Any:
+    """A real number, or an array of them, as an array: one of JAX as it is, else float64."""
+    try:
+        array = value if isinstance(value, jax.Array) else np.asarray(value)
+    except ValueError as fault:  # lists of different lengths
+        raise Error(f"{name} = {value!r:.80}: {fault}") from fault
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (np.bool, np.integer, np.floating)):
+        raise Error(f"{name} = {value!r:.80} must be a real number, or an array of real numbers")
+    return array if isinstance(array, jax.Array) else array.astype(np.float64)
+
+
 def listed_lags(num_lags: int) -> list[int]:
     """The lags of a table: 1, 2, 5, 10, 20, 50, ... below `num_lags`, and `num_lags` itself."""
     powers = [10**n for n in range(len(str(num_lags)))]
@@ -361,7 +381,7 @@ def lags(
         params: the parameters at which to differentiate.
         state: the state in which the window starts, a constant; leaves [B, ...].
         xs: what the steps read, leaves [T, B, ...].
-        max_lag: K ≥ 1; the parts of lags from K on are summed.
+        max_lag: K, from 1 to T; the parts of lags from K on are summed.
         weights: float[T, B], the weights of the losses; None: 1 / (T B); "last": only the last loss counts. A loss of
             weight 0 may be NaN.
         has_aux: whether the step returns (new state, (loss, outputs)).
@@ -371,12 +391,23 @@ def lags(
         initial: the state at a reset, leaves [B, ...]; None: the `init_state` of a problem that has one, else `state`.
 
     Raises:
-        Error: `max_lag` is not a whole number from 1 on; the arguments, or what the step returns, do not fit together.
+        Error: `max_lag` is not a whole number from 1 to T; the arguments, or what the step returns, do not fit
+            together; the parts take more memory than there is.
     """
     check_whole(below_2_to=31, max_lag=(max_lag, 1))
     options: dict[str, Any] = {"has_aux": has_aux, "batched": batched, "reset": reset, "initial": initial}
     problem, *arrays = read_scan(step_or_problem, params, state, xs, weights, **options)
+    check_max_lag(max_lag, len(arrays[-1]))
+    if jax.default_backend() == "cpu":
+        sizes = 2 * (max_lag + 1) * num_bytes(arrays[0])
+        check_memory(f"the parts of the gradient by {max_lag:,} lags", sizes, "Pass a smaller max_lag")
     return jit_of(_by_lag, problem, max_lag, BLOCK)(*arrays)
+
+
+def check_max_lag(max_lag: int, num_steps: int) -> None:
+    """Raises an `Error` if a lag is larger than the number of steps."""
+    if max_lag > num_steps:
+        raise Error(f"max_lag = {max_lag} must be at most {num_steps}, the number of steps in xs")
 
 
 def _by_lag(problem, max_lag, numbers, params, state, xs, weights):

@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from seqjax.errors import Error, check_all, counted, is_whole, nearest
+from seqjax.errors import Error, check_all, check_type, counted, is_whole, nearest
 from seqjax.gradients.base import Batch, Gradient, init_memory, reset_rows, weighted_sum
+from seqjax.gradients.budget import num_bytes
 from seqjax.gradients.check_scan import Scan, read_scan
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.floats import ravel_float
 from seqjax.gradients.problem import Params, Problem, State
+from seqjax.memory import check_memory
 from seqjax.plugin import registry
 from seqjax.plugin.base import fields_of
 from seqjax.plugin.config import describe
@@ -258,8 +260,10 @@ def measure(
     _check(draws, windows, at, seed, together)
     problem: Problem
     if isinstance(run_or_problem, HasWindows):
-        if not (state is None and xs is None and weights is None):
-            raise Error("a run has its own windows: leave out state, xs and weights, or pass run.problem")
+        if not (state is None and xs is None and weights is None and has_aux is False and batched is True):
+            raise Error(
+                "a run has its own windows: leave out state, xs, weights, has_aux and batched, or pass run.problem"
+            )
         problem = run_or_problem.problem
         params, windows_N = run_or_problem.windows(windows, at, params)
     else:
@@ -267,8 +271,12 @@ def measure(
             raise Error(
                 "measure needs params, state (leaves [B, ...]) and xs (leaves [T, B, ...]), unless it is given a run"
             )
+        if at != "end":
+            raise Error(f"at = {at!r} chooses parameters of a run: leave it out, and pass them as params")
         scan = read_scan(run_or_problem, params, state, xs, weights, has_aux=has_aux, batched=batched)
         problem, params, windows_N = scan.problem, scan.params, _cut_scan(scan, 1 if windows is None else windows)
+    if any(strategy.draws for strategy in named.values()):
+        _check_memory(draws, min(together, draws), params)
     show = shows_progress(progress) and jax.process_index() == 0
     with CountedDisplay(len(named), show, "the true gradients", alike=False) as display:
         true = {of: jit_of(_true_gradient, problem, of)(params, windows_N) for of in OF}
@@ -305,8 +313,8 @@ def _check(draws: Any, windows: Any, at: object, seed: Any, together: Any) -> No
     check_all(
         "measure:",
         {
-            f"draws = {draws!r} must be a whole number, at least 3: fewer do not show the spread": (
-                is_whole(draws) and draws >= 3
+            f"draws = {draws!r} must be a whole number, at least 3 and below 2^31: fewer do not show the spread": (
+                is_whole(draws) and 3 <= draws < 2**31
             ),
             f"windows = {windows!r} must be a whole number, at least 1": (
                 windows is None or (is_whole(windows) and windows >= 1)
@@ -316,6 +324,14 @@ def _check(draws: Any, windows: Any, at: object, seed: Any, together: Any) -> No
             f"together = {together!r} must be a whole number, at least 1": is_whole(together) and together >= 1,
         },
     )
+
+
+def _check_memory(draws: int, together: int, params: Params) -> None:
+    """Raises an `Error` if the draws of a random strategy take more than the memory of a CPU."""
+    if jax.default_backend() == "cpu":
+        size = draws * jax.random.key(0).nbytes + together * num_bytes(params)
+        what = f"the keys of {draws:,} draws and the gradients of {together:,} side by side"
+        check_memory(what, size, "Pass fewer draws, or a smaller together")
 
 
 def _named(strategies: Any) -> dict[str, Gradient]:
@@ -335,6 +351,8 @@ def _named(strategies: Any) -> dict[str, Gradient]:
         raise Error(
             f"measure takes strategies such as Full(), in a list or by name in a dict, not {', '.join(wrong) or 'none'}"
         )
+    for name in strategies:
+        check_type("measure: the name of a strategy", name, str, "a text")
     return dict(strategies)
 
 

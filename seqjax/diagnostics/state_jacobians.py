@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from seqjax.diagnostics.gradient_by_lag import listed_lags
+from seqjax.diagnostics.gradient_by_lag import check_max_lag, listed_lags
 from seqjax.errors import Error, check_whole
 from seqjax.gradients.check_scan import read_scan
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.floats import leaf_names, partition_float, ravel_float, split_float
 from seqjax.gradients.problem import Params, Problem, State
+from seqjax.memory import check_memory
 from seqjax.report import notebook
 from seqjax.report.table import Table
 
@@ -207,10 +208,14 @@ def jacobians(
     scan = read_scan(step_or_problem, params, state, xs, has_aux=has_aux, batched=batched)
     T, B = scan.weights.shape
     check_whole(below_2_to=31, max_lag=(max_lag, 1), every=(every, 1))
-    if max_lag > T:
-        raise Error(f"max_lag = {max_lag} must be at most {T}, the number of steps in xs")
-    if not ravel_float(scan.state)[0].size:
+    check_max_lag(max_lag, T)
+    floats, _ = partition_float(jax.tree.map(lambda a: a[0], scan.state))
+    size = sum(a.size for a in jax.tree.leaves(floats))
+    if not size:
         raise Error("the state has no float leaves, so that it has no Jacobians")
+    if jax.default_backend() == "cpu":
+        numbers = 2 * max_lag * size**2  # the products of a step beside those of the step before
+        check_memory(f"Jacobians of {size:,} state numbers at {max_lag:,} lags", 4 * numbers, "Pass a smaller max_lag")
     rows = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), scan.xs)
     results = jax.device_get(jit_of(_walk_rows, scan.problem, max_lag, every)(scan.params, scan.state, rows))
     rows = jax.tree.map(lambda a: np.asarray(a, np.float64), results)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from seqjax.errors import Error, dtype_shape
+from seqjax.errors import Error, check_flags, dtype_shape
 from seqjax.gradients.floats import combine, partition_float
 from seqjax.gradients.problem import Params, Problem, State, as_problem
 from seqjax.gradients.resetting import read_resets, with_resets
@@ -54,12 +54,11 @@ def read_scan(
         Error: the arguments, or what the step returns for them, do not fit together.
     """
     problem = as_problem(step_or_problem)
+    check_flags(has_aux=has_aux, batched=batched)
+    check_any_float(params)
     if not batched:
         state, xs, weights = add_row_axis(state, xs, weights)
     params, state, xs, weights = check_scan(problem, params, state, xs, weights, has_aux)
-    if not jax.tree.leaves(params):
-        raise Error("there are no parameters, so that there is nothing to differentiate")
-    check_any_float(params)
     resets = read_resets(reset, initial, state, len(weights), weights.shape[1] if batched else None)
     floats, others = partition_float(params)
     if has_aux or jax.tree.leaves(others):
@@ -134,9 +133,21 @@ def _weights(weights: Any, num_steps: int, num_rows: int) -> Any:
         if weights != "last":
             raise Error(f'weights = {weights!r} must be "last", None, or float[T, B]')
         return jnp.zeros((num_steps, num_rows)).at[-1].set(1 / num_rows)
-    if jnp.shape(weights) != (num_steps, num_rows):
-        raise Error(f"weights must be float[T, B] = [{num_steps}, {num_rows}], not {list(jnp.shape(weights))}")
-    return jnp.asarray(weights)
+    weights = _real_weights(weights)
+    if weights.shape != (num_steps, num_rows):
+        raise Error(f"weights must be float[T, B] = [{num_steps}, {num_rows}], not {list(weights.shape)}")
+    return weights
+
+
+def _real_weights(weights: Any) -> jax.Array:
+    """Weights that were given, as an array of real numbers."""
+    try:
+        array = jnp.asarray(weights)
+    except (TypeError, ValueError) as fault:
+        raise Error(f'weights = {weights!r:.80} must be "last", None, or float[T, B]') from fault
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise Error(f"weights must be real numbers, float[T, B], not {dtype_shape(array)}")
+    return array
 
 
 def _arrays(tree: PyTree, name: str) -> PyTree:
@@ -176,10 +187,12 @@ def check_any_float(params: Params) -> None:
     """Checks that there is a parameter that can be differentiated.
 
     Raises:
-        Error: there are parameters, and none is a float.
+        Error: there are no parameters, or none is a float.
     """
     leaves = jax.tree.leaves(params)
-    if leaves and not jax.tree.leaves(partition_float(params)[0]):
+    if not leaves:
+        raise Error(f"params = {params!r:.80}: there are no parameters, so that there is nothing to differentiate")
+    if not jax.tree.leaves(partition_float(params)[0]):
         dtypes = ", ".join(str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in leaves)
         raise Error(f"no parameter is a float, so that there is nothing to differentiate; found {dtypes:.200}")
 
@@ -230,9 +243,11 @@ def check_step(problem: Problem, params: Params, state: State, xs: PyTree, has_a
                 f"{name} goes into the step as {_show(old)} and comes out as {_show(new)}"
                 + (hint or f": keep its shape and dtype, such as with .astype({name}.dtype)")
             )
-    if not isinstance(loss, jax.ShapeDtypeStruct) or loss.shape or not jnp.issubdtype(loss.dtype, jnp.inexact):
-        aux = "; does it return (loss, outputs)? Pass has_aux=True" if isinstance(loss, tuple) else ""
-        raise Error(f"a step's loss must be one number, float[], but this one is {_show(loss)}{aux}")
+    if not isinstance(loss, jax.ShapeDtypeStruct) or loss.shape or not jnp.issubdtype(loss.dtype, jnp.floating):
+        advice = "; does it return (loss, outputs)? Pass has_aux=True" if isinstance(loss, tuple) else ""
+        if isinstance(loss, jax.ShapeDtypeStruct) and jnp.issubdtype(loss.dtype, jnp.complexfloating):
+            advice = "; take its real part or its absolute value"
+        raise Error(f"a step's loss must be one number, float[], but this one is {_show(loss)}{advice}")
     return after
 
 
@@ -266,7 +281,8 @@ def add_row_axis(state: State, xs: PyTree, weights: Weights) -> tuple[State, PyT
                 f"xs{name} is a single number: what the steps read has an axis T; close over a constant instead"
             )
     if weights is not None and not isinstance(weights, str):
-        if jnp.ndim(weights) != 1:
-            raise Error(f"weights must be float[T] for a single sequence, not of shape {list(jnp.shape(weights))}")
-        weights = jnp.asarray(weights)[:, None]
+        weights = _real_weights(weights)
+        if weights.ndim != 1:
+            raise Error(f"weights must be float[T] for a single sequence, not of shape {list(weights.shape)}")
+        weights = weights[:, None]
     return jax.tree.map(lambda a: a[None], state), jax.tree.map(lambda a: a[:, None], xs), weights

@@ -17,7 +17,7 @@ step all float arguments are rounded. Parameters, their gradients and losses kee
 
 def check_precision(precision: Any) -> None:
     """Raises an `Error` unless this is a precision."""
-    if precision not in get_args(Precision):
+    if not isinstance(precision, str) or precision not in get_args(Precision):
         raise Error(f"precision = {precision!r} must be one of: {', '.join(get_args(Precision))}")
 
 

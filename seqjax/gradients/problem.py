@@ -13,6 +13,7 @@ from seqjax.gradients.mapping import mapped, sees_vmap
 from seqjax.gradients.precision import Precision, step_in_bfloat16
 from seqjax.gradients.scored import replace_unscored, split_step
 from seqjax.gradients.unrolling import EdgeWeights, unroll
+from seqjax.plugin.base import Plugin
 
 Params = Any
 """A pytree of float arrays, such as a nested dict."""
@@ -301,7 +302,7 @@ def as_problem(step_or_problem: Step | Problem) -> Problem:
     """A problem as it is, or the problem of a step (params, state, x) -> (state, loss)."""
     if isinstance(step_or_problem, Problem):
         return step_or_problem
-    if not callable(step_or_problem):
+    if not callable(step_or_problem) or isinstance(step_or_problem, type | Plugin):
         raise Error(f"a step is a function (params, state, x) -> (state, loss), not {step_or_problem!r:.80}")
     return Problem(step_or_problem)
 

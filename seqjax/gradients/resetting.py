@@ -141,11 +141,14 @@ def check_reset(reset: Any, initial: Any, shapes: Sequence[tuple], name: str) ->
         if initial is not None:
             raise Error(f"initial is the {name} at a reset: pass reset, bool[T], too")
         return None
-    reset = jnp.asarray(reset)
-    if reset.shape not in shapes or reset.dtype != jnp.bool:
-        wanted = " or ".join(f"bool{list(shape)}" for shape in shapes)
-        raise Error(f"reset must be {wanted}, not {dtype_shape(reset)}")
-    return reset
+    wanted = " or ".join(f"bool{list(shape)}" for shape in shapes)
+    try:
+        array = jnp.asarray(reset)
+    except (TypeError, ValueError) as fault:
+        raise Error(f"reset must be {wanted}, not {reset!r:.80}") from fault
+    if array.shape not in shapes or array.dtype != jnp.bool:
+        raise Error(f"reset must be {wanted}, not {dtype_shape(array)}")
+    return array
 
 
 def check_initial(initial: Any, state: Any, name: str) -> None:

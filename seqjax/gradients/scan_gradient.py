@@ -7,8 +7,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from seqjax.errors import Error, is_whole
-from seqjax.gradients.base import Batch, Estimate, Gradient, Memory, Start, average_shared, check_strategy, init_memory
+from seqjax.errors import Error, check_flags, check_type, is_whole
+from seqjax.gradients.base import (
+    Batch,
+    Estimate,
+    Gradient,
+    Memory,
+    Start,
+    average_shared,
+    check_key,
+    check_strategy,
+    init_memory,
+)
 from seqjax.gradients.check_scan import Weights, add_row_axis, check_any_float, check_scan
 from seqjax.gradients.floats import partition_float
 from seqjax.gradients.precision import Precision, check_precision
@@ -52,7 +62,8 @@ def value_and_grad(
       keys and functions, are constants, and their gradient is None.
     - `state`: the state in which the window starts, leaves [B, ...].
     - `xs`: what the steps read, leaves [T, B, ...].
-    - `memory`: what the strategy carries from window to window; None: its initial memory.
+    - `memory`: what the strategy carries from window to window, the `memory` of the estimate before; None: its initial
+      memory, which `seqjax.gradients.init_memory` makes.
     - `weights`: float[T, B], or [T] with batched=False, the weights of the losses; None: 1 / (T B); "last": 1 / B for
       the loss of the last step and 0 for all others. A loss of weight 0 may be NaN.
     - `key`: a JAX key; a strategy that draws needs it.
@@ -83,6 +94,7 @@ def value_and_grad(
     check_strategy("value_and_grad", strategy)
     problem = as_problem(step_or_problem)
     check_precision(precision)
+    check_flags(has_aux=has_aux, batched=batched)
     if precision == "bfloat16" and strategy.rounds:
         problem = problem.in_bfloat16()
     numbers = _check_argnums(strategy, argnums)
@@ -100,12 +112,16 @@ def value_and_grad(
         reset: Bool[Array, "T ..."] | None = None,
         initial: State | None = None,
     ) -> Estimate:
+        if 0 in numbers:
+            check_any_float(params)
+        if memory is not None:
+            check_type("memory", memory, Memory, "what the call before returned, `estimate.memory`, or leave it out")
+        if key is not None:
+            check_key(strategy, key)
         if not batched:
             state, xs, weights = add_row_axis(state, xs, weights)
         params, state, xs, weights = check_scan(problem, params, state, xs, weights, has_aux)
         resets = read_resets(reset, initial, state, len(weights), weights.shape[1] if batched else None)
-        if 0 in numbers:
-            check_any_float(params)
         if numbers == (0,) and not has_aux and not jax.tree.leaves(partition_float(params)[1]):
             # Some strategies use the structure of the problem itself, such as that of a `Cell`.
             result = _estimate(strategy, problem, params, lambda _: state, xs, weights, memory, key, resets)
@@ -175,11 +191,34 @@ def _estimate(
     """The estimate of one window, of which no row is reset at its start, with rows numbered from `first_row` on."""
     num_rows = weights.shape[1]
     problem, xs = with_resets(problem, start, xs, resets)
+    first_memory = lambda params: init_memory(strategy, problem, params, start(params), num_rows)
     if memory is None:
-        memory = init_memory(strategy, problem, params, start(params), num_rows)
+        memory = first_memory(params)
+    elif jax.tree.leaves(memory.rows) or not jax.tree.leaves(memory.shared):
+        # A memory of shared numbers alone is not compared: a user may choose how many directions `directional` has.
+        with_reset = f"{'without' if resets is None else 'with'} reset="
+        _check_rows(strategy, memory.rows, jax.eval_shape(first_memory, params).rows, with_reset)
     rows = first_row + jnp.arange(num_rows, dtype=jnp.int32)
     batch = Batch(xs, weights, jnp.zeros(num_rows, bool), rows)
     return strategy.draw_and_estimate(problem, params, start, memory, batch, key)
+
+
+def _check_rows(strategy: Gradient, rows: Any, first: Any, with_reset: str) -> None:
+    """Checks that the rows of a memory have the structure and the shapes of those of a first memory."""
+    name, make = type(strategy).__name__, "seqjax.gradients.init_memory(strategy, problem, params, state, num_rows)"
+    same_structure = str(jax.tree.structure(rows)) == str(jax.tree.structure(first))
+    shapes, wanted = ([jnp.shape(a) for a in jax.tree.leaves(tree)] for tree in (rows, first))
+    if same_structure and shapes == wanted:
+        return
+    if same_structure and shapes == [shape[1:] for shape in wanted]:
+        raise Error(
+            f"the memory is that of a single sequence, as strategy.init makes it, and {name} takes that of all rows: "
+            f"pass {make}, or leave it out"
+        )
+    raise Error(
+        f"the memory does not fit: pass to {name} what a call {with_reset} has returned, for the same parameters and "
+        f"as many rows (reset=jnp.zeros(T, bool) resets no step); or that of {make}, or leave it out"
+    )
 
 
 def _estimate_arguments(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
-from seqjax.errors import Error
+from seqjax.errors import Error, check_flags, check_whole
 from seqjax.gradients.base import Gradient, Memory, check_key, check_strategy
 from seqjax.gradients.problem import Problem
 from seqjax.gradients.resetting import check_initial, check_reset
@@ -75,13 +75,18 @@ def scan(
 
     Raises:
         Error: `gradient` is not an instance of a strategy, or one that `value_and_grad` serves; it draws, and there is
-            no key; `reset` or `initial` do not fit. What `jax.lax.scan` raises is raised too.
+            no key; `reset` or `initial` do not fit; `length` is no number of steps. What `jax.lax.scan` raises is
+            raised too.
     """
     _check_scans(gradient)
-    if gradient.draws:
+    check_flags(reverse=reverse)
+    if gradient.draws or key is not None:
         check_key(gradient, key)
+    if length is not None:
+        length = operator.index(length) if isinstance(length, jax.Array) else length
+        check_whole(below_2_to=31, length=(length, 0))
     lengths: set[Any] = {len(a) if jnp.ndim(a) else None for a in jax.tree.leaves(xs)}
-    lengths |= set() if length is None else {operator.index(length)}
+    lengths |= set() if length is None else {length}
     if len(lengths) != 1 or None in lengths:
         return jax.lax.scan(f, init, xs, length, reverse, unroll)  # it says what does not fit
     (num_steps,) = lengths

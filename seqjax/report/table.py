@@ -15,6 +15,8 @@ from seqjax.report.table_cell import DIGITS, TEXT, Form, common_decimals, format
 from seqjax.report.table_lines import broken, lines_of
 from seqjax.terminal.width import terminal_width
 
+MOST_DIGITS = 17
+"""The largest number of significant digits."""
 MORE = "pipe the output into less -S, or in Python print(table.to_text())"
 """How to see the columns that have no room on a terminal."""
 
@@ -39,7 +41,8 @@ class Table:
 
     Raises:
         Error: two columns of one name; a row of another length; a cell that holds several values; a column of
-            `intervals` or `best` that is not there; another value of `best` or `interval`; `digits` below 1.
+            `intervals` or `best` that is not there; another value of `best` or `interval`; `digits` below 1 or
+            above `MOST_DIGITS`.
     """
 
     columns: Sequence[str]
@@ -68,7 +71,9 @@ class Table:
         for n, row in enumerate(rows):
             if len(row) != len(columns):
                 raise Error(f"row {n} has {len(row)} values for {len(columns)} columns ({', '.join(columns)})")
-        check_whole(digits=(self.digits, 1), below_2_to=5)  # a float has 17
+        check_whole(digits=(self.digits, 1))
+        if self.digits > MOST_DIGITS:
+            raise Error(f"digits = {self.digits}: choose at most {MOST_DIGITS}, which tell all floats apart")
         if not isinstance(self.interval, str) or self.interval not in TEXT:
             raise Error(f"interval = {self.interval!r}: choose 'brackets' or 'pm'")
         is_known = isinstance(self.best, Mapping) and all(each in ("lowest", "highest") for each in self.best.values())

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.file_proxy import FileProxy
 
-from seqjax.errors import LINES, escape
+from seqjax.errors import LINES, check_type, escape
 from seqjax.terminal.console import Console, Live
 from seqjax.terminal.lasting import LastingStream
 from seqjax.terminal.stream import unescaped
@@ -22,7 +22,11 @@ def shows_progress(asked: bool | None) -> bool:
 
     Args:
         asked: the argument `progress` of a public function; None: by default.
+
+    Raises:
+        Error: it is something else.
     """
+    check_type("progress", asked, bool | None, "True, False or None")
     if asked is not None:
         return asked
     stream = unescaped(sys.stdout)

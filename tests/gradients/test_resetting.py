@@ -274,7 +274,7 @@ def _signed(strategy, sign):
 @pytest.mark.parametrize(
     ("strategy", "argnums"),
     [
-        *((strategy, (0, 1)) for strategy in (RTRL(), Sliding(steps=9))),
+        *((strategy, (0, 1)) for strategy in (RTRL(), Sliding(steps=10**9))),
         *((strategy, (0, 1, 2)) for strategy in (Full(), Truncated(steps=2))),
     ],
     ids=repr,
