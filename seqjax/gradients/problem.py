@@ -45,6 +45,9 @@ class Problem:
         init_state: (params, key=None) -> the state in which a sequence starts. Without it, a row that is reset keeps
             the state that it is given.
 
+    Raises:
+        Error: `step` or `init_state` is no function.
+
     Attributes:
         warmup: the number of steps after a reset that are not scored.
         is_value: whether equal problems always compute the same, so that a program compiled for one may be used for the
@@ -58,12 +61,22 @@ class Problem:
     weighs_whole_state: bool = True
 
     def __init__(self, step: Step, init_state: InitState | None = None):
+        if not _is_function(step):
+            raise Error(f"a step is a function (params, state, x) -> (state, loss), not {step!r:.80}")
+        if init_state is not None and not _is_function(init_state):
+            raise Error(f"init_state is a function (params, key=None) -> state, not {init_state!r:.80}")
         self.step = step
         self.init_state = init_state
 
     @staticmethod
     def of(model: Any, spec: Any, loss: Callable | None = None, precision: Precision = "float32") -> Any:
-        """The problem of a model, in which x = (input, target). The same as `model.problem(spec, loss, precision)`."""
+        """The problem of a model, in which x = (input, target). The same as `model.problem(spec, loss, precision)`.
+
+        Raises:
+            Error: `model` is no model, such as a class of models.
+        """
+        if isinstance(model, type) or not hasattr(model, "problem"):
+            raise Error(f"Problem.of takes a model, such as RNN(hidden=8), not {model!r:.80}")
         return model.problem(spec, loss, precision)
 
     def in_bfloat16(self) -> "Problem":
@@ -302,9 +315,12 @@ def as_problem(step_or_problem: Step | Problem) -> Problem:
     """A problem as it is, or the problem of a step (params, state, x) -> (state, loss)."""
     if isinstance(step_or_problem, Problem):
         return step_or_problem
-    if not callable(step_or_problem) or isinstance(step_or_problem, type | Plugin):
-        raise Error(f"a step is a function (params, state, x) -> (state, loss), not {step_or_problem!r:.80}")
     return Problem(step_or_problem)
+
+
+def _is_function(value: Any) -> bool:
+    """Whether a value can be a step: a class, such as that of a strategy, is called to make an object."""
+    return callable(value) and not isinstance(value, type | Plugin)
 
 
 def where_rows[T](reset: Any, new: T, old: T) -> T:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from seqjax.data.spec import Spec, Tokens
 from seqjax.data.stream import Stream
-from seqjax.errors import Error
+from seqjax.errors import Error, check_type
 from seqjax.gradients.mapping import mapped, sees_vmap
 from seqjax.gradients.precision import Precision, cast_float, cast_like, check_precision, step_in_bfloat16
 from seqjax.gradients.problem import Params, Problem, State
@@ -196,6 +196,9 @@ class ModelProblem(Problem):
     def __init__(self, model: Model, spec: Spec, loss: Callable | None = None, precision: Precision = "float32"):
         # `step` and `init_state` are methods here, so `Problem.__init__`, which stores functions, is not called.
         check_precision(precision)
+        check_type("spec", spec, Spec, "what goes in and what comes out, such as Spec(Values(1))")
+        if loss is not None and not callable(loss):
+            raise Error(f"loss = {loss!r:.80}: pass a function (output, target) -> float[], or None")
         self.model, self.spec, self.loss, self.precision = model, spec, loss, precision
 
     def __repr__(self) -> str:

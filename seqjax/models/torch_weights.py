@@ -219,6 +219,8 @@ def to_torch(
     """
     if not isinstance(params, dict):
         raise Error(f"to_torch takes the parameters of a model, such as run.params, not {type(params).__name__}")
+    for name, value in {"module": module, "readout": readout, "embedding": embedding}.items():
+        check_type(f"to_torch: {name}", value, str, "a text, such as 'rnn.'")
     if model is not None:
         check_type("to_torch: model", model, Model, "the model of the parameters, such as RNN(density=0.1)")
     names = sorted((name for name in params if _is_layer(name)), key=lambda name: int(name.removeprefix("layer_")))
