@@ -1,6 +1,5 @@
 """`lags`: how much of a gradient travels how many steps back, from one backward pass over a scan."""
 
-import numbers
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
