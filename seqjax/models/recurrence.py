@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Inexact
 
-from seqjax.errors import Error, check_type, dtype_shape
+from seqjax.errors import Error, check_flags, check_type, dtype_shape
 from seqjax.gradients.unrolling import EdgeWeights, weigh_edge
 
 
@@ -51,8 +51,10 @@ def linear_scan(
         All h_t, [T, ...], in the widest dtype of a, b and h0, and the last of them, in float32 at least.
 
     Raises:
-        Error: the shapes do not fit, the numbers are integers, or `parallel` is neither a bool nor None.
+        Error: the shapes do not fit, the numbers are integers, `reverse` is no bool, or `parallel` is neither a
+            bool nor None.
     """
+    check_flags(reverse=reverse)
     check_type("parallel", parallel, bool | None, "True, False or None")
     a, b = jnp.asarray(a), jnp.asarray(b)
     if not b.ndim or a.shape not in (b.shape, b.shape[1:]):

@@ -157,6 +157,7 @@ def test_sums_in_bfloat16_are_computed_in_float32(parallel):
         ),
         ((1.0, 1.0), "a must have the shape of b"),
         ((jnp.ones(3), jnp.ones(3, int)), r"b must be real or complex floating-point numbers, not int32\[3\]"),
+        ((jnp.ones(3), jnp.ones(3), None, None, "no"), "reverse = 'no': pass True or False"),
         ((jnp.ones(3), jnp.ones(3), None, None, False, "yes"), "parallel = 'yes': pass True, False or None"),
     ],
 )
