@@ -5,14 +5,22 @@ of an installed package is only named; the version of the package is not compare
 """
 
 import copyreg
-import dataclasses
 import dis
 import functools
+import hashlib
 import re
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, MethodWrapperType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+)
 from typing import Any
 
 import jax
@@ -58,8 +66,11 @@ def plain(value: Any) -> str:
     return f"{type(value).__name__} {_ADDRESS.sub('', repr(value))}"
 
 
-type _Seen = dict[int, tuple[int, Any]]
-"""What was visited before: its `id` -> its number and itself, which stays alive, so that nothing else has this `id`."""
+type _Seen = dict[Any, tuple[int, Any]]
+"""What was visited before: its `id` -> its number and itself, which stays alive, so that nothing else has this `id`.
+
+Of a module, only some variables are visited, whose names are a part of the key.
+"""
 
 
 def _parts(value: Any, seen: _Seen) -> Parts:
@@ -74,7 +85,8 @@ def _parts(value: Any, seen: _Seen) -> Parts:
     elif isinstance(value, CodeType):
         yield from _of_code(value, seen)
     elif isinstance(value, frozenset | set):
-        yield from _several(type(value).__name__, sorted(map(plain, value)), seen)
+        # The order of a set depends on the process, so that of the hashes of its members is taken.
+        yield from _several(type(value).__name__, sorted(_sha256(each, seen) for each in value), seen)
     elif isinstance(value, jax.tree_util.PyTreeDef):
         yield plain(value)
     elif id(value) in seen:
@@ -92,11 +104,16 @@ def _several(kind: Any, values: Any, seen: _Seen) -> Parts:
         yield from _parts(value, seen)
 
 
+def _sha256(value: Any, seen: _Seen) -> str:
+    parts = (part.encode() if isinstance(part, str) else part for part in _parts(value, dict(seen)))
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
 def _of_object(value: Any, seen: _Seen) -> Parts:
     """The parts of what is neither a number nor a text."""
-    if isinstance(value, list):
+    if type(value) is list:
         yield from _several("list", value, seen)
-    elif isinstance(value, Mapping):
+    elif type(value) in (dict, MappingProxyType):
         yield from _several(type(value).__name__, (each for item in value.items() for each in item), seen)
     elif isinstance(value, ModuleType):
         yield f"module {value.__name__}"
@@ -112,18 +129,16 @@ def _of_object(value: Any, seen: _Seen) -> Parts:
     elif isinstance(value, staticmethod | classmethod):
         yield from _several(type(value).__name__, (value.__func__,), seen)
     elif isinstance(value, property):
-        yield from _several("property", (value.fget,), seen)
+        yield from _several("property", (value.fget, value.fset, value.fdel), seen)
     elif isinstance(value, functools.partial):
         yield from _several("partial", (value.func, value.args, value.keywords), seen)
     elif isinstance(value, _NAMED):
         owner = getattr(value, "__self__", None)
         yield f"{getattr(value, '__module__', None)} {getattr(value, '__qualname__', value.__name__)}"
         yield from _parts(owner, seen)
-    elif hasattr(value, "__wrapped__"):  # a function of `jax.jit` or of `functools.cache`
+    # A function of `jax.jit` or of `functools.cache`: other wrappers may hold more.
+    elif hasattr(value, "__wrapped__") and _is_installed(type(value).__module__):
         yield from _several(type(value).__name__, (value.__wrapped__,), seen)
-    elif dataclasses.is_dataclass(value):
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        yield from _several("dataclass", (type(value), fields), seen)
     else:
         yield from _several("object", (type(value), *_content(value)), seen)
 
@@ -142,12 +157,13 @@ def _of_function(function: FunctionType, seen: _Seen) -> Parts:
     yield from _parts(function.__code__, seen)
     codes = list(_codes(function.__code__))
     steps = [step for code in codes for step in dis.get_instructions(code)]
-    names = sorted({step.argval for step in steps if step.opname == "LOAD_GLOBAL"})
-    attributes = sorted({name for code in codes for name in code.co_names})
+    # The body of a class inside of the function reads global variables by LOAD_NAME.
+    names = tuple(sorted({step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}))
+    attributes = tuple(sorted({name for code in codes for name in code.co_names}))
     yield from _of_names(names, function.__globals__, attributes, seen)
 
 
-def _of_names(names: list[str], values: Mapping[str, Any], attributes: list[str], seen: _Seen) -> Parts:
+def _of_names(names: tuple[str, ...], values: Mapping[str, Any], attributes: tuple[str, ...], seen: _Seen) -> Parts:
     """The parts of global variables, and of those of modules that are not installed.
 
     Args:
@@ -160,10 +176,11 @@ def _of_names(names: list[str], values: Mapping[str, Any], attributes: list[str]
         if name not in values:
             continue
         value = values[name]
-        is_new = id(value) not in seen
         yield name
         yield from _parts(value, seen)
-        if is_new and isinstance(value, ModuleType) and not _is_installed(value.__name__):
+        key = id(value), attributes
+        if isinstance(value, ModuleType) and not _is_installed(value.__name__) and key not in seen:
+            seen[key] = len(seen), value
             yield from _of_names(attributes, vars(value), attributes, seen)
 
 

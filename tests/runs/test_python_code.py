@@ -13,12 +13,13 @@ from seqjax.runs.python_code import UnreadableError, parts_of_code
 
 HELPERS = """
 FACTOR = 7
+LATER = 43
 
 def shift(x):
     return x + FACTOR
 """
 SOURCE = """
-import dataclasses, enum, functools, math, re
+import collections, dataclasses, enum, functools, math, re
 import numpy as np
 
 RATE = 0.25
@@ -26,6 +27,9 @@ TABLE = np.arange(12.0).reshape(3, 4)
 CELLS = np.array([{"a": 1}, (2, 3)], object)
 WORDS = {"one", "two", "three", "four"}
 DEEP = {"list": [1, 2, {"inner": 3.5}], "words": frozenset(["x", "y"])}
+NESTED = {("key", frozenset(["p", "q", "r"])), ("other", frozenset(["s", "t", "u"]))}
+CALLS = {lambda x: x + 47}
+FILLED = collections.defaultdict(lambda: 53)
 PATTERN = re.compile("a+b")
 
 class Kind(enum.Enum):
@@ -34,6 +38,12 @@ class Kind(enum.Enum):
 @dataclasses.dataclass
 class Limits:
     low: float = -1.5
+    def __post_init__(self):
+        self.read = 59
+
+class Wrapper:
+    def __init__(self, function, factor):
+        self.__wrapped__, self.factor = function, factor
 
 class Base:
     def begin(self):
@@ -54,6 +64,9 @@ class Filter(Base):
         return x * self.gain
 
 FILTER = Filter(order=17)
+LIMITS = Limits()
+WRAPPER = Wrapper(len, 61)
+BIAS = 67
 RNG = np.random.default_rng(19)
 
 def even(n):
@@ -66,11 +79,17 @@ def odd(n):
 def cached(x):
     return x * 23
 
+def later():
+    class Own:
+        bias = BIAS
+    return helpers.LATER + Own.bias
+
 def make(scale, call):
     def called_back(x, power=2, *, offset=29):
         # a comment
         result = [scale * y ** power for y in x if y in WORDS or y in {"five", "six"}]
-        result += [RATE, TABLE, CELLS, DEEP, PATTERN, Kind.SOFT, Limits(), FILTER, RNG, even(4), cached(1)]
+        result += [RATE, TABLE, CELLS, DEEP, PATTERN, Kind.SOFT, LIMITS, FILTER, RNG, even(4), cached(1)]
+        result += [NESTED, CALLS, FILLED, WRAPPER, later()]
         return helpers.shift(call(result)), offset, (lambda z: np.tanh(z) + 37)
     return called_back
 
@@ -83,7 +102,8 @@ CHANGES = [
     ("default_rng(19)", "default_rng(20)"), ("n != 0", "n != 1"), ("x * 23", "x + 23"), ("power=2", "power=3"),
     ("offset=29", "offset=30"), ('"five"', '"5"'), ("if y in", "if y not in"), ("np.tanh", "np.sinh"), ("37", "38"),
     ("make(0.5", "make(0.6"), ("FILTER.__call__", "FILTER.fixed"), ("41", "42"), ("FACTOR = 7", "FACTOR = 8"),
-    ("x + FACTOR", "x - FACTOR"),
+    ("x + FACTOR", "x - FACTOR"), ("LATER = 43", "LATER = 44"), ('"q"', '"v"'), ("x + 47", "x + 48"),
+    ("lambda: 53", "lambda: 54"), ("read = 59", "read = 60"), ("61", "62"), ("BIAS = 67", "BIAS = 68"),
 ]  # fmt: skip
 SAME = [
     ("# a comment", "# another one"),
