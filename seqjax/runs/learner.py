@@ -145,6 +145,9 @@ class Learner:
             if "has been deleted" in str(fault):
                 _check_not_donated("Learner.update: this state", state)
             raise
+        except TypeError:
+            _check_numbers((x, reset))
+            raise
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def _update(self, state, *x, reset):
@@ -295,6 +298,13 @@ def _check_not_donated(what: str, tree: PyTree) -> None:
             )
 
 
+def _check_numbers(tree: PyTree) -> None:
+    """Raises an `Error` if a leaf is a text or another object that is no number and no array of numbers."""
+    for leaf in jax.tree.leaves(tree):
+        if not isinstance(leaf, jax.Array) and np.asarray(leaf).dtype.kind in "OSTUMm":
+            raise Error(f"Learner.update: {leaf!r:.80} is neither a number nor an array of numbers")
+
+
 def _shapes(tree: PyTree) -> dict[str, str]:
     """The shapes of the leaves of a tree by name, in words."""
     return {leaf_name(keys): f"of shape {list(np.shape(leaf))}" for keys, leaf in jax.tree.leaves_with_path(tree)}
@@ -311,6 +321,11 @@ def _check_sample(problem: Problem, x: tuple, leading: tuple[int, ...]) -> None:
     if not isinstance(problem, ModelProblem):
         if not x:
             raise Error("Learner.update: pass what the step reads after the state")
+        if wrong := [leaf for leaf in jax.tree.leaves(x) if leaf.shape[: len(leading)] != leading]:
+            raise Error(
+                f"Learner.update: with rows={leading[0]}, all arrays that the step reads have a first axis of "
+                f"{leading[0]}, but one is {dtype_shape(wrong[0])}"
+            )
         return
     if len(x) != 2:
         raise Error(f"Learner.update: a model reads an input and a target, update(state, x, y), not {len(x)} arguments")

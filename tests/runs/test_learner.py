@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -161,6 +161,9 @@ def test_a_problem_without_a_model():
     assert sj.Learner._update._cache_size() == before + 1
     with pytest.raises(sj.Error, match="has no initial parameters: pass params="):
         learner.init(jax.random.key(0))
+    several = replace(learner, rows=3)
+    with pytest.raises(sj.Error, match=r"with rows=3, all arrays .* a first axis of 3, but one is float32\[2\]"):
+        several.update(several.init(jax.random.key(0), jnp.array(0.0)), jnp.ones(2))
 
 
 @pytest.mark.parametrize("gradient", [RTRL(), UORO()], ids=repr)
@@ -319,6 +322,8 @@ def test_a_stream_that_is_killed_ten_times_ends_with_the_same_bits(tmp_path):
         (lambda l, s: l.update(s, 1.0, SERIES[0]), r"x must be float\[1\]"),
         (lambda l, s: l.update(s, np.array([1]), SERIES[0]), r"x must be float\[1\] .* not int"),
         (lambda l, s: l.update(s, SERIES[0], SERIES[1], reset=1), r"reset must be bool\[\], not int32"),
+        (lambda l, s: l.update(s, SERIES[0], SERIES[1], reset="no"), "'no' is neither a number nor an array"),
+        (lambda l, s: l.update(s, "SERIES", SERIES[1]), "'SERIES' is neither a number nor an array"),
         (lambda l, s: l.update((1,), SERIES[0], SERIES[1]), "pass the state that init or update returned"),
         (lambda l, s: l.save(s, "file"), "Learner.save: state"),
         (lambda l, s: l.init(0), "pass a key, such as"),
