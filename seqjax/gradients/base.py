@@ -114,9 +114,9 @@ class Gradient(Plugin):
     def for_one_step(self) -> bool:
         """Whether it is meant for windows of one step, which a `Learner` reads.
 
-        A strategy of the history is. In such a window most strategies of the window are all the same gradient, that of
-        the one step, since what they keep of several steps is not there. So one of the window that does estimate this
-        gradient says so: `for_one_step = True`.
+        A strategy of the history is. Most strategies of the window are not: what they keep of several steps is not
+        there, so that all of them give the gradient of the one step. A strategy of the window that is meant to estimate
+        this gradient says so: `for_one_step = True`.
         """
         return self.of == "history"
 

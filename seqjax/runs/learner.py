@@ -77,7 +77,7 @@ class Learner:
         if not self.gradient.for_one_step:
             raise Error(
                 f"Learner: the window of a learner is one step, and {describe(self.gradient)} is not meant for one: it "
-                "would be the gradient of this step alone, like other strategies that keep something of several steps\n"
+                "would give the gradient of this step alone, as truncated steps=1 does\n"
                 "Take Truncated(steps=1) for this gradient; a strategy of the history, such as RTRL(); or windows of L "
                 "steps, by seqjax.train with the sampler InOrder(num_steps=L). A strategy of your own that estimates "
                 "the gradient of one step says so: for_one_step = True"
