@@ -10,7 +10,7 @@ from seqjax.terminal.shell import program
 from seqjax.terminal.stream import line
 from seqjax.terminal.width import terminal_width
 
-MORE = "choose columns with seqjax compare --columns, or pipe the output into less -S"
+MORE = "choose columns with {seqjax} compare --columns, or pipe the output into less -S"
 """How to see the columns that have no room on a terminal."""
 
 
@@ -92,7 +92,7 @@ def print_comparison(
     heading = _heading(metric, table, max(whole_table["runs"]))
     width = terminal_width()
     print("\n".join([heading] if width is None else broken(heading, width)))
-    print(table.to_text(terminal_width(), MORE))
+    print(table.to_text(terminal_width(), MORE.format(seqjax=program())))
     if not runs.is_comparable(metric):
         line("note", "these runs have different losses: choose another --metric")
     file = figure or default_figure

@@ -28,8 +28,8 @@ from seqjax.terminal.stream import line
 DESCRIPTION = """Train a model, and keep the run in a folder.
 
 Every part of a run is a plugin: --model rnn chooses one, --model.hidden 512 sets one of its parameters.
-The command seqjax list prints the available plugins. Flags may come in any order, and override --config. The same
-command resumes an interrupted run. Several seeds, --seeds 0,1,2, make a sweep: see seqjax sweep --help.
+The command {seqjax} list prints the available plugins. Flags may come in any order, and override --config. The same
+command resumes an interrupted run. Several seeds, --seeds 0,1,2, make a sweep: see {seqjax} sweep --help.
 
 "batch of 32 over 2 of 2 devices" means that the rows of a batch are spread over two devices, CPU cores or accelerators,
 of two that there are. In the line of an epoch, |g| is the mean norm of the gradient before clipping, and left is the
@@ -52,8 +52,8 @@ def main(argv: Sequence[str]) -> int:
 def _train(argv: Sequence[str]) -> tuple[Any, argparse.Namespace]:
     """The run that the flags describe, and the flags. If they ask for a text, it is printed, and the run is None."""
     plain, flags = split_fields(argv)
-    parser = experiment_parser(f"{program()} run", DESCRIPTION)
-    parser.add_argument("--seeds", metavar="0,1,2", help="several seeds: a sweep; see seqjax sweep --help")
+    parser = experiment_parser(f"{program()} run", DESCRIPTION.format(seqjax=program()))
+    parser.add_argument("--seeds", metavar="0,1,2", help=f"several seeds: a sweep; see {program()} sweep --help")
     layouts = "rows: some rows on each device; threads: one device; a long training measures which one is faster"
     parser.add_argument("--layout", choices=("rows", "threads"), help=layouts)
     words = "makes the runs of several seeds in other processes"

@@ -34,7 +34,7 @@ them takes some seconds to start."""
 
 DESCRIPTION = """Train one run for every combination of the values of some flags, and compare them.
 
-The flags are those of seqjax run, and each may have several values: --gradient full truncated:steps=8
+The flags are those of {seqjax} run, and each may have several values: --gradient full truncated:steps=8
 --model.hidden 64 128 --seeds 0,1,2. Fields of a plugin follow its name: name:field=value:field=value.
 The same command resumes an interrupted sweep, and with more values or seeds it makes the runs that are missing."""
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     """Trains the missing runs, and prints their folder and a table."""
     plain, axes = _split_axes(argv)
     plain, options = split_fields(plain)  # the fields of launcher and tracker, which are no axes
-    parser = experiment_parser(f"{program()} sweep", DESCRIPTION)
+    parser = experiment_parser(f"{program()} sweep", DESCRIPTION.format(seqjax=program()))
     text = "make the runs in other processes, such as local; none: one after the other; also --launcher.FIELD"
     parser.add_plugin_argument("launcher", "--launcher", metavar="NAME", help=text)
     text = "the same as --seed 0 1 2"
