@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from seqjax.runs.files.manifest import content_of_file, read_manifest, write_manifest
 
+LARGE = 2**30
+"""The bytes of the largest file whose hash is computed: that of 2^40 zeros would take an hour."""
 EVIL = "\x1b[8mZ\x1b]0;Z\x07\x9b8mZ\x7f\u202eZ\u2066Z\u2028Z"
 """Hides what follows, sets the title of the window, begins a C1 sequence, deletes, reorders, ends the line."""
 EVIL_TEXT = '"\\u001b[8mZ\\u009b\\u202e"'
@@ -150,7 +152,13 @@ def _places(tree: Any, before: tuple = ()) -> Iterator[tuple]:
 
 
 def sign(run: Path) -> None:
-    """Makes the manifest list the files of a run as they are now, as somebody could on purpose."""
-    manifest = read_manifest(run)
-    there = [name for name in manifest.files if (run / name).is_file()]
-    write_manifest(run, manifest._replace(files={name: content_of_file(run / name) for name in there}))
+    """Makes the manifest list the files of a run as they are now, as somebody could on purpose.
+
+    One that is too large to be read keeps its entry.
+    """
+    manifest, files = read_manifest(run), {}
+    for name, content in manifest.files.items():
+        if (run / name).is_file():
+            is_large = (run / name).stat().st_size > LARGE
+            files[name] = content if is_large else content_of_file(run / name)
+    write_manifest(run, manifest._replace(files=files))
