@@ -27,8 +27,8 @@ def script(main: Callable[..., Any]) -> None:
 
     `epochs: int = 5` makes the flag `--epochs`. The options are checked as the fields of a plugin are, so that
     `Annotated[int, Interval(ge=1)]` is a range. An option becomes a flag if its type is bool, int, float, str, a
-    Literal, or a tuple or union of these. An option of another type keeps its default. An option `out: str | None =
-    None` gets the folder of `--out`, for a script that looks at this folder before it works.
+    Literal, or a tuple or union of these. An option of another type keeps its default. The option
+    `out: str | None = None` gets the folder of `--out`, for a script that looks at this folder before it works.
 
     >>> import sys
     >>> import seqjax as sj
