@@ -49,7 +49,7 @@ demo: $(READY)  ## train a small model on text that comes with Python, and let i
 	@.venv/bin/seqjax run
 
 test: $(READY)  ## run the quick tests, which cover every module; ARGS="-k name" chooses some of them
-	@$(PYTHON) -m pytest -n 2 --dist worksteal -m "not slow" --durations=10 $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist worksteal -m "not slow" --limit-programs --durations=10 $(ARGS)
 
 test-all: $(READY)  ## run all tests: also the exhaustive ones, and those of all documents, experiments, claims and crashes
 	@$(PYTHON) -m pytest -n 2 --dist worksteal $(SLOW) $(ARGS)

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import sys
-from collections import Counter
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -25,6 +24,7 @@ os.environ |= {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 install_import_hook(PACKAGES, "enforce.enforce")
+pytest_plugins = ["costs"]
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -45,17 +45,6 @@ def pytest_configure(config):
     is_first = not hasattr(config, "workerinput")
     if is_first and sum(file.stat().st_size for file in COMPILED.glob("*")) > MOST_BYTES:
         shutil.rmtree(COMPILED)
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Prints the seconds of tests by folder, so that a folder that grows is seen."""
-    seconds = Counter()
-    for report in (each for reports in terminalreporter.stats.values() for each in reports):
-        if hasattr(report, "duration"):
-            parts = report.nodeid.partition("::")[0].split("/")
-            seconds["/".join(parts[:2])] += report.duration
-    terminalreporter.section("seconds of tests by folder")
-    terminalreporter.write_line(", ".join(f"{folder} {time:.0f}" for folder, time in seconds.most_common(20)))
 
 
 MOST_MAPS = 25_000
