@@ -15,7 +15,7 @@ from support.influence import RESET, B, Rtrl, V, by_hand, estimates, follow, of_
 from support.parts import derivatives
 
 import seqjax as sj
-from seqjax.gradients import Batch, init_memory, reset_rows
+from seqjax.gradients import Batch, init_memory, leaf_names, reset_rows
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.proofs.cases import Case
 from seqjax.testing.quick_jit import quick_jit
@@ -142,6 +142,7 @@ QUICK = [
     model_case("rnn"),
     model_case("lru"),
     model_case("ind-rnn", embedding=2, residual=True),
+    model_case("ind-rnn", layers=2),
     pytest.param(lambda: of_model(Shared(hidden=3), TOKENS), id="shared"),
     pytest.param(lambda: of_model(Scalar(hidden=3), TOKENS), id="scalar"),
     pytest.param(pendulum, id="pendulum"),
@@ -309,48 +310,32 @@ def test_a_stack_by_units_or_dense_has_the_right_number_of_numbers():
     ids=repr,
 )
 def test_layerwise_loses_what_a_layer_did_to_higher_states_before_the_window(name, fields):
-    """With J_ji = ds_j/dθ_i by brute force, it is the gradient of the history without ∂L/∂s_j J_ji for j > i.
+    """It is the gradient of the history without ∂L/∂s_j ds_j/dθ_i for j > i, with the states that enter the window."""
+    c, steps = of_model(sj.create("model", name, hidden=3, **fields), TOKENS)
+    layers = c.problem.model.layers
+    names = [name.split(".")[0] for name, a in leaf_names(c.params, "params") for _ in range(a.size)]
+    # The parameters that feed the state of a layer from below or within, and the numbers of this state.
+    below = [("layer_0", "W_in", "b_in"), *((f"layer_{layer}",) for layer in range(1, layers))]
+    feed = np.array([[name in fed for name in names] for fed in below])
+    of_state = np.repeat(np.eye(layers, dtype=bool), len(steps[0].J[0, 0]) // layers, axis=1)
+    own = of_state.T @ feed
 
-    `rtrl` loses nothing.
-    """
-    model = sj.create("model", name, hidden=3, **fields)
-    c, _ = of_model(model, TOKENS)
-    first, second = (batch._replace(reset=np.zeros(B, bool)) for batch in c.windows[:2])
-    two = c._replace(windows=[first, second])
+    class Lost(Rtrl):
+        true = 0.0
 
-    @quick_jit
-    @functools.partial(jax.vmap, in_axes=(None, 0, 1))
-    def of_rows(params, state, batches):
-        """For each row the gradient of the second window, that by the state in between, and J."""
-        (xs, _), (later, weights) = batches
-        unroll = lambda params, state, xs: jax.lax.scan(lambda s, x: c.problem.step(params, s, x), state, xs)
-        loss = lambda params, s: weights @ unroll(params, s, later)[1]
-        after = lambda params: unroll(params, state, xs)[0]
-        return *jax.grad(loss, (0, 1))(params, after(params)), jax.jacrev(after)(params)
+        def begin(self, I):
+            self.true = self.true + I
+            self.M = np.where(own, self.true, 0)
 
-    grads, q, influence = jax.tree.map(np.asarray, of_rows(c.params, c.state, (first[:2], second[:2])))
+        def advance(self, J, I):
+            super().advance(J, I)
+            self.true = J @ self.true + I
 
-    def through(layers):
-        """Σ_j ∂L/∂s_j ds_j/dθ for these layers."""
-        total = jax.tree.map(np.zeros_like, c.params)
-        for layer in layers:
-            for cotangent, J in zip(q.layers[layer], influence.layers[layer], strict=True):
-                total = jax.tree.map(lambda a, J, q=cotangent: a + np.tensordot(q, J, q.ndim), total, J)
-        return total
-
-    direct = jax.tree.map(lambda a: a.sum(0), grads)
-    exact = jax.tree.map(np.add, direct, through(range(model.layers)))
-    want = dict(direct)
-    for layer in range(model.layers):
-        # The parameters that feed this layer's state from below or within.
-        own = {f"layer_{layer}", *(("W_in", "b_in") if layer == 0 else ())} & want.keys()
-        want |= {name: jax.tree.map(np.add, direct[name], through([layer])[name]) for name in own}
-    found = [jax.tree.map(lambda a: a[1], estimates(each, two).grads) for each in (Layerwise(), RTRL())]
-    assert_close(found[0], want, "the gradient", bound=1e-12)
-    assert_close(found[1], exact, "the gradient of rtrl", bound=1e-12)
-    highest = f"layer_{model.layers - 1}"
-    assert_close(want[highest], exact[highest], "the gradient of the highest layer", bound=1e-12)
-    assert_far(want["layer_0"], exact["layer_0"], "the gradient of the lowest layer", at_least=1e-4)
+    want, exact = by_hand(c, steps, Lost), by_hand(c, steps, Rtrl)
+    assert_close(run(Layerwise(), c), want, "layerwise", bound=1e-12)
+    (_, last, _), (_, true, _) = want[-1], exact[-1]
+    assert_close(last[feed[-1]], true[feed[-1]], "the gradient of the highest layer", bound=1e-12)
+    assert_far(last[feed[0]], true[feed[0]], "the gradient of the lowest layer", at_least=1e-4)
 
 
 @pytest.mark.parametrize("strategy", [RTRL(), Layerwise(), SnAp(), RFLO(), UORO()], ids=repr)

@@ -21,13 +21,10 @@ RESET = ((True, True), (False, True), (False, False))
 
 def windows(rng: Any, xs: Any, reset: Any) -> list[Batch]:
     """One batch for each entry of xs, with random weights."""
+    weights = [rng.uniform(size=jax.tree.leaves(x)[0].shape[:2]) for x in xs]
+    each = jax.device_put(list(zip(weights, np.array(reset), strict=True)))
     rows = jax.device_put(np.arange(B, dtype=np.int32))
-    return [
-        Batch(
-            x, jax.device_put(rng.uniform(size=jax.tree.leaves(x)[0].shape[:2])), jax.device_put(np.array(flags)), rows
-        )
-        for x, flags in zip(xs, reset, strict=True)
-    ]
+    return [Batch(x, *given, rows) for x, given in zip(xs, each, strict=True)]
 
 
 @functools.cache
