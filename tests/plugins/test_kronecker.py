@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.influence import B, H, Rtrl, T, V, by_hand, follow, of_model, run, states_of
-from support.parts import ravel
 
 import seqjax as sj
 from seqjax.gradients import leaf_names, sign_patterns
@@ -107,7 +106,7 @@ def test_all_signs_average_to_the_gradient_of_a_sparse_cell(strategy):
     of_signs = jax.vmap(lambda noise: follow(strategy, c.problem, c.params, c.state, c.windows, noise).grads)
     draws = np.concatenate([a.reshape(len(p), -1) for a in jax.tree.leaves(quick_jit(of_signs)(noise))], 1)
     assert_close(p @ draws, by_hand(c, steps[:1], Rtrl)[0][1], "mean", 1e-10)
-    assert_far(draws, np.broadcast_to(p @ draws, draws.shape), "single draws")
+    assert_far(draws, np.broadcast_to(p @ draws, draws.shape), "single draws", at_least=1e-5)
 
 
 def two_steps(strategy, dtype):
