@@ -310,7 +310,7 @@ def test_a_stack_by_units_or_dense_has_the_right_number_of_numbers():
     ids=repr,
 )
 def test_layerwise_loses_what_a_layer_did_to_higher_states_before_the_window(name, fields):
-    """It is the gradient of the history without ∂L/∂s_j ds_j/dθ_i for j > i, with the states that enter the window."""
+    """It is the gradient of the history without ∂L/∂s_j ds_j/dθ_i for j > i, with the state s_j before the window."""
     c, steps = of_model(sj.create("model", name, hidden=3, **fields), TOKENS)
     layers = c.problem.model.layers
     names = [name.split(".")[0] for name, a in leaf_names(c.params, "params") for _ in range(a.size)]

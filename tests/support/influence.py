@@ -79,14 +79,14 @@ def estimates(strategy: Any, c: Case, noise: Any = None) -> Any:
 
 
 def summary(estimates: Any) -> list:
-    """Those of each window, from the results of `follow`."""
+    """Loss, gradient and state of each window, from the results of `follow`."""
     found = jax.tree.map(np.asarray, (estimates.loss, estimates.grads, estimates.state))
     each = (jax.tree.map(lambda a, w=w: a[w], found) for w in range(len(found[0])))
     return [(loss, ravel(grads), state) for loss, grads, state in each]
 
 
 def run(strategy: Any, c: Case, noise: Any = None) -> list:
-    """Losses, gradients and states of consecutive windows, with memory carried."""
+    """`summary` of all windows of a case, with memory carried."""
     return summary(estimates(strategy, c, noise))
 
 
