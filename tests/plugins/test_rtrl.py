@@ -1,5 +1,6 @@
 """`rtrl` and `layerwise` over windows with carried memory, against the gradient of the whole history."""
 
+import functools
 import itertools
 from dataclasses import dataclass
 
@@ -9,23 +10,31 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.flatten_util import ravel_pytree
+from support.influence import RESET, B, Rtrl, V, by_hand, estimates, follow, of_model, run, summary, windows
+from support.parts import derivatives
 
 import seqjax as sj
-from seqjax.gradients import Batch, init_memory, reset_rows
-from seqjax.testing.compare import Failed, assert_close
+from seqjax.gradients import Batch, init_memory, leaf_names, reset_rows
+from seqjax.testing.compare import assert_close, assert_far
+from seqjax.testing.proofs.cases import Case
 from seqjax.testing.quick_jit import quick_jit
 from seqjax_gradients import RFLO, RTRL, UORO, Layerwise, SnAp, _carrying, _layers, _parts
-from seqjax_models import GRU
+from seqjax_models import RNN
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-WINDOWS, T, B, V = 3, 5, 2, 4
+T = 5
+"""The number of steps in a window, where the step is written here."""
 TOKENS = sj.Spec(sj.Tokens(V))
 
 
 @pytest.fixture(autouse=True)
 def _several_blocks(monkeypatch):
-    """Windows of five steps have blocks of two and one, or of three and two if the state has three numbers."""
+    """Windows of four or five steps have blocks of two, or of three if the state has three numbers, and a rest of one.
+
+    Where there is no rest, a window is two blocks.
+    """
     monkeypatch.setattr(_parts, "SHORTEST_BLOCK", 2)
 
 
@@ -54,7 +63,7 @@ class Scalar(sj.Elementwise):
 
 
 @dataclass(frozen=True)
-class Gain(GRU):
+class Gain(RNN):
     """A parameter that feeds the state from outside of the layers."""
 
     def init(self, key, spec):
@@ -64,74 +73,78 @@ class Gain(GRU):
         return params["gain"] * jax.nn.one_hot(x, V)
 
 
-def of_model(model):
-    """A problem of tokens, with all parameters away from special values."""
-    problem = model.problem(TOKENS)
-    params = jax.tree.map(lambda a: a.astype(float), problem.init(jax.random.key(0)))
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda a: a + 0.3 * jnp.asarray(rng.normal(size=a.shape)), params)
-    ids = rng.integers(0, V, (2, WINDOWS * T, B))
-    return problem, params, problem.init_rows(params, B), tuple(map(jnp.asarray, ids))
+def of_step(step, params, state, oracle=None, xs=None):
+    """A case of three windows of the same row, of which the second one starts in another state.
+
+    Args:
+        step: the step.
+        params: its parameters.
+        state: the state of the first row.
+        oracle: the same step for the derivatives; None: the step itself.
+        xs: what the steps read, leaves [3, T, B, ...]; None: random numbers.
+    """
+    rng = np.random.default_rng(1)
+    xs = rng.normal(size=(3, T, B)) if xs is None else xs
+    rows = jax.tree.map(lambda a: np.stack([a, a + 1 if np.asarray(a).dtype == int else 0.5 * a]), state)
+    batches = windows(rng, [jax.tree.map(lambda a, w=w: a[w], xs) for w in range(3)], np.zeros((3, B), bool))
+    c = Case(sj.Problem(step), params, rows, batches, oracle or step, None)
+    return c, derivatives(c)
 
 
-def of_step(step, params, state):
-    xs = jnp.asarray(np.random.default_rng(1).normal(size=(WINDOWS * T, B)))
-    rows = jax.tree.map(lambda a: jnp.stack([a, a + 1]) if a.dtype == int else jnp.stack([a, 0.5 * a]), state)
-    return sj.Problem(step), params, rows, xs
-
-
+@functools.cache
 def pendulum():
     """A driven pendulum by the midpoint rule, with a counter in its state."""
 
     def step(params, state, x):
         def slope(angle, speed):
-            return speed, -params["g"] * jnp.sin(angle) - params["friction"] * speed + params["gain"] @ jnp.array(
-                [x, 1]
-            )
+            force = params["gain"] @ jnp.stack([x, jnp.ones_like(x)])
+            return speed, -params["g"] * jnp.sin(angle) - params["friction"] * speed + force
 
         (angle, speed), count = state
         da, ds = slope(angle, speed)
         da, ds = slope(angle + 0.1 * da, speed + 0.1 * ds)
         state = (angle + 0.2 * da, speed + 0.2 * ds), count + 1
-        return state, (1 + 0.1 * count) * (jnp.cos(state[0][0]) + params["readout"] * speed**2)
+        return state, (1 + 0.1 * count.astype(x.dtype)) * (jnp.cos(state[0][0]) + params["readout"] * speed**2)
 
-    params = {"g": jnp.array(2.0), "friction": jnp.array(0.3), "gain": jnp.array([0.5, 0.1]), "readout": jnp.array(0.7)}
-    return of_step(step, params, ((jnp.array(0.4), jnp.array(-0.2)), jnp.array(0)))
+    params = {"g": np.array(2.0), "friction": np.array(0.3), "gain": np.array([0.5, 0.1]), "readout": np.array(0.7)}
+    return of_step(step, params, ((0.4, -0.2), 0))
 
 
 def switching():
     """A step that sees `vmap`: mapped over time, all steps would take the branch of one."""
 
-    def step(w, s, x):
+    def step_with(decide, w, s, x):
         u, t = x
-        s = jnp.where(eqxi.unvmap_any(t % 3 == 1), jnp.sin(w[0] * s + u), w[1] * s)
+        s = jnp.where(decide(t % 3 == 1), jnp.sin(w[0] * s + u), w[1] * s)
         return s, s**2
 
-    problem, params, state, u = of_step(step, jnp.array([0.9, 0.7]), jnp.array(0.4))
-    return problem, params, state, (u, jnp.broadcast_to(jnp.arange(WINDOWS * T)[:, None], u.shape))
+    step, oracle = (functools.partial(step_with, decide) for decide in (eqxi.unvmap_any, lambda flag: flag))
+    u = np.random.default_rng(1).normal(size=(3, T, B))
+    t = np.broadcast_to(np.arange(3 * T).reshape(3, T, 1), u.shape)
+    return of_step(step, np.array([0.9, 0.7]), 0.4, oracle, (u, t))
 
 
 def flax_cell():
     model, params = sj.from_flax(nnx.GRUCell(in_features=1, hidden_features=2, rngs=nnx.Rngs(0)))
-    problem = model.problem(sj.Spec(sj.Values(1), sj.Values(2)))
-    params = jax.tree.map(lambda a: a.astype(float), params)
-    rng = np.random.default_rng(2)
-    xs = jnp.asarray(rng.normal(size=(WINDOWS * T, B, 1))), jnp.asarray(rng.normal(size=(WINDOWS * T, B, 2)))
-    state = jax.tree.map(lambda a: a.astype(float), problem.init_rows(params, B))
-    return problem, params, state, xs
+    problem, rng = model.problem(sj.Spec(sj.Values(1), sj.Values(2))), np.random.default_rng(2)
+    params = jax.tree.map(lambda a: np.asarray(a, float), params)
+    xs = [(rng.normal(size=(T, B, 1)), rng.normal(size=(T, B, 2))) for _ in range(3)]
+    state = jax.tree.map(lambda a: np.asarray(a, float), problem.init_rows(params, B))
+    c = Case(problem, params, state, windows(rng, xs, RESET), problem.step, problem.init_state)
+    return c, derivatives(c)
 
 
 def model_case(name, **fields):
-    return pytest.param(lambda: of_model(sj.create("model", name, hidden=3, **fields)), id=f"{name} {fields}")
+    return pytest.param(lambda: of_model(sj.create("model", name, hidden=3, **fields), TOKENS), id=f"{name} {fields}")
 
 
 QUICK = [
     model_case("rnn"),
     model_case("lru"),
-    model_case("min-gru", embedding=2, residual=True),
-    pytest.param(lambda: of_model(Shared(hidden=3)), id="shared"),
-    pytest.param(lambda: of_model(Scalar(hidden=3)), id="scalar"),
-    pytest.param(lambda: of_model(Gain(hidden=3)), id="gain"),
+    model_case("ind-rnn", embedding=2, residual=True),
+    model_case("ind-rnn", layers=2),
+    pytest.param(lambda: of_model(Shared(hidden=3), TOKENS), id="shared"),
+    pytest.param(lambda: of_model(Scalar(hidden=3), TOKENS), id="scalar"),
     pytest.param(pendulum, id="pendulum"),
     pytest.param(switching, id="switching"),
 ]
@@ -139,166 +152,142 @@ SLOW = [
     *map(model_case, ("gru", "lstm", "rtu", "min-gru", "min-lstm", "ind-rnn", "ssm")),
     model_case("ssm", selective=True),
     model_case("lstm", embedding=2),
+    model_case("min-gru", embedding=2, residual=True),
     model_case("lru", residual=True),
     model_case("gru", layers=2),
+    pytest.param(lambda: of_model(Gain(hidden=3), TOKENS), id="gain"),
     pytest.param(flax_cell, id="flax"),
 ]
 
 
-def window_of(xs, number):
-    return jax.tree.map(lambda a: a[number * T : (number + 1) * T], xs)
-
-
-def carried(case, strategy):
-    """The sum of the gradients of consecutive windows, with state and memory carried."""
-    problem, params, state, xs = case
-    estimate = quick_jit(sj.value_and_grad(problem, strategy))
-    memory, total = None, None
-    for number in range(WINDOWS):
-        weights = jnp.asarray(np.random.default_rng(number).uniform(size=(T, B)))
-        found = estimate(params, state, window_of(xs, number), memory=memory, weights=weights)
-        state, memory = found.state, found.memory
-        total = found.grads if total is None else jax.tree.map(jnp.add, total, found.grads)
-    return total
-
-
-def whole(case):
-    """The gradient through all windows, by a scan of the step of one row after the other."""
-    problem, params, state, xs = case
-    weights = np.concatenate([np.random.default_rng(n).uniform(size=(T, B)) for n in range(WINDOWS)])
-
-    def loss(params, row):
-        of_row = lambda tree, axis: jax.tree.map(lambda a: jnp.take(a, row, axis), tree)
-        step = lambda s, x: problem.step(params, s, x)
-        return jax.lax.scan(step, of_row(state, 0), of_row(xs, 1))[1] @ jnp.asarray(weights)[:, row]
-
-    gradient = quick_jit(jax.grad(loss))
-    return jax.tree.map(jnp.add, *[gradient(params, row) for row in range(B)])
-
-
 @pytest.mark.parametrize("make", [*QUICK, *(pytest.param(*p.values, id=p.id, marks=pytest.mark.slow) for p in SLOW)])
 def test_carried_windows_have_the_gradient_of_the_history(make):
-    case = make()
-    assert_close(carried(case, RTRL()), whole(case), "the gradient", bound=1e-12)
-    if getattr(getattr(case[0], "model", None), "layers", 1) == 1:
-        assert_close(carried(case, Layerwise()), whole(case), "the gradient of one layer", bound=1e-12)
+    c, steps = make()
+    assert_close(run(RTRL(), c), by_hand(c, steps, Rtrl), "rtrl", bound=1e-12)
+    if getattr(getattr(c.problem, "model", None), "layers", 1) == 1:
+        # The two strategies differ in their parts alone.
+        one = jax.tree.map(lambda a: np.asarray(a)[0], c.state)
+        assert Layerwise().parts(c.problem, c.params, one) == RTRL().parts(c.problem, c.params, one)
 
 
-def worst(case):
-    """The largest error of `rtrl`, in units of the largest entry."""
-    found, right = carried(case, RTRL()), whole(case)
-    scale = max(float(jnp.abs(a).max()) for a in jax.tree.leaves(right))
-    return max(float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (found, right)), strict=True)) / scale
+FAULTS = ("none", "M is not multiplied by J", "I of the last block is lost", "M is dropped")
 
 
-def without_jacobian(monkeypatch):
-    monkeypatch.setattr(_parts.Part, "after", lambda self, M, J, I: self.plus(M, I))
+def test_planted_faults_are_found(monkeypatch):
+    """One program serves all faults, of which the argument chooses one."""
+    c, steps = pendulum()
+    after, plus_start, counter = _parts.Part.after, _carrying.plus_start, itertools.count()
+    either = lambda flag, one, other: jax.tree.map(lambda a, b: jnp.where(flag, a, b), one, other)
+
+    def planted(fault):
+        def faulty_after(self, M, J, I):
+            # The scan over whole blocks is traced once, and then the rest.
+            lost = (fault == 2) & (next(counter) % 2 == 1)
+            I = jax.tree.map(lambda a: jnp.where(lost, 0, a), I)
+            return either(fault == 1, self.plus(M, I), after(self, M, J, I))
+
+        def faulty_start(parts, M, start, params):
+            return either(fault == 3, [part.zeros(params) for part in parts], plus_start(parts, M, start, params))
+
+        monkeypatch.setattr(_parts.Part, "after", faulty_after)
+        monkeypatch.setattr(_carrying, "plus_start", faulty_start)
+        return follow(RTRL(), c.problem, c.params, c.state, c.windows)
+
+    planted, want = quick_jit(planted), by_hand(c, steps, Rtrl)
+    assert_close(summary(planted(0)), want, "no fault", bound=1e-12)
+    for number, name in enumerate(FAULTS[1:], 1):
+        assert_far(summary(planted(number)), want, name)
 
 
-def without_last_block(monkeypatch):
-    """The blocks have two, two and one of the five steps, and the last one leaves its I out."""
-    after = _parts.Part.after
-    counter = itertools.count()
-
-    def planted(self, M, J, I):
-        # The scan over whole blocks is traced once, and then the rest.
-        return after(self, M, J, jax.tree.map(jnp.zeros_like, I) if next(counter) % 2 else I)
-
-    monkeypatch.setattr(_parts.Part, "after", planted)
-
-
-def shared_by_units(monkeypatch):
+def test_a_shared_parameter_that_is_kept_by_units_is_found(monkeypatch):
     monkeypatch.setattr(Shared, "shares", False)
+    c, steps = of_model(Shared(hidden=3), TOKENS)
+    # Compiled apart from the right one.
+    found = quick_jit(lambda: follow(RTRL(), c.problem, c.params, c.state, c.windows))()
+    assert_far(summary(found), by_hand(c, steps, Rtrl), "by units")
 
 
-def dropped(monkeypatch):
-    zeros = lambda parts, M, start, params: [part.zeros(params) for part in parts]
-    monkeypatch.setattr(_carrying, "plus_start", zeros)
+def test_a_row_that_is_reset_forgets():
+    """Where a sequence starts, M is that of its initial state, which here depends on the parameters.
 
-
-PLANTED = {
-    "M is not multiplied by J": (without_jacobian, lambda: of_model(sj.create("model", "lru", hidden=3))),
-    "I of the last block is lost": (without_last_block, pendulum),
-    "a shared parameter is kept by units": (shared_by_units, lambda: of_model(Shared(hidden=3))),
-    "M is dropped": (dropped, lambda: of_model(sj.create("model", "rnn", hidden=3))),
-}
-
-
-@pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_fault_is_found(name, monkeypatch):
-    plant, make = PLANTED[name]
-    case = make()
-    assert worst(case) < 1e-12
-    plant(monkeypatch)
-    assert worst(case) > 1e-3
-
-
-@pytest.mark.parametrize("planted", [False, True], ids=["", "planted: M is kept at a reset"])
-def test_a_row_that_is_reset_forgets(planted):
-    """Where a sequence starts, M is that of its initial state, which here depends on the parameters."""
+    A planted fault is found: a row that is reset keeps M.
+    """
 
     def step(params, s, x):
         s = jnp.tanh(params["w"] * s + x)
         return s, s**2
 
     problem = sj.Problem(step, lambda params, key=None: jnp.sin(params["start"]))
-    params = {"w": jnp.array(0.8), "start": jnp.array(0.3)}
-    xs = jnp.asarray(np.random.default_rng(0).normal(size=(3, T, B)))
-    resets = [[True, True], [False, True], [False, False]]
-    state, memory = jnp.zeros(B), init_memory(RTRL(), problem, params, jnp.zeros(B), B)
-    total = jax.tree.map(jnp.zeros_like, params)
-    for x, reset in zip(xs, map(jnp.array, resets), strict=True):
-        batch = Batch(x, jnp.ones((T, B)), reset, jnp.arange(B, dtype=jnp.int32))
-        start, entering = reset_rows(RTRL(), problem, params, state, memory, reset)
-        found = RTRL().draw_and_estimate(problem, params, start, memory if planted else entering, batch)
-        state, memory, total = found.state, found.memory, jax.tree.map(jnp.add, total, found.grads)
+    params = {"w": np.array(0.8), "start": np.array(0.3)}
+    xs = np.random.default_rng(0).normal(size=(3, T, B))
+    resets = np.array([[True, True], [False, True], [False, False]])
 
-    def loss(params):
-        value = 0.0
-        for row in range(B):
-            s = 0.0
-            for number, reset in enumerate(resets):
-                s = problem.init_state(params) if reset[row] else s
-                for t in range(T):
-                    s, l = step(params, s, xs[number, t, row])
-                    value += l
-        return value
+    @quick_jit
+    def gradient(params, planted):
+        def window(carry, inputs):
+            (state, memory), (x, reset) = carry, inputs
+            batch = Batch(x, jnp.ones((T, B)), reset, jnp.arange(B, dtype=jnp.int32))
+            start, entering = reset_rows(RTRL(), problem, params, state, memory, reset)
+            entering = jax.tree.map(lambda kept, new: jnp.where(planted, kept, new), memory, entering)
+            found = RTRL().draw_and_estimate(problem, params, start, entering, batch)
+            return (found.state, found.memory), found.grads
 
-    want = jax.grad(loss)(params)
-    if planted:
-        with pytest.raises(Failed):
-            assert_close(total, want, "the gradient", bound=1e-3)
-    else:
-        assert_close(total, want, "the gradient", bound=1e-12)
+        start = jnp.zeros(B), init_memory(RTRL(), problem, params, jnp.zeros(B), B)
+        return jax.tree.map(lambda a: a.sum(0), jax.lax.scan(window, start, (xs, resets))[1])
+
+    @quick_jit
+    @jax.grad
+    def true_gradient(params):
+        def body(s, inputs):
+            x, reset = inputs
+            return step(params, jnp.where(reset, jnp.sin(params["start"]), s), x)
+
+        flags = np.zeros((3, T, B), bool)
+        flags[:, 0] = resets
+        rows = jax.vmap(lambda x, flags: jax.lax.scan(body, 0.0, (x, flags))[1], 1)
+        return rows(xs.reshape(-1, B), flags.reshape(-1, B)).sum()
+
+    want = true_gradient(params)
+    assert_close(gradient(params, False), want, "the gradient", bound=1e-12)
+    assert_far(gradient(params, True), want, "M is kept at a reset")
 
 
-@pytest.mark.parametrize("reset_at", [0, 2, 4])
-def test_resets_inside_of_a_window_by_units(reset_at):
-    """A window with a reset is that of the pieces, and what is carried on is that of the last piece."""
-    model = sj.create("model", "lru", hidden=3)
-    problem, params, state, xs = of_model(model)
-    estimate = quick_jit(sj.value_and_grad(problem, RTRL()))
-    weights, first = jnp.ones((T, B)), window_of(xs, 0)
-    reset = jnp.arange(T) == reset_at
-    found = estimate(params, state, first, weights=weights, reset=reset)
+def test_resets_inside_of_a_window_by_units():
+    """The gradient is that of windows of one step, which begin anew at the resets, and so is what is carried on."""
+    c, _ = of_model(sj.create("model", "lru", hidden=3), TOKENS)
+    xs, weights = jax.tree.map(lambda *a: np.stack(a), *(batch[:2] for batch in c.windows))
+    reset = np.zeros(weights.shape, bool)
+    reset[0, 2, 0] = reset[1, 0, 1] = reset[1, -1, 0] = True
 
-    later = jax.tree.map(lambda a: a[reset_at:], first)
-    before = jax.tree.map(lambda a: a[:reset_at], first)
-    parts = [estimate(params, problem.init_rows(params, B), later, weights=weights[reset_at:])]
-    if reset_at:
-        parts.append(estimate(params, state, before, weights=weights[:reset_at]))
-    grads = jax.tree.map(lambda *a: sum(a), *[part.grads for part in parts])
-    assert_close(found.grads, grads, "the gradient", bound=1e-12)
-    assert_close(found.memory, parts[0].memory, "the memory", bound=1e-12)
+    @quick_jit
+    def whole(params, state):
+        def window(carry, inputs):
+            x, weights, reset = inputs
+            e = sj.value_and_grad(c.problem, RTRL())(params, carry[0], x, memory=carry[1], weights=weights, reset=reset)
+            return (e.state, e.memory), e.grads
+
+        start = state, init_memory(RTRL(), c.problem, params, state, B)
+        (_, memory), grads = jax.lax.scan(window, start, (xs, weights, reset))
+        return grads, memory
+
+    grads, memory = whole(c.params, c.state)
+    one_step = lambda a: np.reshape(a, (-1, 1, *a.shape[2:]))
+    steps = zip(*map(one_step, (*xs, weights)), one_step(reset)[:, 0], strict=True)
+    rows = c.windows[0].rows
+    found = estimates(RTRL(), c._replace(windows=[Batch((x, y), w, flags, rows) for x, y, w, flags in steps]))
+    sums = jax.tree.map(lambda a: np.reshape(a, (*weights.shape[:2], *a.shape[1:])).sum(1), found.grads)
+    assert_close(grads, sums, "the gradient", bound=1e-12)
+    assert_close(memory, jax.tree.map(lambda a: a[-1], found.memory), "the memory", bound=1e-12)
 
 
 def test_a_stack_by_units_or_dense_has_the_right_number_of_numbers():
     """M of `lru`: two numbers of a unit for each parameter; with an embedding, 6 for each of its entries."""
 
     def shapes(model):
-        problem, params, state, _ = of_model(model)
-        one = jax.tree.map(lambda a: a[0], state)
-        return sorted(a.shape for a in jax.tree.leaves(RTRL().init(problem, params, one).rows))
+        problem = model.problem(TOKENS)
+        params = jax.eval_shape(problem.init, jax.random.key(0))
+        first = lambda params: RTRL().init(problem, params, problem.init_state(params)).rows
+        return sorted(a.shape for a in jax.tree.leaves(jax.eval_shape(first, params)))
 
     H = 3
     own = [(2, 1, H)] * 3
@@ -312,70 +301,53 @@ def test_a_stack_by_units_or_dense_has_the_right_number_of_numbers():
 
 
 @pytest.mark.parametrize(
-    "name", ["min-gru", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rnn", "lstm", "lru"))]
+    ("name", "fields"),
+    [
+        ("ind-rnn", {"layers": 2}),
+        *(pytest.param(name, {"layers": 3}, marks=pytest.mark.slow) for name in ("rnn", "lstm", "lru", "min-gru")),
+        *(pytest.param(name, {"layers": 3, "residual": True}, marks=pytest.mark.slow) for name in ("lru", "min-gru")),
+    ],
+    ids=repr,
 )
-@pytest.mark.parametrize("residual", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_layerwise_loses_what_a_layer_did_to_higher_states_before_the_window(name, residual):
-    """With J_ji = ds_j/dθ_i by brute force, it is the gradient of the history without ∂L/∂s_j J_ji for j > i."""
-    if residual and name in ("rnn", "lstm"):
-        pytest.skip("a dense layer has no residual block")
-    fields = {"residual": True} if residual else {}
-    model = sj.create("model", name, hidden=3, layers=3, **fields)
-    problem, params, state, xs = of_model(model)
-    estimate = quick_jit(sj.value_and_grad(problem, Layerwise()))
-    first = estimate(params, state, window_of(xs, 0))
-    found = estimate(params, first.state, window_of(xs, 1), memory=first.memory).grads
+def test_layerwise_loses_what_a_layer_did_to_higher_states_before_the_window(name, fields):
+    """It is the gradient of the history without ∂L/∂s_j ds_j/dθ_i for j > i, with the state s_j before the window."""
+    c, steps = of_model(sj.create("model", name, hidden=3, **fields), TOKENS)
+    layers = c.problem.model.layers
+    names = [name.split(".")[0] for name, a in leaf_names(c.params, "params") for _ in range(a.size)]
+    # The parameters that feed the state of a layer from below or within, and the numbers of this state.
+    below = [("layer_0", "W_in", "b_in"), *((f"layer_{layer}",) for layer in range(1, layers))]
+    feed = np.array([[name in fed for name in names] for fed in below])
+    of_state = np.repeat(np.eye(layers, dtype=bool), len(steps[0].J[0, 0]) // layers, axis=1)
+    own = of_state.T @ feed
 
-    weight = 1 / (T * B)
-    want = jax.tree.map(jnp.zeros_like, params)
-    for row in range(B):
-        one = lambda tree, row=row: jax.tree.map(lambda a: a[row : row + 1], tree)
-        of_row = lambda number, row=row: jax.tree.map(lambda a: a[:, row : row + 1], window_of(xs, number))
+    class Lost(Rtrl):
+        true = 0.0
 
-        def after(params, one=one, of_row=of_row):
-            return problem.unroll(params, one(state), of_row(0))[0]
+        def begin(self, I):
+            self.true = self.true + I
+            self.M = np.where(own, self.true, 0)
 
-        def loss(params, s, of_row=of_row):
-            return weight * problem.unroll(params, s, of_row(1))[1].sum()
+        def advance(self, J, I):
+            super().advance(J, I)
+            self.true = J @ self.true + I
 
-        grads, q = jax.grad(loss, (0, 1))(params, after(params))
-        influence = quick_jit(jax.jacrev(after))(params)
-        for layer in range(model.layers):
-            # ∂L/∂s_layer M_layer, for the parameters that feed this layer's state from below or within.
-            terms = jax.tree.map(
-                lambda cotangent, tree: jax.tree.map(lambda J: jnp.tensordot(cotangent, J, cotangent.ndim), tree),
-                q.layers[layer],
-                influence.layers[layer],
-                is_leaf=lambda leaf: isinstance(leaf, jax.Array),
-            )
-            total = jax.tree.map(lambda *a: sum(a), *terms)
-            own = {f"layer_{layer}", *(("W_in", "b_in") if layer == 0 else ())} & params.keys()
-            grads = {name: jax.tree.map(jnp.add, g, total[name]) if name in own else g for name, g in grads.items()}
-        want = jax.tree.map(jnp.add, want, grads)
-    assert_close(found, want, "the gradient", bound=1e-12)
-    exact = carried_second(problem, params, state, xs)
-    assert_close(found["layer_2"], exact["layer_2"], "the gradient of the highest layer", bound=1e-12)
-    with pytest.raises(Failed):
-        assert_close(found["layer_0"], exact["layer_0"], "the gradient of the lowest layer", bound=1e-4)
-
-
-def carried_second(problem, params, state, xs):
-    """The gradient of the second window by `rtrl`."""
-    estimate = quick_jit(sj.value_and_grad(problem, RTRL()))
-    first = estimate(params, state, window_of(xs, 0))
-    return estimate(params, first.state, window_of(xs, 1), memory=first.memory).grads
+    want, exact = by_hand(c, steps, Lost), by_hand(c, steps, Rtrl)
+    assert_close(run(Layerwise(), c), want, "layerwise", bound=1e-12)
+    (_, last, _), (_, true, _) = want[-1], exact[-1]
+    assert_close(last[feed[-1]], true[feed[-1]], "the gradient of the highest layer", bound=1e-12)
+    assert_far(last[feed[0]], true[feed[0]], "the gradient of the lowest layer", at_least=1e-4)
 
 
 @pytest.mark.parametrize("strategy", [RTRL(), Layerwise(), SnAp(), RFLO(), UORO()], ids=repr)
 @pytest.mark.parametrize("what", ["parameter", "state"])
 def test_complex_numbers_are_refused(strategy, what):
     """What is carried has one number for the two parts of a derivative by a complex number."""
-    w, s = jnp.array(0.5), jnp.zeros(B)
+    w, s = np.array(0.5), np.zeros(B)
     w, s = (w.astype(complex), s) if what == "parameter" else (w, s.astype(complex))
     step = lambda w, s, x: (jnp.abs(w).astype(s.dtype) * s + x.astype(s.dtype), jnp.abs(s) ** 2)
     estimate = sj.value_and_grad(step, strategy)
     with pytest.raises(sj.Error, match=rf"the {what} .*is complex: keep it as two floats"):
-        estimate(w, s, jnp.ones((T, B)), key=jax.random.key(0))
+        estimate(w, s, np.ones((T, B)), key=jax.random.key(0))
 
 
 class OfModel(sj.Problem):
@@ -390,11 +362,12 @@ class OfModel(sj.Problem):
         return state, output[x[1]] ** 2
 
 
-def test_the_parameters_of_an_own_problem_with_a_model_are_all_carried():
-    of_gru, params, state, xs = of_model(GRU(hidden=3))
-    case = OfModel(of_gru.model), {"net": params, "gain": jnp.array(1.5)}, state, xs
-    for strategy in (RTRL(), SnAp(n=3)):
-        assert_close(carried(case, strategy), whole(case), "the gradient", bound=1e-12)
+@pytest.mark.parametrize("strategy", [RTRL(), SnAp(n=3)], ids=repr)
+def test_the_parameters_of_an_own_problem_with_a_model_are_all_carried(strategy):
+    of_rnn, _ = of_model(RNN(hidden=3), TOKENS)
+    problem = OfModel(of_rnn.problem.model)
+    c = Case(problem, {"net": of_rnn.params, "gain": np.array(1.5)}, *of_rnn[2:4], problem.step, None)
+    assert_close(run(strategy, c), by_hand(c, derivatives(c), Rtrl), "the gradient", bound=1e-12)
 
 
 METHODS = ("step", "step_in", "step_with", "init_state", "through_layers", "enter", "join", "_read", "_write")
@@ -406,49 +379,49 @@ def test_an_overridden_method_of_a_layer_makes_everything_dense(name):
     model = sj.create("model", "min-gru", hidden=3)
     base = type(model)
     if not hasattr(base, name):
-        base, model = GRU, GRU(hidden=3)
+        base, model = RNN, RNN(hidden=3)
     own = type("Own", (base,), {name: lambda self, *args, **fields: getattr(base, name)(self, *args, **fields)})
     assert _layers.layered(model.problem(TOKENS)) is model
     assert _layers.layered(own(hidden=3).problem(TOKENS)) is None
 
 
-@pytest.mark.parametrize("name", ["lru", "min-gru"])
+@pytest.mark.parametrize("name", ["min-gru", pytest.param("lru", marks=pytest.mark.slow)])
 def test_parameters_in_bfloat16(name):
-    """The gradient is that of float32 to a few digits, though the unroll of these models returns a state in float32."""
-    problem = sj.create("model", name, hidden=3).problem(TOKENS)
-    narrow = jax.tree.map(lambda a: a.astype(jnp.bfloat16), problem.init(jax.random.key(0)))
-    wide = jax.tree.map(lambda a: a.astype(jnp.float32), narrow)
-    xs = tuple(jnp.asarray(np.random.default_rng(0).integers(0, V, (2, WINDOWS * T, B))))
+    """The gradient is right to a few digits, though the unroll of these models returns a state in float32."""
+    c, _ = of_model(sj.create("model", name, hidden=3), TOKENS)
+    narrow = jax.tree.map(lambda a: np.asarray(a).astype(jnp.bfloat16), (c.params, c.state))
+    params, state = jax.tree.map(lambda a: a.astype(float), narrow)
+    wide = c._replace(params=params, state=state)
+    want = ravel_pytree(params)[1](by_hand(wide, derivatives(wide), Rtrl)[1][1])
 
-    def second(params):
+    @quick_jit
+    def second(params, state):
         """The gradient of the second window."""
-        state = problem.init_rows(params, B)
-        memory = init_memory(RTRL(), problem, params, state, B)
-        for number in range(2):
-            rows = jnp.arange(B, dtype=jnp.int32)
-            batch = Batch(window_of(xs, number), jnp.ones((T, B), jnp.float32), None, rows)
-            found = RTRL()(problem, params, state, memory, batch)
-            state, memory = found.state, found.memory
-        return found.grads
+        memory = init_memory(RTRL(), c.problem, params, state, B)
+        for batch in c.windows[:2]:
+            e = RTRL()(c.problem, params, state, memory, batch._replace(weights=batch.weights.astype(jnp.float32)))
+            state, memory = e.state, e.memory
+        return e.grads
 
     with jax.numpy_dtype_promotion("standard"):
-        found, want = second(narrow), second(wide)
+        found = second(*narrow)
     assert {a.dtype for a in jax.tree.leaves(found)} == {jnp.dtype(jnp.bfloat16)}
-    assert_close(jax.tree.map(lambda a: a.astype(jnp.float32), found), want, "the gradient", bound=0.05)
+    assert_close(found, want, "the gradient", bound=0.05)
 
 
-@pytest.mark.parametrize("strategy", [SnAp(), RFLO()], ids=repr)
+@pytest.mark.parametrize("strategy", [SnAp(), pytest.param(RFLO(), marks=pytest.mark.slow)], ids=repr)
 def test_resets_inside_of_a_window_are_followed_densely(strategy):
     """The gradient is that of the two pieces. By units, a strategy does not know the problem whose steps are reset."""
-    problem, params, state, xs = of_model(sj.create("model", "rnn", hidden=3))
-    estimate = quick_jit(sj.value_and_grad(problem, strategy))
-    xs, weights, reset = window_of(xs, 0), jnp.ones((T, B)), jnp.arange(T) == 2
-    found = estimate(params, state, xs, weights=weights, reset=reset).grads
+    c, _ = of_model(RNN(hidden=3), TOKENS)
+    xs, weights = c.windows[0][:2]
+    estimate = quick_jit(lambda *args, **options: sj.value_and_grad(c.problem, strategy)(*args, **options).grads)
+    found = estimate(c.params, c.state, xs, weights=weights, reset=np.arange(len(weights)) == 2)
 
-    before, later = (jax.tree.map(lambda a, cut=cut: a[cut], xs) for cut in (slice(2), slice(2, None)))
-    first = estimate(params, state, before, weights=weights[:2]).grads
-    second = estimate(params, problem.init_rows(params, B), later, weights=weights[2:]).grads
-    assert_close(found, jax.tree.map(jnp.add, first, second), "the gradient", bound=1e-12)
+    (x, y), weights = jax.tree.map(np.asarray, (xs, weights))
+    before = estimate(c.params, c.state, (x[:2], y[:2]), weights=weights[:2])
+    initial = jax.tree.map(np.zeros_like, c.state)
+    later = estimate(c.params, initial, (x[2:], y[2:]), weights=weights[2:])
+    assert_close(found, jax.tree.map(np.add, before, later), "the gradient", bound=1e-12)
 
 
 def test_inputs_that_depend_on_the_parameters_are_refused():
