@@ -11,11 +11,12 @@ from support.parts import ravel, shared_gradients
 import seqjax
 from seqjax import Problem, train
 from seqjax.data import Stream
+from seqjax.gradients import Memory, init_memory
 from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.calls import estimates, initial_memory
 from seqjax.testing.proofs.cases import case
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import RTRL, Adaptive, Certified, Dodge, Forward, Only, Truncated
+from seqjax_gradients import RTRL, Certified, Dodge, Forward, Only, Truncated
 from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential
 
@@ -53,12 +54,15 @@ def trained(gradient):
 
 @dataclass(frozen=True)
 class Measured(Truncated):
-    """A strategy with a metric."""
+    """A strategy with a metric, which its memory has."""
 
     metric_names = ("gradient_steps",)
 
+    def init(self, problem, params, state):
+        return Memory(shared=np.float32(self.steps))
+
     def metrics(self, memory):
-        return {"gradient_steps": np.array(self.steps)}
+        return {"gradient_steps": memory.shared}
 
 
 def test_it_is_a_column_of_the_metrics():
@@ -70,11 +74,15 @@ def test_it_is_a_column_of_the_metrics():
 
 @pytest.mark.parametrize("wrapping", [Only, Certified])
 def test_the_metrics_of_the_inner_strategy_are_kept(wrapping):
-    c, strategy = case("small"), wrapping(Adaptive(max_steps=8))
-    memory = initial_memory(strategy, c.problem, c.params, c.state)
-    found = quick_jit(strategy.metrics)(memory)
+    c, strategy = case("small"), wrapping(Measured(steps=8))
+
+    @quick_jit
+    def metrics(params, state):
+        return strategy.metrics(init_memory(strategy, c.problem, params, state, len(state["h"])))
+
+    found = metrics(c.params, c.state)
     assert set(found) == set(strategy.metric_names)
-    assert found["gradient_steps"] == 8
+    assert float(found["gradient_steps"]) == 8
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,10 @@ class Negative(seqjax.RandomCuts):
         return jnp.where(age == 1, -0.5, 0.0)
 
 
-@pytest.mark.parametrize("wrapping", [lambda strategy: strategy, Certified, Only, Dodge])
+@pytest.mark.parametrize(
+    "wrapping",
+    [Certified, Only, *(pytest.param(each, marks=pytest.mark.slow) for each in (Dodge, lambda strategy: strategy))],
+)
 def test_the_hazard_of_the_inner_strategy_is_checked(wrapping):
     with pytest.raises(seqjax.Error, match=r"hazard\(1\) = -0\.5, and the probability of a cut must be in \[0, 1\)"):
         trained(wrapping(Negative()))

@@ -163,7 +163,7 @@ TANH = sj.Problem(tanh, lambda params, key=None: jnp.sin(params["b"]))
 reset_inside = quick_jit(sj.value_and_grad(TANH, DNI(rate=0.5)))
 
 
-@pytest.mark.parametrize("at", [0, 2])
+@pytest.mark.parametrize("at", [2, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_reset_inside_of_a_window_is_the_end_of_what_c_predicts(at):
     """c(s_0) learns from the losses before the reset, and c(s_T) acts on the steps after it."""
     rng, T, rows = np.random.default_rng(3), 5, 2

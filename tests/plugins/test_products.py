@@ -131,7 +131,7 @@ def derivatives():
 @pytest.mark.parametrize("name", STEPS)
 def test_the_factors_are_those_of_the_derivative(name, derivatives):
     (J, found), (by_s, by_params) = derivatives[name]
-    used = {name for name, a in by_params.items() if np.any(a)}
+    used = {name for name, a in by_params.items() if np.asarray(a).any()}
     assert {name for name, a in found.items() if a is not None} == used
     assert_close((J, [found[each] for each in sorted(used)]), (by_s, [by_params[each] for each in sorted(used)]), name)
 
@@ -139,36 +139,27 @@ def test_the_factors_are_those_of_the_derivative(name, derivatives):
 def test_an_input_of_zeros_has_no_influence():
     zeros = np.zeros(3)
     a, D = quick_jit(lambda *args: factors(STEPS["x @ W"], *args)[1][1][1])(PARAMS, zeros, zeros)
-    assert not np.any(a)
+    assert not np.asarray(a).any()
     assert np.isfinite(D).all()
 
 
-@pytest.mark.parametrize(
-    ("strategy", "dtype"),
-    [
-        (OK(rank=8), "bfloat16"),
-        (KFRTRL(), "float16"),
-        *(pytest.param(OK(rank=8), dtype, marks=pytest.mark.slow) for dtype in ("float16", "float32")),
-        *(pytest.param(KFRTRL(), dtype, marks=pytest.mark.slow) for dtype in ("bfloat16", "float32")),
-    ],
-    ids=repr,
-)
-def test_the_chosen_row_is_found_among_many(strategy, dtype):
+@pytest.mark.parametrize("strategy", [OK(rank=8), pytest.param(KFRTRL(), marks=pytest.mark.slow)], ids=repr)
+def test_the_chosen_row_is_found_among_many(strategy):
     """Numbers of rows above 256 have no place in bfloat16, and those above 2048 none in float16."""
     ids = {"U": np.array([257, 2999, 0]), "V": np.array([2051, 258, 1])}
     params = {"U": np.full((3000, 2), 0.5), "V": np.full((2, 3000), 0.5)}
 
     def step(p, s, x):
-        row, column = p["U"].astype(dtype)[x["U"]], p["V"].astype(dtype)[:, x["V"]]
+        row, column = p["U"].astype("bfloat16")[x["U"]], p["V"].astype("float16")[:, x["V"]]
         s = jnp.tanh(0.5 * s + row.astype(s.dtype) - 2 * column.astype(s.dtype))
         return s, jnp.sum(s**2)
 
-    grads, exact = of_both(step, strategy, params, np.zeros(2), ids)
-    for name, axis in (("U", 1), ("V", 0)):
+    grads, exact = jax.tree.map(np.asarray, of_both(step, strategy, params, np.zeros(2), ids))
+    for name, axis, bound in (("U", 1, 1e-2), ("V", 0, 1e-3)):
         found, wanted = (np.flatnonzero(np.any(g[name], axis)) for g in (grads, exact))
         assert found.tolist() == wanted.tolist() == sorted(ids[name].tolist())
         if isinstance(strategy, OK):  # its rank suffices for all steps
-            assert_close(grads[name], exact[name], name, {"bfloat16": 1e-2, "float16": 1e-3, "float32": 1e-6}[dtype])
+            assert_close(grads[name], exact[name], name, bound)
 
 
 def of_both(step, strategy, *args):
