@@ -147,11 +147,11 @@ def test_unscored_losses_may_be_nan(strategy):
 @pytest.mark.parametrize(
     ("name", "strategy", "at"),
     [
-        ("lstm", EProp(kappa=0.6), 0),
+        ("rnn", EProp(feedback="none"), 0),
         ("rnn", RFLO(leak=0.3, feedback="random", seed=1), 2),
         *(
             pytest.param(name, strategy, at, marks=pytest.mark.slow)
-            for name in ("gru", "spiking")
+            for name in ("lstm", "spiking")
             for strategy in (EProp(kappa=0.5), RFLO(leak=0.3, feedback="random"))
             for at in (0, 2)
         ),

@@ -145,7 +145,7 @@ def test_elementwise_networks_whose_parameters_feed_many_units_do_not_fit():
         assert not _units.fits(Problem.of(model, TOKENS), None)
 
 
-@pytest.mark.parametrize(("name", "n"), [("min-lstm", 1), pytest.param("lru", 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("name", "n"), [("ind-rnn", 1), pytest.param("lru", 2, marks=pytest.mark.slow)])
 def test_where_units_do_not_act_on_each_other_snap_is_rtrl(name, n):
     """Within two steps a parameter reaches both numbers of a complex unit."""
     c, steps = of_model(make(name), TOKENS)

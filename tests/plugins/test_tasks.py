@@ -263,7 +263,7 @@ CASES = {
     "markov-chain": MarkovChain(num_steps=100_000),
     "markov-chain, three states": MarkovChain(num_steps=40_000, states=3, concentration=2.0),
     "copy": Copy(num_steps=20_000),
-    "copy, several lengths": Copy(num_steps=20_003, min_length=1, max_length=7, seed=3),
+    "copy, several lengths": Copy(num_steps=20_003, min_length=1, max_length=3, seed=3),
     "cued-copy": CuedCopy(num_sequences=4000),
     "cued-copy, one token": CuedCopy(num_sequences=1000, length=1, values=2, delay=0),
     "cued-copy, no delay": CuedCopy(num_sequences=1000, length=4, values=3, delay=0),
