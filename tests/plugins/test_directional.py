@@ -1,10 +1,8 @@
 """Slopes along directions: of unit vectors, of given ones, and of the estimate of another strategy."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
 from support.parts import ravel, shared_gradients
 
 import seqjax
@@ -20,9 +18,9 @@ from seqjax_gradients import Directional, Dodge, Truncated
 def test_given_directions_project_the_gradient(x64):
     """Orthonormal directions; they are like the float leaves of the parameters, whatever the step returns besides."""
     c, rows = case("small"), slice(2, B)  # no sequence starts in these
-    xs, weights = jax.tree.map(lambda a: a[:, rows], (c.windows[0].xs, c.windows[0].weights))
+    xs, weights = jax.tree.map(lambda a: np.asarray(a)[:, rows], (c.windows[0].xs, c.windows[0].weights))
     D = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 3)))[0].T
-    directions = jax.vmap(ravel_pytree(c.params)[1])(D)
+    directions = dict(zip("bw", np.split(D, 2, 1), strict=True))
 
     def step(params, state, x):
         state, loss = small_step({name: params[name] for name in "bw"}, state, x)
@@ -32,7 +30,7 @@ def test_given_directions_project_the_gradient(x64):
     def run(params, directions):
         params, memory = params | {"n": 3}, Memory(shared=directions | {"n": None})
         estimate = value_and_grad(step, Directional(), has_aux=True)
-        found = estimate(params, {"h": c.state["h"][rows]}, xs, memory=memory, weights=weights)
+        found = estimate(params, {"h": np.asarray(c.state["h"])[rows]}, xs, memory=memory, weights=weights)
         return {name: found.grads[name] for name in "bw"}, found.memory.shared
 
     grads, kept = run(c.params, directions)
@@ -43,7 +41,7 @@ def test_given_directions_project_the_gradient(x64):
 
 def test_many_parameters_need_directions():
     with pytest.raises(seqjax.Error, match=r"10,000 parameters have too many unit vectors \(at most 4,096\)"):
-        value_and_grad(lambda p, s, x: (s, p @ p), Directional())(jnp.ones(10_000), jnp.ones(1), jnp.ones((2, 1)))
+        value_and_grad(lambda p, s, x: (s, p @ p), Directional())(np.ones(10_000), np.ones(1), np.ones((2, 1)))
 
 
 @pytest.mark.parametrize("steps", [2, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, 9))])

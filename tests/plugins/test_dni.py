@@ -1,16 +1,18 @@
 """DNI from its equations, with a prediction that is right, and where it learns one."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.parts import derivatives, ravel
+from support.parts import derivatives, derivatives_of, ravel
 
 import seqjax as sj
 from seqjax.gradients import Batch, Memory, init_memory
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.proofs.calls import call
-from seqjax.testing.proofs.cases import B, case
+from seqjax.testing.proofs.cases import B, T, case
 from seqjax.testing.quick_jit import quick_jit
 from seqjax_gradients import DNI, Full
 from seqjax_gradients.dni import Synthetic
@@ -20,23 +22,23 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 def shared(W):
     """A memory with this W, and nothing measured."""
-    return Memory(shared=Synthetic(jnp.asarray(W), jnp.zeros(()), jnp.zeros(())))
+    return Memory(shared=Synthetic(np.asarray(W), np.zeros(()), np.zeros(())))
 
 
 def with_one(s):
     return np.append(s, 1.0)
 
 
-@pytest.mark.parametrize("num_steps", [1, 6])
+@pytest.mark.parametrize("num_steps", [6, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("w", [0, 1])
 def test_one_window_follows_the_equations(num_steps, w):
     """From a random W. One row is reset at the start of the window, and one has no scored loss."""
     c = case("small", num_steps)
-    d = derivatives(c)[w]
+    steps = derivatives_of("small") if num_steps == T else derivatives(c)
+    d, state = steps[w], np.asarray((steps[w - 1].state if w else c.state)["h"])
     weights = np.array(c.windows[w].weights)
     weights[:, 3] = 0
-    batch = c.windows[w]._replace(weights=jnp.asarray(weights))
-    state = np.asarray((c.state if w == 0 else derivatives(c)[w - 1].state)["h"])
+    batch = c.windows[w]._replace(weights=weights)
     W, strategy = np.random.default_rng(0).normal(size=(2, 3)), DNI(rate=0.7, forget=0.25)
 
     grads, step, errors, targets = 0.0, np.zeros((2, 3)), 0.0, 0.0
@@ -54,7 +56,7 @@ def test_one_window_follows_the_equations(num_steps, w):
             step += np.outer(error, before) / (before @ before) / B
             errors, targets = errors + error @ error / B, targets + v @ v / u**2 / B
 
-    e = call(strategy, c.problem, c.params, {"h": jnp.asarray(state)}, shared(W), batch, None)
+    e = call(strategy, c.problem, c.params, {"h": state}, shared(W), batch, None)
     assert_close((e.loss, ravel(e.grads), e.state), (np.sum(weights * d.losses.T), grads, d.state), "estimate")
     wanted = Synthetic(W + 0.7 * step, 0.25 * errors, 0.25 * targets)
     assert_close(e.memory.shared, wanted, "memory")
@@ -65,12 +67,16 @@ def test_one_window_follows_the_equations(num_steps, w):
 def test_the_metric_is_nan_until_a_target_is_not_zero():
     """The target is zero while no loss depends on the state that enters the window."""
     problem, strategy = sj.Problem(lambda w, s, x: (w * s, x[0] * s[0] ** 2)), DNI()
-    state, memory, found = jnp.ones((2, 1)), None, []
-    for scale in (0.0, 0.0, 1.0):
-        xs = jnp.full((3, 2, 1), scale)
+
+    @quick_jit
+    def run(state, xs, memory):
         e = sj.value_and_grad(problem, strategy)(jnp.array(0.9), state, xs, memory=memory)
-        state, memory = e.state, e.memory
-        found.append(float(strategy.metrics(memory)["gradient_synthetic_error"]))
+        return e.state, e.memory, strategy.metrics(e.memory)["gradient_synthetic_error"]
+
+    state, memory, found = np.ones((2, 1)), shared(np.zeros((1, 2))), []
+    for scale in (0.0, 0.0, 1.0):
+        state, memory, error = run(state, np.full((3, 2, 1), scale), memory)
+        found.append(float(error))
     assert np.isnan(found[:2]).all()
     assert found[2] == 1
 
@@ -85,29 +91,38 @@ def test_the_windows_add_up_to_the_sequence_if_c_is_right():
     """The gradient of the later losses is W [s, 1], with W from their second and first derivatives."""
     rng = np.random.default_rng(1)
     params = {"M": 0.5 * rng.normal(size=(2, 2)), "Q": rng.normal(size=(2, 2)), "b": rng.normal(size=2)}
-    params = jax.tree.map(jnp.asarray, params | {"r": rng.normal(size=2)})
-    problem, start, (windows, T, rows) = sj.Problem(affine), jnp.asarray(rng.normal(size=(3, 2))), (4, 3, 3)
+    params |= {"r": rng.normal(size=2)}
+    problem, start, (windows, T, rows) = sj.Problem(affine), rng.normal(size=(3, 2)), (4, 3, 3)
     weight = 1 / (windows * T * rows)
 
-    def losses(params, s, num_steps):
-        return jax.lax.scan(lambda s, _: affine(params, s, None), s, length=num_steps)[1].sum()
+    def losses(params, s, counts):
+        """The sum of the losses that count."""
+        return counts @ jax.lax.scan(lambda s, _: affine(params, s, None), s, length=windows * T)[1]
 
-    def total(params):
-        return weight * jax.vmap(lambda s: losses(params, s, windows * T))(start).sum()
+    @quick_jit
+    @functools.partial(jax.vmap, in_axes=(None, None, 0))
+    def oracle(params, start, counts):
+        """W, and the gradient of all rows."""
+        zero, of_s = jnp.zeros(2), jax.grad(lambda s: losses(params, s, counts))
+        W = jnp.concatenate([jax.jacobian(of_s)(zero), of_s(zero)[:, None]], 1)
+        return W, jax.grad(lambda params: weight * jax.vmap(lambda s: losses(params, s, counts))(start).sum())(params)
 
-    def add_up(right):
-        state, grads = start, jax.tree.map(jnp.zeros_like, params)
-        for later in reversed(range(windows)):
-            zero, of_s = jnp.zeros(2), jax.grad(lambda s, later=later: losses(params, s, later * T))
-            W = jnp.concatenate([jax.jacobian(of_s)(zero), of_s(zero)[:, None]], 1)
-            batch = Batch(jnp.zeros((T, rows)), jnp.full((T, rows), weight), None, jnp.arange(rows, dtype=jnp.int32))
-            e = call(DNI(), problem, params, state, shared(W if right else 0 * W), batch, None)
-            state, grads = e.state, jax.tree.map(jnp.add, grads, e.grads)
+    first = np.arange(1, 1 + windows)[:, None] * T > np.arange(windows * T)
+    W, of_first = jax.tree.map(np.asarray, oracle(params, start, first.astype(float)))
+    # After the first of the four windows those of three are left, and after the last one none.
+    W = [*W[-2::-1], np.zeros((2, 3))]
+
+    def add_up(W):
+        state, grads = start, jax.tree.map(np.zeros_like, params)
+        for each in W:
+            batch = Batch(np.zeros((T, rows)), np.full((T, rows), weight), None, np.arange(rows, dtype=np.int32))
+            e = call(DNI(), problem, params, state, shared(each), batch, None)
+            state, grads = e.state, jax.tree.map(np.add, grads, e.grads)
         return grads
 
-    want = jax.grad(total)(params)
-    assert_close(add_up(True), want, "the sum over windows")
-    assert_far(add_up(False), want, "without c")
+    want = jax.tree.map(lambda a: a[-1], of_first)
+    assert_close(add_up(W), want, "the sum over windows")
+    assert_far(add_up(np.zeros_like(W)), want, "without c")
 
 
 def linear(params, s, x):
@@ -115,11 +130,11 @@ def linear(params, s, x):
     return new, jnp.array([1.0, -2.0]) @ s
 
 
-@pytest.mark.parametrize("num_steps", [1, 4])
+@pytest.mark.parametrize("num_steps", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_it_learns_the_gradient_of_a_loss_without_end(num_steps):
     """It is Σ_k a J^k = a (1 - J)^{-1} at every state, and does not depend on the number of losses."""
-    params, rows, windows = jnp.array([0.5, -1.0]), 3, 1500
-    xs = jnp.asarray(np.random.default_rng(2).normal(size=(windows, num_steps, rows)))
+    params, rows, windows = np.array([0.5, -1.0]), 3, 1500
+    xs = np.random.default_rng(2).normal(size=(windows, num_steps, rows))
     problem, strategy = sj.Problem(linear), DNI(rate=0.8)
 
     @quick_jit
@@ -144,30 +159,28 @@ def tanh(params, s, x):
     return s, s @ s + s[0]
 
 
-@pytest.mark.parametrize("at", [0, 2])
+TANH = sj.Problem(tanh, lambda params, key=None: jnp.sin(params["b"]))
+reset_inside = quick_jit(sj.value_and_grad(TANH, DNI(rate=0.5)))
+
+
+@pytest.mark.parametrize("at", [2, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_reset_inside_of_a_window_is_the_end_of_what_c_predicts(at):
     """c(s_0) learns from the losses before the reset, and c(s_T) acts on the steps after it."""
     rng, T, rows = np.random.default_rng(3), 5, 2
-    params = {name: jnp.asarray(rng.normal(size=2)) for name in "wb"}
-    problem = sj.Problem(tanh, lambda params, key=None: jnp.sin(params["b"]))
-    state, xs, W = (
-        jnp.asarray(rng.normal(size=(rows, 2))),
-        jnp.asarray(rng.normal(size=(T, rows))),
-        rng.normal(size=(2, 3)),
-    )
-    weights, memory = jnp.full((T, rows), 0.1), shared(W)
-    gradient = quick_jit(sj.value_and_grad(problem, DNI(rate=0.5)))
-    found = gradient(params, state, xs, weights=weights, memory=memory, reset=jnp.arange(T) == at)
+    params = {name: rng.normal(size=2) for name in "wb"}
+    state, xs, W = rng.normal(size=(rows, 2)), rng.normal(size=(T, rows)), rng.normal(size=(2, 3))
+    weights, memory = np.full((T, rows), 0.1), shared(W)
+    found = reset_inside(params, state, xs, weights=weights, memory=memory, reset=np.arange(T) == at)
 
-    batch = Batch(xs[at:], weights[at:], jnp.ones(rows, bool), jnp.arange(rows, dtype=jnp.int32))
-    later = call(DNI(rate=0.5), problem, params, state, memory, batch, None)
+    batch = Batch(xs[at:], weights[at:], np.ones(rows, bool), np.arange(rows, dtype=np.int32))
+    later = call(DNI(rate=0.5), TANH, params, state, memory, batch, None)
     assert_close(later.memory.shared.W, W, "W after a window in which all rows are reset", bound=0)
     wanted, target = later.grads, np.zeros((rows, 2))
     if at:
-        before = quick_jit(sj.value_and_grad(problem, Full(), argnums=(0, 1)))
+        before = quick_jit(sj.value_and_grad(TANH, Full(), argnums=(0, 1)))
         of_params, target = before(params, state, xs[:at], weights=weights[:at]).grads
-        wanted = jax.tree.map(jnp.add, wanted, of_params)
+        wanted = jax.tree.map(np.add, wanted, of_params)
     assert_close(found.grads, wanted, "the gradient")
-    pairs = [(with_one(s), t / 0.1) for s, t in zip(np.asarray(state), np.asarray(target), strict=True)]
+    pairs = [(with_one(s), t / 0.1) for s, t in zip(state, np.asarray(target), strict=True)]
     step = sum(np.outer(t - W @ s, s) / (s @ s) for s, t in pairs) / rows
     assert_close(found.memory.shared.W, W + 0.5 * step, "W")

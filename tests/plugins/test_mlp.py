@@ -21,21 +21,20 @@ def make(model, spec, num_steps):
     """Random weights, a state of earlier inputs, and inputs xs [T, B, ...]."""
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda key: model.init(key, spec), jax.random.key(0))
-    params = {name: jnp.asarray(rng.normal(size=a.shape), a.dtype) for name, a in shapes.items()}
+    params = {name: rng.normal(size=a.shape).astype(a.dtype) for name, a in shapes.items()}
 
     def inputs(*shape):
         if isinstance(spec.inputs, Tokens):
-            return jnp.asarray(rng.integers(0, spec.inputs.size, shape), jnp.int32)
-        return jnp.asarray(rng.normal(size=(*shape, spec.inputs.dim)), params["b_h"].dtype)
+            return rng.integers(0, spec.inputs.size, shape).astype(np.int32)
+        return rng.normal(size=(*shape, spec.inputs.dim)).astype(params["b_h"].dtype)
 
-    state = model.init_state(params, spec)._replace(window=inputs(B, model.warmup + 1))
-    return params, state, inputs(num_steps, B)
+    state = jax.eval_shape(lambda params: model.init_state(params, spec), params)
+    return params, state._replace(window=inputs(B, model.warmup + 1)), inputs(num_steps, B)
 
 
 def by_hand(model, params, window, xs):
     """Every output, computed from the inputs that it depends on, and the window after the last step."""
-    p, window, xs = jax.tree.map(np.asarray, (params, window, xs))
-    outputs = np.zeros((*xs.shape[:2], len(p["b_q"])))
+    outputs = np.zeros((*xs.shape[:2], len(params["b_q"])))
     for b in range(B):
         history, now = [*window[b], *xs[:, b]], window.shape[1]
         vectors = [np.eye(6)[x] if np.ndim(x) == 0 else x for x in history]
@@ -44,8 +43,8 @@ def by_hand(model, params, window, xs):
                 sum(vectors[now + t - i * model.stride - j] for j in range(model.pool)) / model.pool
                 for i in reversed(range(model.lags))
             ]
-            h = np.maximum(np.concatenate(features) @ p["W_xh"] + p["b_h"], 0)
-            outputs[t, b] = h @ p["W_hq"] + p["b_q"]
+            h = np.maximum(np.concatenate(features) @ params["W_xh"] + params["b_h"], 0)
+            outputs[t, b] = h @ params["W_hq"] + params["b_q"]
     after = np.concatenate([window, np.moveaxis(xs, 0, 1)], 1)[:, -window.shape[1] :]
     return after, outputs
 
@@ -81,30 +80,34 @@ def test_chunks_have_the_gradient_of_the_scan_of_the_step(x64, spec, stride, poo
 
     @quick_jit
     def both(params, scale):
-        def loss(over_time, params, scale):
-            inputs = xs if spec is TOKENS else xs * scale
-            middle, first = over_time(params, state, inputs[:4])
-            _, second = over_time(params, middle, inputs[4:])
-            return jnp.sum(jnp.sin(jnp.concatenate([first, second])))
+        def by_chunks(params, inputs):
+            middle, first = model.unroll(params, state, inputs[:4])
+            return jnp.concatenate([first, model.unroll(params, middle, inputs[4:])[1]])
 
-        by_steps = lambda params, state, xs: unroll(functools.partial(model.step, params), state, xs)
-        return [jax.value_and_grad(loss, (1, 2))(run, params, scale) for run in (model.unroll, by_steps)]
+        def by_steps(params, inputs):
+            return unroll(functools.partial(model.step, params), state, inputs)[1]
+
+        def loss(run, params, scale):
+            return jnp.sum(jnp.sin(run(params, xs if spec is TOKENS else xs * scale)))
+
+        return [jax.value_and_grad(loss, (1, 2))(run, params, scale) for run in (by_chunks, by_steps)]
 
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12), *both(params, 1.5))
 
 
 def test_the_initial_window_is_zeros_or_the_first_id():
     for spec, zeros in ((TOKENS, np.zeros(3, np.int32)), (VALUES, np.zeros((3, 2), np.float32))):
-        window = MLP(lags=3).init_state({"b_h": zeros.astype(np.float32)}, spec).window
+        init_state = quick_jit(MLP(lags=3).init_state, static_argnums=1)
+        window = init_state({"b_h": zeros.astype(np.float32)}, spec).window
         np.testing.assert_array_equal(window, zeros, strict=True)
 
 
 def test_initial_weights_are_glorots(x64):
-    params = MLP(lags=20, hidden=300).init(jax.random.key(0), Spec(Values(2), Values(50)))
+    init = quick_jit(MLP(lags=20, hidden=300).init, static_argnums=1)
+    params = jax.tree.map(np.asarray, init(jax.random.key(0), Spec(Values(2), Values(50))))
     assert {name: a.shape for name, a in params.items()} == {
         "W_xh": (40, 300), "b_h": (300,), "W_hq": (300, 50), "b_q": (50,)
     }  # fmt: skip
-    params = {name: np.asarray(a) for name, a in params.items()}
     for name in ("W_xh", "W_hq"):
         w, bound = params[name], (6 / sum(params[name].shape)) ** 0.5
         assert 0.99 * bound < abs(w).max() <= bound

@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,12 +19,12 @@ SPECS = pytest.mark.parametrize(
 def make(spec, hidden=5, T=6, B=2):
     """A model with random weights and state, and inputs xs [T, B, ...]."""
     model, rng = RNN(hidden=hidden), np.random.default_rng(0)
-    random = lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype)
+    random = lambda a: rng.normal(size=a.shape).astype(a.dtype)
     params = jax.tree.map(random, jax.eval_shape(lambda key: model.init(key, spec), jax.random.key(0)))
-    state = jax.eval_shape(jax.vmap(lambda _: model.init_state(params, spec)), jnp.arange(B))
+    state = jax.eval_shape(jax.vmap(lambda _: model.init_state(params, spec)), np.arange(B))
     if isinstance(spec.inputs, Tokens):
         return model, params, jax.tree.map(random, state), rng.integers(0, spec.inputs.size, (T, B)).astype(np.int32)
-    return model, params, jax.tree.map(random, state), random(jnp.zeros((T, B, spec.inputs.dim)))
+    return model, params, jax.tree.map(random, state), rng.normal(size=(T, B, spec.inputs.dim))
 
 
 def hidden_of(state):
@@ -35,10 +34,10 @@ def hidden_of(state):
 
 def by_hand(params, h, xs):
     """The equations of the chapter, row by row and step by step."""
-    p = jax.tree.map(np.asarray, params | params["layer_0"])
+    p = params | params["layer_0"]
     outputs = np.zeros((*xs.shape[:2], len(p["b_q"])))
     h = np.array(h)
-    for t, x_B in enumerate(np.asarray(xs)):
+    for t, x_B in enumerate(xs):
         for b, x in enumerate(x_B):
             x = np.eye(len(p["W_xh"]))[x] if x.ndim == 0 else x
             h[b] = np.tanh(x @ p["W_xh"] + h[b] @ p["W_hh"] + p["b_h"])
@@ -50,7 +49,7 @@ def by_hand(params, h, xs):
 def test_rnn_is_the_chapters_equations(x64, spec):
     """Chunks with a carried state equal one unroll; later inputs, other rows and edge weights change no output."""
     model, params, state, xs = make(spec)
-    unroll = quick_jit(functools.partial(model.unroll, params))
+    unroll = functools.partial(quick_jit(model.unroll), params)
     new, outputs = unroll(state, xs, np.full((6, 2), 0.3))
     h, expected = by_hand(params, hidden_of(state), xs)
     np.testing.assert_allclose(hidden_of(new), h, atol=1e-13)

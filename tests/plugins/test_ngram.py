@@ -11,6 +11,7 @@ import seqjax
 from seqjax import Error, Problem, Spec, Tokens, Values
 from seqjax.data import Stream
 from seqjax.data.stream import next_stream
+from seqjax.testing.quick_jit import quick_jit
 from seqjax.training.evaluating import evaluate
 from seqjax_datasets import TimeMachine
 from seqjax_models import NGram
@@ -28,11 +29,10 @@ def stream_of(documents):
     return next_stream(ids, np.cumsum([0, *map(len, documents)]))
 
 
-def models(order, smoothing):
-    """Models with one ε and with several, one of which is 0."""
-    yield NGram(order=order, smoothing=smoothing, discount=0.7)
-    if smoothing in ("laplace", "additive"):
-        yield NGram(order=order, smoothing=smoothing, epsilon=EPSILONS[:order])
+def model_of(order, smoothing):
+    """With several ε, one of which is 0."""
+    epsilon = {"epsilon": EPSILONS[:order]} if smoothing in ("laplace", "additive") else {}
+    return NGram(order=order, smoothing=smoothing, discount=0.7, **epsilon)
 
 
 class ByHand:
@@ -80,21 +80,28 @@ def counted(model, documents=DOCUMENTS):
     return model.count(stream_of(documents), Spec(Tokens(V)))
 
 
-@pytest.mark.parametrize("smoothing", SMOOTHINGS)
-@pytest.mark.parametrize("order", [1, 3, *(pytest.param(order, marks=pytest.mark.slow) for order in (2, 4))])
+QUICK = {(1, "witten-bell"), *((3, smoothing) for smoothing in SMOOTHINGS)}
+
+
+@pytest.mark.parametrize(
+    ("order", "smoothing"),
+    [
+        pytest.param(*each, marks=[pytest.mark.slow] * (each not in QUICK))
+        for each in itertools.product(range(1, 5), SMOOTHINGS)
+    ],
+)
 def test_probabilities_are_the_equations_and_sum_to_one(order, smoothing):
     """For seen and unseen contexts, shorter and longer than those of the model, and with other numbers of tokens."""
-    other = np.array([2, 0, 3, 1])
-    for model in models(order, smoothing):
-        params, by_hand = counted(model), ByHand(model, DOCUMENTS, V)
-        renamed = counted(model, [other[document] for document in DOCUMENTS])
-        for c in contexts(order):
-            p = model.probabilities(params, c)
-            np.testing.assert_allclose(p, by_hand(c), rtol=1e-12, atol=1e-15)
-            assert abs(p.sum() - 1) < 1e-12
-            assert p.dtype == np.float64
-            if len(c) < 2:
-                np.testing.assert_allclose(model.probabilities(renamed, other[list(c)])[other], p, rtol=1e-12)
+    other, model = np.array([2, 0, 3, 1]), model_of(order, smoothing)
+    params, by_hand = counted(model), ByHand(model, DOCUMENTS, V)
+    renamed = counted(model, [other[document] for document in DOCUMENTS])
+    for c in contexts(order):
+        p = model.probabilities(params, c)
+        np.testing.assert_allclose(p, by_hand(c), rtol=1e-12, atol=1e-15)
+        assert abs(p.sum() - 1) < 1e-12
+        assert p.dtype == np.float64
+        if len(c) < 2:
+            np.testing.assert_allclose(model.probabilities(renamed, other[list(c)])[other], p, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -108,21 +115,29 @@ def test_steps_give_the_logarithms_of_the_probabilities(x64, order, smoothing):
     xs = np.random.default_rng(0).integers(0, V, (12, 8)).astype(np.int32)
     xs[:10, 0] = DOCUMENTS[0]
     xs[0, 1:5] = range(V)
-    for model in models(order, smoothing):
-        params = counted(model)
-        state = jax.tree.map(lambda a: jnp.stack([a] * 8), model.init_state(params, Spec(Tokens(V))))
-        new, logits = jax.jit(model.unroll)(params, state, xs)
-        assert logits.dtype == jnp.float64
-        expected = [[model.probabilities(params, xs[: t + 1, b]) for b in range(8)] for t in range(12)]
-        np.testing.assert_allclose(np.exp(logits), expected, rtol=1e-12, atol=1e-15)
-        assert (np.isneginf(logits) == (np.array(expected) == 0)).all()
-        assert (new.known == order - 1).all()
-        np.testing.assert_array_equal(new.last, xs[13 - order :].T)
+    model = model_of(order, smoothing)
+    params = counted(model)
+
+    @quick_jit
+    def run(params, xs):
+        state = model.init_state(params, Spec(Tokens(V)))
+        return model.unroll(params, jax.tree.map(lambda a: jnp.broadcast_to(a, (8, *a.shape)), state), xs)
+
+    new, logits = jax.tree.map(np.asarray, run(params, xs))
+    assert logits.dtype == np.float64
+    expected = [[model.probabilities(params, xs[: t + 1, b]) for b in range(8)] for t in range(12)]
+    np.testing.assert_allclose(np.exp(logits), expected, rtol=1e-12, atol=1e-15)
+    assert (np.isneginf(logits) == (np.array(expected) == 0)).all()
+    assert (new.known == order - 1).all()
+    np.testing.assert_array_equal(new.last, xs[13 - order :].T)
 
 
-@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+@pytest.mark.parametrize(
+    "smoothing",
+    ["laplace", "kneser-ney"] + [pytest.param(s, marks=pytest.mark.slow) for s in ("additive", "witten-bell", "none")],
+)
 def test_documents_shorter_than_the_model(smoothing):
-    """No context of three tokens occurs."""
+    """No context of three tokens occurs. There is one ε."""
     model, documents = NGram(order=4, smoothing=smoothing), [[1, 2], [2, 2]]
     params, by_hand = counted(model, documents), ByHand(model, documents, V)
     for t in range(4):
@@ -142,7 +157,8 @@ MEMORISED = [17.415, 9.865, 5.176, 2.697, 1.737, 1.372, 1.198, 1.111, 1.069, 1.0
 characters that have k before them. 1.047 is 1.04646, rounded twice."""
 
 
-@pytest.mark.parametrize("k", [4, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 9))])
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [1, 4, 9])
 def test_memorised_characters(characters, k):
     """The frequencies of the longest contexts; targets with fewer than k characters before them are masked."""
     codec, ids = characters

@@ -1,5 +1,7 @@
 """Edge weights on some state variables only, against sums over the derivatives of the steps."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,19 +31,22 @@ def step(params, state, x):
 
 def arguments():
     rng = np.random.default_rng(0)
-    params = {name: jnp.asarray(rng.normal(size=2)) for name in "bw"}
-    return params, {name: jnp.asarray(rng.normal(size=(B, 2))) for name in "ch"}, jnp.asarray(rng.normal(size=(T, B)))
+    params = {name: rng.normal(size=2) for name in "bw"}
+    return params, {name: rng.normal(size=(B, 2)) for name in "ch"}, rng.normal(size=(T, B))
+
+
+@functools.cache
+def of_window():
+    params, state, xs = arguments()
+    window = Batch(xs, None, np.zeros(B, bool), None)
+    return derivatives(Case(Problem(step), params, state, [window], step, None))[0]
 
 
 def by_parts(cut, every):
     """The gradient, where the derivatives by the variables in `cut` are 0 at positive multiples of `every`."""
-    params, state, xs = arguments()
-    window = Batch(xs, None, jnp.zeros(B, bool), None)
-    (d,) = derivatives(Case(Problem(step), params, state, [window], step, None))
-    kept = np.repeat([name not in cut for name in "ch"], 2)
-    for t in range(every, T, every):
-        d.J[:, t], d.q[:, t] = d.J[:, t] * kept, d.q[:, t] * kept
-    return parts_by_step(d).sum((0, 1, 2)) / (T * B)
+    d, kept = of_window(), np.ones((T, 4))
+    kept[every::every] = np.repeat([name not in cut for name in "ch"], 2)
+    return parts_by_step(d._replace(J=d.J * kept[:, None], q=d.q * kept)).sum((0, 1, 2)) / (T * B)
 
 
 @pytest.mark.parametrize("cut", ["h", "ch", *(pytest.param(cut, marks=pytest.mark.slow) for cut in ("c", ""))])

@@ -1,4 +1,5 @@
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +8,7 @@ import optax
 import pytest
 
 from seqjax import Error
+from seqjax.testing.quick_jit import quick_jit
 from seqjax_optimizers import SGD, Adam, AdamW
 
 PARAMS = {"a": np.array([1.0, -2.0, 3.0]), "b": {"c": np.array([[0.5]])}}
@@ -42,35 +44,52 @@ def adam_by_hand(learning_rate, clip_norm, b1, b2, eps, weight_decay=0.0):
 def apply(optimizer):
     """The parameters and the state after an update with each gradient."""
     tx = optimizer.build(len(GRADS))
+
+    def update(carry, grads):
+        params, state = carry
+        updates, state = tx.update(grads, state, params)
+        return (optax.apply_updates(params, updates), state), None
+
     with jax.numpy_dtype_promotion("standard"):
         params = jax.tree.map(jnp.asarray, PARAMS)
-        state = tx.init(params)
-        for grads in GRADS:
-            updates, state = tx.update(jax.tree.map(jnp.asarray, grads), state, params)
-            params = optax.apply_updates(params, updates)
-    return params, state
+        grads = jax.tree.map(lambda *a: np.stack(a), *GRADS)
+        return jax.lax.scan(update, (params, tx.init(params)), grads)[0]
 
 
 def assert_close(found, want, rtol=1e-12):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=rtol), found, want)
 
 
-@pytest.mark.parametrize("clip_norm", [None, 1.0, 5.0, 100.0])
-def test_sgd_is_the_step_down_the_clipped_gradient(x64, clip_norm):
-    params, state = apply(SGD(learning_rate=0.5, clip_norm=clip_norm))
-    assert_close(params, sgd_by_hand(0.5, clip_norm))
-    assert optax.tree.get(state, "learning_rate") == 0.5
-
-
+CLIP_NORMS = [None, 1.0, 5.0, 100.0]
 ADAM = {"learning_rate": 0.01, "b1": 0.8, "b2": 0.95, "eps": 1e-3}
+DECAYS = [{}, {"weight_decay": 0.0}, {"weight_decay": 0.3}]
 
 
-@pytest.mark.parametrize("clip_norm", [None, 1.0])
-@pytest.mark.parametrize("decay", [{}, {"weight_decay": 0.0}, {"weight_decay": 0.3}], ids=str)
+def adam(decay, clip_norm):
+    return (AdamW if decay else Adam)(clip_norm=clip_norm, **ADAM, **decay)
+
+
+@functools.cache
+def applied():
+    """What `apply` returns for each optimizer."""
+    optimizers = [SGD(learning_rate=0.5, clip_norm=clip_norm) for clip_norm in CLIP_NORMS]
+    optimizers += [adam(*each) for each in itertools.product(DECAYS, CLIP_NORMS[:2])]
+    return dict(zip(optimizers, quick_jit(lambda: [*map(apply, optimizers)])(), strict=True))
+
+
+@pytest.mark.parametrize("clip_norm", CLIP_NORMS)
+def test_sgd_is_the_step_down_the_clipped_gradient(x64, clip_norm):
+    params, state = applied()[SGD(learning_rate=0.5, clip_norm=clip_norm)]
+    assert_close(params, sgd_by_hand(0.5, clip_norm))
+    assert float(optax.tree.get(state, "learning_rate")) == 0.5
+
+
+@pytest.mark.parametrize("clip_norm", CLIP_NORMS[:2])
+@pytest.mark.parametrize("decay", DECAYS, ids=str)
 def test_adam_is_the_step_by_the_corrected_moments_and_adamw_decays_every_weight_apart_from_them(x64, clip_norm, decay):
-    params, state = apply((AdamW if decay else Adam)(clip_norm=clip_norm, **ADAM, **decay))
+    params, state = applied()[adam(decay, clip_norm)]
     assert_close(params, adam_by_hand(clip_norm=clip_norm, **ADAM, **decay))
-    assert optax.tree.get(state, "learning_rate") == 0.01
+    assert float(optax.tree.get(state, "learning_rate")) == 0.01
 
 
 def rate_by_hand(n, total, peak, schedule, warmup):
@@ -82,24 +101,36 @@ def rate_by_hand(n, total, peak, schedule, warmup):
     return peak * 0.5 * (1 + np.cos(np.pi * (n - rising) / (total - rising)))
 
 
-@pytest.mark.parametrize(
-    ("schedule", "warmup"), [("constant", 0.0), ("constant", 0.25), ("cosine", 0.0), ("cosine", 0.25), ("cosine", 0.33)]
-)
-def test_the_steps_are_those_of_the_schedule(x64, schedule, warmup):
-    """A step of SGD along a gradient of 1 is the learning rate, which stays constant after the end."""
-    tx, params = SGD(learning_rate=0.5, schedule=schedule, warmup=warmup).build(12), jnp.array(0.0)
-    state, steps, rates = tx.init(params), [], []
-    with jax.numpy_dtype_promotion("standard"):
-        for _ in range(14):
+SCHEDULES = [("constant", 0.0), ("constant", 0.25), ("cosine", 0.0), ("cosine", 0.25), ("cosine", 0.33)]
+
+
+@functools.cache
+def scheduled():
+    """The steps of SGD along a gradient of 1, and the learning rates, for each schedule."""
+
+    def run(schedule, warmup):
+        tx, params = SGD(learning_rate=0.5, schedule=schedule, warmup=warmup).build(12), jnp.array(0.0)
+
+        def update(state, _):
             updates, state = tx.update(jnp.array(1.0), state, params)
-            steps.append(-float(updates))
-            rates.append(float(state.hyperparams["learning_rate"]))
+            return state, (-updates, state.hyperparams["learning_rate"])
+
+        return jax.lax.scan(update, tx.init(params), length=14)[1]
+
+    with jax.numpy_dtype_promotion("standard"):
+        return dict(zip(SCHEDULES, quick_jit(lambda: [run(*each) for each in SCHEDULES])(), strict=True))
+
+
+@pytest.mark.parametrize(("schedule", "warmup"), SCHEDULES)
+def test_the_steps_are_those_of_the_schedule(x64, schedule, warmup):
+    """A step is the learning rate, which stays constant after the end."""
+    steps, rates = map(np.asarray, scheduled()[schedule, warmup])
     expected = [rate_by_hand(min(n, 12), 12, 0.5, schedule, warmup) for n in range(14)]
     np.testing.assert_allclose(steps, expected, rtol=1e-12, atol=1e-15)
-    assert rates == steps
-    assert all(rate > 0 for rate in rates[:12])
+    np.testing.assert_array_equal(rates, steps)
+    assert (rates[:12] > 0).all()
     if warmup == 0.25:
-        assert rates[3] == max(rates) == 0.5, "the whole rate right after the rise"
+        assert rates[3] == rates.max() == 0.5, "the whole rate right after the rise"
 
 
 NUMBERS = {"learning_rate": [0.1, 0.3], "warmup": [0.1, 0.5], "clip_norm": [1.0, 5.0], "weight_decay": [0.3, 0.0],
@@ -109,7 +140,7 @@ NUMBERS = {"learning_rate": [0.1, 0.3], "warmup": [0.1, 0.5], "clip_norm": [1.0,
 def test_every_number_may_be_traced(x64):
     """Trainings side by side, over several updates."""
     run = lambda numbers: apply(AdamW(schedule="cosine", b2=0.95, eps=1e-3, **numbers))[0]
-    together = jax.jit(jax.vmap(run))(jax.tree.map(np.asarray, NUMBERS, is_leaf=lambda a: isinstance(a, list)))
+    together = quick_jit(jax.vmap(run))(jax.tree.map(np.asarray, NUMBERS, is_leaf=lambda a: isinstance(a, list)))
     for i in range(2):
         rate, warmup, clip_norm, weight_decay, b1 = (values[i] for values in NUMBERS.values())
         schedule = lambda n, rate=rate, warmup=warmup: rate_by_hand(n, len(GRADS), rate, "cosine", warmup)

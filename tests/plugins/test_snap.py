@@ -1,6 +1,7 @@
 """RTRL, SnAp and RFLO from their definitions, and against each other's way to store M."""
 
 import functools
+import itertools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -49,10 +50,13 @@ class Late(NamedTuple):
 class LateReach(Cell):
     """A parameter reaches m directly only at steps with u > 1, and else one step later, through h."""
 
+    blocks = 2
     State = Late
 
     def cell(self, u, v, state):
-        return Late(jnp.tanh(u + v) + 0.3 * state.m, 0.5 * state.m + state.h + jax.nn.relu(u - 1))
+        (u_h, u_m), (v_h, v_m) = jnp.split(u, 2, -1), jnp.split(v, 2, -1)
+        new = jnp.tanh(u_h + v_h) + 0.3 * state.m
+        return Late(new, 0.5 * state.m + state.h + jax.nn.relu(u_h - 1) * jnp.cos(u_m + v_m))
 
 
 OWN = {"mgu": MGU, "peephole": PeepholeLSTM, "late": LateReach}
@@ -72,9 +76,9 @@ def chain():
         return {"h": h, "n": state["n"] + 1}, jnp.sum(h * h) + h[-1]
 
     rng = np.random.default_rng(1)
-    params = {name: jnp.asarray(rng.normal(size=4)) for name in "abc"}
-    state = {"h": jnp.asarray(rng.normal(size=(B, 4))), "n": jnp.zeros(B, jnp.int32)}
-    batches = windows(rng, jnp.asarray(rng.normal(size=(3, T, B))), np.zeros((3, B), bool))
+    params = {name: rng.normal(size=4) for name in "abc"}
+    state = {"h": rng.normal(size=(B, 4)), "n": np.zeros(B, np.int32)}
+    batches = windows(rng, rng.normal(size=(3, T, B)), np.zeros((3, B), bool))
     c = Case(Problem(step), params, state, batches, step, None)
     return c, derivatives(c)
 
@@ -106,19 +110,25 @@ def snap(order):
 
 
 MODELS = {"rnn": TOKENS, "gru": VALUES, "lstm": TOKENS, "lru": TOKENS, "min-gru": VALUES} | dict.fromkeys(OWN, TOKENS)
-QUICK = {"late", "lru"}
+RULES = {"snap": (SnAp(), snap(1)), "rflo": (RFLO(leak=0.3), Rflo)}
+QUICK = {("late", "snap"), ("late", "rflo")}
 
 
-@pytest.mark.parametrize(("strategy", "influence"), [(SnAp(), snap(1)), (RFLO(leak=0.3), Rflo)], ids=["snap", "rflo"])
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in MODELS]
+    ("name", "rule"),
+    [pytest.param(*each, marks=[pytest.mark.slow] * (each not in QUICK)) for each in itertools.product(MODELS, RULES)],
 )
-def test_stored_by_units_it_is_the_dense_definition(name, strategy, influence):
-    c, steps = of_model(make(name), MODELS[name])
+def test_stored_by_units_it_is_the_dense_definition(name, rule):
+    (c, steps), (strategy, influence) = of_model(make(name), MODELS[name]), RULES[rule]
     assert_close(run(strategy, c), by_hand(c, steps, influence), name)
-    rows = init_memory(strategy, c.problem, c.params, c.state, B).rows
-    numbers = [a.size for a in jax.tree.leaves(rows) if a.dtype == float]  # and not the mask
+    numbers = [a.size for a in jax.tree.leaves(rows_of(strategy, c)) if a.dtype == float]  # and not the mask
     assert sum(numbers) == B * len(c.state.layers[0]) * sum(a.size for a in jax.tree.leaves(c.params["layer_0"]))
+
+
+def rows_of(strategy, c):
+    """The shapes of what rows carry."""
+    init = functools.partial(init_memory, strategy, c.problem)
+    return jax.eval_shape(lambda params, state: init(params, state, B).rows, c.params, c.state)
 
 
 @pytest.mark.parametrize("fields", [{"embedding": 2}, {"layers": 2}], ids=repr)
@@ -135,7 +145,7 @@ def test_elementwise_networks_whose_parameters_feed_many_units_do_not_fit():
         assert not _units.fits(Problem.of(model, TOKENS), None)
 
 
-@pytest.mark.parametrize(("name", "n"), [("min-lstm", 1), pytest.param("lru", 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("name", "n"), [("ind-rnn", 1), pytest.param("lru", 2, marks=pytest.mark.slow)])
 def test_where_units_do_not_act_on_each_other_snap_is_rtrl(name, n):
     """Within two steps a parameter reaches both numbers of a complex unit."""
     c, steps = of_model(make(name), TOKENS)
@@ -146,7 +156,7 @@ def test_where_units_do_not_act_on_each_other_snap_is_rtrl(name, n):
     ("strategy", "influence"),
     [
         (SnAp(n=2), snap(2)),
-        (RFLO(leak=0.3), Rflo),
+        pytest.param(RFLO(leak=0.3), Rflo, marks=pytest.mark.slow),
         *(pytest.param(SnAp(n=n), snap(n), marks=pytest.mark.slow) for n in (1, 3)),
         *(pytest.param(each, Rtrl, marks=pytest.mark.slow) for each in (RTRL(), SnAp(n=4), SnAp(n=10**9))),
     ],
@@ -197,20 +207,19 @@ def within(model, n):
 
 @pytest.mark.parametrize(
     ("name", "n"),
-    [("rnn", 2), ("own", 2), ("own", 3), *(pytest.param(*each, marks=pytest.mark.slow) for each in (
-        ("rnn", 3), ("gru", 2), ("gru", 3), ("own", 4),
-    ))],
-)  # fmt: skip
+    [
+        pytest.param(name, n, marks=[pytest.mark.slow] * ((name, n) != ("own", 3)))
+        for name, n in (*itertools.product(SPARSE, (2, 3)), ("own", 4))
+    ],
+)
 def test_of_a_sparse_cell_the_blocks_are_the_dense_definition(name, n):
     model, spec = SPARSE[name], SPARSE_SPECS[name]
     c, steps = of_model(model, spec)
     assert_close(run(SnAp(n=n), c), by_hand(c, steps, snap(n)), name, bound=1e-12)
-    rows, hidden = init_memory(SnAp(n=n), c.problem, c.params, c.state, B).rows, model.hidden
-    layer = {key: a for key, a in c.params["layer_0"].items() if key != "W_hh"}
-    of_unit = (
-        sum(a.size for a in jax.tree.leaves(layer)) // hidden + model.blocks * model.recurrent_mask(0).sum(0).max()
-    )
-    assert rows.shape == (B, hidden, max(map(len, within(model, n))), of_unit)
+    hidden, layer = model.hidden, {key: a for key, a in c.params["layer_0"].items() if key != "W_hh"}
+    in_use = model.blocks * model.recurrent_mask(0).sum(0).max()
+    of_unit = sum(a.size for a in jax.tree.leaves(layer)) // hidden + in_use
+    assert rows_of(SnAp(n=n), c).shape == (B, hidden, max(map(len, within(model, n))), of_unit)
 
 
 @pytest.mark.parametrize("name", SPARSE)
@@ -225,14 +234,10 @@ def test_a_unit_keeps_those_that_it_reaches_soon(name, n):
         assert which.read[unit][which.is_read[unit]].tolist() == np.flatnonzero(mask[:, unit]).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "influence"),
-    [
-        (SnAp(), snap(1)),
-        (SnAp(n=10**9), Rtrl),
-        (RTRL(), Rtrl),
-        pytest.param(RFLO(leak=0.3), Rflo, marks=pytest.mark.slow),
-    ],
+    [(SnAp(), snap(1)), (SnAp(n=10**9), Rtrl), (RTRL(), Rtrl), (RFLO(leak=0.3), Rflo)],
     ids=repr,
 )
 def test_what_follows_other_units_or_none_is_right_for_a_sparse_cell(strategy, influence):

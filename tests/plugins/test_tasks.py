@@ -1,5 +1,9 @@
-"""The generated tasks follow the rules of their docstrings, which are written here a second time."""
+"""The generated tasks follow the rules of their docstrings, which are written here a second time.
 
+Their `floor` and `chance` are the losses of predictors that know the rule, or the frequencies alone.
+"""
+
+import dataclasses
 import itertools
 import math
 import re
@@ -7,7 +11,10 @@ import re
 import numpy as np
 import pytest
 
-from seqjax import Error, Series, Spec, Tokens, Values
+import seqjax
+from seqjax import Error, Pairs, Series, Spec, Tokens, Values
+from seqjax.testing.compare import Failed
+from seqjax.testing.dataset import check_levels
 from seqjax_datasets import (
     IID,
     NARMA,
@@ -17,20 +24,35 @@ from seqjax_datasets import (
     Copy,
     CuedCopy,
     DelayedMatch,
+    Digits,
     Dyck,
     FlipFlop,
     Henon,
     Lorenz,
     MackeyGlass,
+    MarkovChain,
+    NoisySine,
+    PythonDocs,
+    Stocks,
+    TextFile,
 )
 
 
-def documents(pairs):
-    """(inputs, targets, mask) of each document."""
-    return [
-        (pairs.inputs[first:last], pairs.targets[first:last], pairs.mask[first:last])
-        for first, last in itertools.pairwise(pairs.bounds)
-    ]
+def load(dataset):
+    """The pairs of a dataset, and the mask."""
+    pairs = dataset.load()
+    if isinstance(pairs, seqjax.Text):
+        ids = np.frombuffer(pairs.text.encode(), np.uint8).astype(int) - ord("a")
+        pairs = Pairs(ids[:-1], ids[1:])
+    return pairs, np.ones(len(pairs), bool) if pairs.mask is None else pairs.mask
+
+
+def sequences(dataset, pairs, num_steps):
+    """Inputs, targets and mask of documents of one length, which is that of the default windows; [N, T, ...]."""
+    assert dict(dataset.sampler_fields) == {"num_steps": num_steps}
+    assert pairs.bounds.tolist() == list(range(0, len(pairs) + 1, num_steps))
+    assert len(pairs.bounds) == dataset.num_sequences + 1
+    return [a.reshape(-1, num_steps, *a.shape[1:]) for a in (pairs.inputs, pairs.targets, pairs.mask)]
 
 
 def assert_frequencies(drawn, probabilities):
@@ -46,10 +68,21 @@ def uniform(size):
     return np.full(size, 1 / size)
 
 
-@pytest.mark.parametrize("max_n", [1, 2, 5, 16])
-def test_an_bn_is_a_stream_of_words_with_as_many_b_as_a(max_n):
-    pairs = AnBn(num_steps=30_001, max_n=max_n, seed=1).load()
-    assert (pairs.spec, pairs.mask, pairs.bounds.tolist()) == (Spec(Tokens(3)), None, [0, 30_001])
+def after_words(dataset, inputs):
+    """The probabilities of the next token of aⁿbⁿ, [T, 3].
+
+    n is uniform: after k a's, N - k of the N - k + 1 words that are left go on.
+    """
+    is_a, is_b = inputs == 1, inputs == 2
+    end = np.maximum.accumulate(np.where(inputs == 0, np.arange(len(inputs)), 0))
+    a, b = (each - each[end] for each in (np.cumsum(is_a), np.cumsum(is_b)))
+    more = is_a * (dataset.max_n - a) / (dataset.max_n - a + 1)
+    return np.stack([is_b & (a == b), (inputs == 0) + more, (is_b & (a > b)) + is_a * (1 - more)], 1)
+
+
+def an_bn(dataset, pairs):
+    """A stream of words with as many b as a."""
+    assert (pairs.spec, pairs.mask, pairs.bounds.tolist()) == (Spec(Tokens(3)), None, [0, dataset.num_steps])
     ids = np.append(pairs.inputs, pairs.targets[-1])
     assert (pairs.targets == ids[1:]).all()
     text = "".join(map(".ab".__getitem__, ids))
@@ -57,47 +90,111 @@ def test_an_bn_is_a_stream_of_words_with_as_many_b_as_a(max_n):
     *words, last = text[1:].split(".")
     assert all(re.fullmatch("a+b+", word) and word.count("a") == word.count("b") for word in words)
     assert re.fullmatch("a*b*", last)
-    assert last.count("b") <= last.count("a") <= max_n
-    assert_frequencies([len(word) // 2 - 1 for word in words], uniform(max_n))
+    assert last.count("b") <= last.count("a") <= dataset.max_n
+    assert_frequencies([len(word) // 2 - 1 for word in words], uniform(dataset.max_n))
+    return after_words(dataset, pairs.inputs)[np.arange(len(pairs)), pairs.targets]
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [{}, {"length": 1, "values": 2, "delay": 0}, {"length": 4, "values": 3, "delay": 0}, {"length": 2, "delay": 5}],
-)
-def test_the_data_of_a_cued_copy_are_repeated_at_the_cues(fields):
-    dataset = CuedCopy(num_sequences=1000, **fields)
-    L, pairs = dataset.length, dataset.load()
-    assert pairs.spec == Spec(Tokens(2 + dataset.values), Tokens(dataset.values))
-    assert dict(dataset.sampler_fields) == {"num_steps": 2 * L + dataset.delay}
-    data = []
-    for x, y, mask in documents(pairs):
-        assert (x[:L] >= 2).all()
-        assert x[L:].tolist() == [0] * dataset.delay + [1] * L
-        assert mask.tolist() == [False] * (L + dataset.delay) + [True] * L
-        assert y[mask].tolist() == [token - 2 for token in x[:L]]
-        data.append(y[mask])
-    assert len(data) == 1000
-    assert_frequencies(data, uniform(dataset.values))
+def dyck(dataset, pairs):
+    """Balanced brackets."""
+    K, D = dataset.kinds, dataset.max_depth
+    assert (pairs.spec, pairs.mask, len(pairs)) == (Spec(Tokens(2 * K)), None, dataset.num_steps)
+    ids = np.append(pairs.inputs, pairs.targets[-1]).tolist()
+    assert pairs.targets.tolist() == ids[1:]
+    stack, opened, p, depths = [], [], [], set()
+    for token in ids:
+        depths.add(len(stack))
+        opens = 1.0 if not stack else 0.0 if len(stack) == D else dataset.opening
+        if 0 < len(stack) < D:
+            opened.append(token < K)
+        if token < K:
+            stack.append(token)
+            p.append(opens / K)
+        else:
+            assert stack.pop() == token - K
+            p.append(1 - opens)
+    assert depths == set(range(D + 1))
+    assert_frequencies([token for token in ids if token < K], uniform(K))
+    if D > 1:
+        assert_frequencies(np.array(opened).astype(int), [1 - dataset.opening, dataset.opening])
+    return np.array(p[1:])
+
+
+def add(dataset, pairs):
+    """The probability of a 1 depends on two lags; where it is 1, the frequency is exact."""
+    n, x, y = dataset.num_steps, pairs.inputs, pairs.targets
+    x_t1, x_t2 = (np.append(np.zeros(lag, int), x)[:n] for lag in (dataset.t1, dataset.t2))
+    p = 0.5 + 0.5 * x_t1 - 0.25 * x_t2
+    assert pairs.spec == Spec(Tokens(2))
+    assert_frequencies(x, [0.5, 0.5])
+    assert len(set(p.tolist())) == (4 if dataset.t1 != dataset.t2 else 2)
+    for value in set(p.tolist()):
+        assert_frequencies(y[p == value], [1 - value, value] if value < 1 else [0, 1])
+    return np.where(y == 1, p, 1 - p)
+
+
+def iid(dataset, pairs):
+    """The targets depend on nothing."""
+    x, y, p = pairs.inputs, pairs.targets, np.array([1 - dataset.probability, dataset.probability])
+    assert (pairs.spec, pairs.mask) == (Spec(Tokens(2)), None)
+    for context in (np.zeros_like(x), x, np.roll(x, 1), np.roll(x, -1), np.roll(y, 1)):
+        for value in set(context.tolist()):
+            assert_frequencies(y[context == value], p)
+    assert_frequencies(x, [0.5, 0.5])
+    return p[y]
+
+
+def markov_chain(dataset, pairs):
+    """test_markov_chain.py tests the transitions."""
+    return dataset.transition_matrix[pairs.inputs, pairs.targets]
+
+
+def copy(dataset, pairs):
+    """Parsed: a start token, data up to the first blank, and equally many blanks."""
+    x, y = pairs.inputs.tolist(), pairs.targets.tolist()
+    assert len(x) == len(y) == dataset.num_steps
+    assert pairs.spec == Spec(Tokens(6))
+    at, lengths, ended = 0, [], [*x, 0]
+    while at < len(x):
+        assert x[at] == 1
+        m = ended.index(0, at) - at
+        segment = x[at : at + m]
+        assert set(segment[1:]) <= {2, 3, 4, 5}
+        assert set(x[at + m : at + 2 * m]) <= {0}
+        assert y[at : at + 2 * m] == ([0] * m + segment)[: len(y) - at]
+        lengths.append(m)
+        at += 2 * m
+    least, most = dataset.min_length, dataset.max_length
+    assert all(least <= m <= most for m in lengths[:-1])  # the last segment may be incomplete
+    if len(lengths) > 100:
+        assert_frequencies(np.array(lengths[:-1]) - least, uniform(most - least + 1))
+        assert_frequencies([token - 2 for token in x if token > 1], uniform(4))
+
+
+def cued_copy(dataset, pairs):
+    """The data are repeated at the cues."""
+    L, delay, K = dataset.length, dataset.delay, dataset.values
+    assert pairs.spec == Spec(Tokens(2 + K), Tokens(K))
+    x, y, mask = sequences(dataset, pairs, 2 * L + delay)
+    data = x[:, :L] - 2
+    assert (data >= 0).all()
+    assert (x[:, L:] == [0] * delay + [1] * L).all()
+    assert (mask == [False] * (L + delay) + [True] * L).all()
+    assert (y[:, L + delay :] == data).all()
+    assert_frequencies(data, uniform(K))
     if L > 1:  # a token does not depend on the one before it
-        pairs_of_tokens = [one * dataset.values + two for one, two in np.array(data)[:, :2]]
-        assert_frequencies(pairs_of_tokens, uniform(dataset.values**2))
+        assert_frequencies(data[:, 0] * K + data[:, 1], uniform(K**2))
 
 
-@pytest.mark.parametrize("fields", [{}, {"values": 2, "delay": 0}, {"values": 7, "delay": 3}])
-def test_a_delayed_match_compares_the_first_token_and_the_last(fields):
-    dataset = DelayedMatch(num_sequences=3000, **fields)
-    K, delay, pairs = dataset.values, dataset.delay, dataset.load()
+def delayed_match(dataset, pairs):
+    """The first token is compared with the last one."""
+    K, delay = dataset.values, dataset.delay
     assert pairs.spec == Spec(Tokens(1 + K), Tokens(2))
-    assert dict(dataset.sampler_fields) == {"num_steps": delay + 2}
-    read = []
-    for x, y, mask in documents(pairs):
-        assert x[1:-1].tolist() == [0] * delay
-        assert mask.tolist() == [False] * (delay + 1) + [True]
-        assert y[-1] == (x[0] == x[-1])
-        read.append((x[0] - 1, x[-1] - 1, y[-1]))
-    first, last, same = np.array(read).T
-    assert len(same) == 3000
+    x, y, mask = sequences(dataset, pairs, delay + 2)
+    first, last, same = x[:, 0] - 1, x[:, -1] - 1, y[:, -1]
+    assert not x[:, 1:-1].any()
+    assert (mask == [False] * (delay + 1) + [True]).all()
+    assert (same == (first == last)).all()
     assert_frequencies(same, [0.5, 0.5])
     # Each of the two tokens alone says nothing about the target, and other tokens are equally likely.
     assert_frequencies(first * 2 + same, uniform(2 * K))
@@ -105,35 +202,8 @@ def test_a_delayed_match_compares_the_first_token_and_the_last(fields):
     assert_frequencies((last - first)[same == 0] % K, [0, *uniform(K - 1)])
 
 
-@pytest.mark.parametrize(
-    "fields", [{}, {"kinds": 3, "max_depth": 1}, {"kinds": 1, "max_depth": 6, "opening": 0.7}, {"opening": 0.2}]
-)
-def test_the_brackets_of_dyck_are_balanced(fields):
-    dataset = Dyck(num_steps=20_000, seed=2, **fields)
-    K, D, pairs = dataset.kinds, dataset.max_depth, dataset.load()
-    assert (pairs.spec, pairs.mask, len(pairs)) == (Spec(Tokens(2 * K)), None, 20_000)
-    ids = np.append(pairs.inputs, pairs.targets[-1]).tolist()
-    assert pairs.targets.tolist() == ids[1:]
-    stack, opened, depths = [], [], []
-    for token in ids:
-        if 0 < len(stack) < D:
-            opened.append(token < K)
-        depths.append(len(stack))
-        if token < K:
-            stack.append(token)
-        else:
-            assert stack.pop() == token - K
-        assert len(stack) <= D
-    assert set(depths) == set(range(D + 1))
-    assert_frequencies([token for token in ids if token < K], uniform(K))
-    if D > 1:
-        assert_frequencies(np.array(opened).astype(int), [1 - dataset.opening, dataset.opening])
-
-
-@pytest.mark.parametrize("fields", [{}, {"channels": 1, "rate": 0.5}, {"channels": 2, "rate": 1.0}, {"rate": 0.001}])
-def test_the_target_of_flip_flop_is_the_last_pulse(fields):
-    dataset = FlipFlop(num_steps=5000, seed=3, **fields)
-    pairs = dataset.load()
+def flip_flop(dataset, pairs):
+    """The target is the last pulse."""
     assert (pairs.spec, pairs.mask) == (Spec(Values(dataset.channels)), None)
     held = [0.0] * dataset.channels
     for x, y in zip(pairs.inputs.tolist(), pairs.targets.tolist(), strict=True):
@@ -146,43 +216,131 @@ def test_the_target_of_flip_flop_is_the_last_pulse(fields):
         assert_frequencies(both.astype(int), [1 - dataset.rate**2, dataset.rate**2])
 
 
-@pytest.mark.parametrize(
-    "fields", [{}, {"length": 2}, {"length": 12, "gap": 3}, {"length": 5, "gap": 3}, {"length": 10, "gap": 1}]
-)
-def test_two_numbers_of_adding_are_marked_before_the_gap(fields):
-    dataset = Adding(num_sequences=1000, seed=4, **fields)
-    T, gap, pairs = dataset.length, dataset.gap, dataset.load()
+def adding(dataset, pairs):
+    """Two numbers are marked before the gap."""
+    T = dataset.length
     assert pairs.spec == Spec(Values(2), Values(1))
-    assert dict(dataset.sampler_fields) == {"num_steps": T}
-    marked = []
-    for x, y, mask in documents(pairs):
-        numbers, marks = x.T.tolist()
-        assert len(x) == T
-        assert sorted(marks) == [0.0] * (T - 2) + [1.0] * 2
-        marked.append([t for t in range(T) if marks[t]])
-        assert mask.tolist() == [False] * (T - 1) + [True]
-        assert y[-1, 0] == sum(number for number, mark in zip(numbers, marks, strict=True) if mark)
-    assert len(marked) == 1000
-    steps = T - gap
-    pair_of = {pair: n for n, pair in enumerate(itertools.combinations(range(steps), 2))}
+    x, y, mask = sequences(dataset, pairs, T)
+    numbers, marks = x[..., 0], x[..., 1]
+    assert (np.sort(marks, 1) == [0.0] * (T - 2) + [1.0] * 2).all()
+    assert (mask == [False] * (T - 1) + [True]).all()
+    assert (y[:, -1, 0] == (numbers * marks).sum(1)).all()
+    pair_of = {pair: n for n, pair in enumerate(itertools.combinations(range(T - dataset.gap), 2))}
+    marked = np.nonzero(marks)[1].reshape(-1, 2).tolist()
     assert_frequencies([pair_of[tuple(pair)] for pair in marked], uniform(len(pair_of)))
-    assert_frequencies((pairs.inputs[:, 0] * 10).astype(int), uniform(10))
+    assert_frequencies((numbers * 10).astype(int), uniform(10))
+
+
+RULES = {
+    AnBn: an_bn,
+    Dyck: dyck,
+    Add: add,
+    IID: iid,
+    MarkovChain: markov_chain,
+    Copy: copy,
+    CuedCopy: cued_copy,
+    DelayedMatch: delayed_match,
+    FlipFlop: flip_flop,
+    Adding: adding,
+}
+"""Checks of a dataset and its pairs. They return the probabilities of the targets, or None if the rule gives these."""
+CASES = {
+    "an-bn": AnBn(num_steps=100_000),
+    "an-bn, max_n = 1": AnBn(num_steps=30_001, max_n=1, seed=1),
+    "an-bn, max_n = 2": AnBn(num_steps=30_001, max_n=2, seed=1),
+    "an-bn, max_n = 5": AnBn(num_steps=30_001, max_n=5, seed=2),
+    "dyck": Dyck(num_steps=40_000),
+    "dyck, nothing to choose": Dyck(num_steps=1000, kinds=1, max_depth=1),
+    "dyck, three kinds without depth": Dyck(num_steps=20_000, kinds=3, max_depth=1, seed=2),
+    "dyck, one kind": Dyck(num_steps=40_000, kinds=1, max_depth=6, opening=0.7),
+    "dyck, rare openings": Dyck(num_steps=40_000, kinds=3, max_depth=3, opening=0.3),
+    "add": Add(num_steps=100_000),
+    "add, the same lag twice": Add(num_steps=40_000, t1=3, t2=3),
+    "add, no lag": Add(num_steps=100_000, t1=0, t2=9, seed=1),
+    "add, no second lag": Add(num_steps=40_000, t1=3, t2=0),
+    "iid": IID(num_steps=40_000, probability=0.3),
+    "iid, rare ones": IID(num_steps=100_000, probability=0.1),
+    "markov-chain": MarkovChain(num_steps=100_000),
+    "markov-chain, three states": MarkovChain(num_steps=40_000, states=3, concentration=2.0),
+    "copy": Copy(num_steps=20_000),
+    "copy, several lengths": Copy(num_steps=20_003, min_length=1, max_length=3, seed=3),
+    "cued-copy": CuedCopy(num_sequences=4000),
+    "cued-copy, one token": CuedCopy(num_sequences=1000, length=1, values=2, delay=0),
+    "cued-copy, no delay": CuedCopy(num_sequences=1000, length=4, values=3, delay=0),
+    "cued-copy, two tokens": CuedCopy(num_sequences=1000, length=2, delay=5),
+    "delayed-match": DelayedMatch(num_sequences=4000),
+    "delayed-match, no delay": DelayedMatch(num_sequences=3000, values=2, delay=0),
+    "delayed-match, seven values": DelayedMatch(num_sequences=3000, values=7, delay=3),
+    "flip-flop": FlipFlop(num_steps=5000, seed=3),
+    "flip-flop, one channel": FlipFlop(num_steps=5000, channels=1, rate=0.5, seed=3),
+    "flip-flop, a pulse at each step": FlipFlop(num_steps=5000, channels=2, rate=1.0, seed=3),
+    "flip-flop, rare pulses": FlipFlop(num_steps=5000, rate=0.001, seed=3),
+    "adding": Adding(num_sequences=1000, seed=4),
+    "adding, two steps": Adding(num_sequences=1000, length=2, seed=4),
+    "adding, a gap": Adding(num_sequences=1000, length=12, gap=3, seed=4),
+    "adding, two steps before the gap": Adding(num_sequences=1000, length=5, gap=3, seed=4),
+    "adding, a gap of one step": Adding(num_sequences=1000, length=10, gap=1, seed=4),
+}
+
+
+def assert_mean(losses, level, slack=0.0, blocks=50):
+    """The mean is within five standard errors, which the means of blocks give, since neighbours are dependent."""
+    means = [block.mean() for block in np.array_split(losses, blocks)]
+    allowed = 5 * np.std(means, ddof=1) / math.sqrt(blocks) + slack
+    assert allowed <= 0.05 * level, "the test would find no wrong level"
+    assert abs(losses.mean() - level) <= allowed + 1e-12, (losses.mean(), level, allowed)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_data_follow_the_rule_whose_entropy_is_the_floor(name):
+    dataset = CASES[name]
+    p = RULES[type(dataset)](dataset, load(dataset)[0])
+    if p is None or (p == 1).all():
+        assert dataset.floor == 0
+    else:
+        assert_mean(-np.log(p), dataset.floor)
+        assert 0 < dataset.floor <= dataset.chance
+
+
+@pytest.mark.parametrize("dataset", [Copy(num_steps=57, max_length=3, min_length=1), Copy(1, 4, 4)], ids=repr)
+def test_a_short_copy_ends_within_a_segment(dataset):
+    copy(dataset, dataset.load())
+
+
+@pytest.mark.parametrize("max_n", [1, 2, 16])
+def test_the_best_accuracy_of_an_bn(max_n):
+    dataset = AnBn(num_steps=30_000, max_n=max_n)
+    pairs = dataset.load()
+    correct = after_words(dataset, pairs.inputs).argmax(1) == pairs.targets
+    assert_mean(correct.astype(float), dataset.best_accuracy)
+
+
+@pytest.mark.parametrize("name", [name for name, dataset in CASES.items() if not dataset.of_values] + ["digits"])
+def test_a_predictor_that_knows_the_frequencies_has_the_loss_chance(name):
+    """That K frequencies are those of the data themselves lowers the loss by about K / 2n."""
+    dataset = CASES.get(name, Digits())
+    pairs, mask = load(dataset)
+    targets = pairs.targets[mask]
+    frequencies = np.bincount(targets) / len(targets)
+    assert_mean(-np.log(frequencies[targets]), dataset.chance, slack=2 * len(frequencies) / len(targets))
+
+
+def test_before_the_start_the_inputs_of_add_are_0():
+    """Over seeds half of the first targets are 1; if inputs wrapped around, the share would differ."""
+    first = np.array([Add(num_steps=10, t1=4, t2=6, seed=seed).load().targets[:4].tolist() for seed in range(1000)])
+    assert (abs(first.sum(0) - 500) < 5 * np.sqrt(250)).all()
+    assert Add(num_steps=3, t1=9, t2=5).load().targets.shape == (3,)
+
+
+def test_copy_refuses_a_min_length_above_max_length():
+    with pytest.raises(Error, match="min_length = 11 is above max_length = 10"):
+        Copy(min_length=11)
 
 
 def test_adding_refuses_a_gap_that_leaves_fewer_than_two_steps():
     assert Adding(length=5, gap=3).load().spec.targets == Values(1)
     with pytest.raises(Error, match="gap = 4 leaves fewer than two of length = 5 steps"):
         Adding(length=5, gap=4)
-
-
-def test_the_targets_of_iid_depend_on_nothing():
-    pairs = IID(num_steps=20_000, probability=0.3).load()
-    x, y = pairs.inputs, pairs.targets
-    assert (pairs.spec, pairs.mask) == (Spec(Tokens(2)), None)
-    for context in (np.zeros_like(x), x, np.roll(x, 1), np.roll(x, -1), np.roll(y, 1)):
-        for value in set(context.tolist()):
-            assert_frequencies(y[context == value], [0.7, 0.3])
-    assert_frequencies(x, [0.5, 0.5])
 
 
 def narma(u, order):
@@ -339,30 +497,181 @@ def test_mackey_glass_refuses_a_delay_with_which_the_series_is_constant():
         MackeyGlass(delay=4)
 
 
-SMALL = [
-    Add(num_steps=500),
-    Adding(num_sequences=50),
-    AnBn(num_steps=500),
-    Copy(num_steps=500),
-    CuedCopy(num_sequences=50),
-    DelayedMatch(num_sequences=50),
-    Dyck(num_steps=500),
-    FlipFlop(num_steps=500),
-    Henon(num_steps=500),
-    IID(num_steps=500),
-    Lorenz(num_steps=100),
-    MackeyGlass(num_steps=100),
-    NARMA(num_steps=500),
+def test_the_next_value_of_henon_is_a_polynomial_of_the_last_two():
+    """z is a linear function of x, so that z_{t+1} is one of (1, z_t, z_t², z_{t-1}); that of z_{t-1} is b = .3."""
+    dataset = Henon(num_steps=1000, num_series=2)
+    for z in dataset.load().values.reshape(2, 1000):
+        features = np.stack([np.ones(998), z[1:-1], z[1:-1] ** 2, z[:-2]], 1)
+        weights = np.linalg.lstsq(features, z[2:], rcond=None)[0]
+        assert np.mean((features @ weights - z[2:]) ** 2) < 1e-20
+        assert weights[3] == pytest.approx(0.3, abs=1e-10)
+    assert dataset.floor == 0
+
+
+@pytest.mark.parametrize("dataset", [Lorenz(), MackeyGlass(), NARMA()], ids=["lorenz", "mackey-glass", "narma"])
+def test_the_floor_of_other_series_without_noise_is_0(dataset):
+    """A plain loop computes them."""
+    assert dataset.floor == 0
+
+
+@pytest.mark.parametrize("fields", [{}, {"noise": 0.5, "frequency": 0.3}, {"noise": 0.0}])
+def test_the_floor_of_a_noisy_sine_is_the_error_of_the_sine(fields):
+    dataset = NoisySine(num_steps=40_000, **fields)
+    t = np.arange(1, 40_001)
+    sine = np.sin((fields.get("frequency") or 0.01) * t)
+    assert_mean((dataset.load().values[:, 0] - sine) ** 2, dataset.floor)
+
+
+OF_SEEDS = {
+    "adding": (Adding(num_sequences=200, length=4), 100),
+    "flip-flop": (FlipFlop(num_steps=30), 600),
+    "flip-flop, a pulse at each step": (FlipFlop(num_steps=10, rate=1.0), 300),
+    "noisy-sine": (NoisySine(num_steps=100, frequency=0.02), 300),
+}
+SLOW_SEEDS = {
+    "adding, a gap": (Adding(num_sequences=200, length=6, gap=4), 100),
+    "flip-flop, one channel": (FlipFlop(num_steps=10, channels=1, rate=0.3), 1000),
+    "noisy-sine, much noise": (NoisySine(num_steps=50, noise=2.0, frequency=0.3), 1000),
+}
+"""Datasets of values, whose mean over many seeds is compared, since one stream has too few independent steps."""
+
+
+@pytest.mark.parametrize("name", [*OF_SEEDS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_SEEDS)])
+def test_the_best_constant_has_the_squared_error_chance(name):
+    dataset, seeds = (OF_SEEDS | SLOW_SEEDS)[name]
+    loaded = [dataclasses.replace(dataset, seed=seed).load() for seed in range(seeds)]
+    targets = np.array(
+        [
+            data.values if isinstance(data, Series) else data.targets[... if data.mask is None else data.mask]
+            for data in loaded
+        ]
+    )
+    losses = ((targets - targets.mean((0, 1))) ** 2).mean((1, 2))
+    assert_mean(losses, dataset.chance)
+
+
+@pytest.mark.parametrize(
+    "dataset", [Henon(num_series=3), Lorenz(num_steps=500), MackeyGlass(num_steps=500, delay=5), NARMA(order=3)],
+    ids=lambda dataset: type(dataset).__name__,
+)  # fmt: skip
+def test_a_normalised_series_has_the_variance_chance(dataset):
+    data = dataset.load()
+    targets = data.targets if isinstance(data, Pairs) else data.values
+    for first, last in itertools.pairwise(data.bounds):
+        assert targets[first:last].mean() == pytest.approx(0, abs=1e-12)
+        assert targets[first:last].var() == pytest.approx(dataset.chance, abs=1e-12)
+
+
+PUBLISHED = [
+    (AnBn(), 0.1540, 0.8692),
+    (AnBn(max_n=1), 0, math.log(3)),
+    (Add(), 0.4545, 0.6616),
+    (Adding(), 0, 1 / 6),
+    (CuedCopy(), 0, math.log(8)),
+    (CuedCopy(values=2), 0, math.log(2)),
+    (DelayedMatch(values=9), 0, math.log(2)),
+    # At the depths 0 to 4 the chain is in proportion to 1, 2, 2, 2, 1.
+    (Dyck(), 10 / 8 * math.log(2), math.log(4)),
+    (Dyck(kinds=3, max_depth=1), math.log(3) / 2, math.log(6)),
+    (IID(), 0.6616, 0.6616),
+    (NoisySine(), 0.04, 0.04 + 0.5 - (math.sin(20) - math.sin(0)) / 40 - ((1 - math.cos(10)) / 10) ** 2),
+    (Digits(), None, math.log(10)),
+    (PythonDocs(), None, None),
+    (Stocks(), None, None),
+    (TextFile(path="a.txt"), None, None),
 ]
+"""Dataset, floor and chance, from papers or by hand, to four places, or for a sine by integrals, to two."""
 
 
-@pytest.mark.parametrize("dataset", SMALL, ids=lambda dataset: type(dataset).__name__)
+@pytest.mark.parametrize(("dataset", "floor", "chance"), PUBLISHED, ids=lambda each: str(each)[:40])
+def test_the_levels_are_the_known_ones(dataset, floor, chance):
+    digits = 2 if isinstance(dataset, NoisySine) else 4
+    assert [dataset.floor, dataset.chance] == pytest.approx([floor, chance], abs=0.51 * 10**-digits)
+
+
+def test_the_accuracy_of_an_bn_is_the_known_one():
+    assert AnBn().best_accuracy == pytest.approx(0.9479, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        *{type(each): each for each in CASES.values() if not isinstance(each, MarkovChain)}.values(),
+        Henon(num_steps=500),
+        Lorenz(num_steps=100),
+        MackeyGlass(num_steps=100),
+        NARMA(num_steps=500),
+    ],
+    ids=lambda dataset: type(dataset).__name__,
+)
 def test_the_data_depend_on_the_seed(dataset):
     """Both the inputs and the targets do."""
-    same, other = type(dataset)(**vars(dataset)).load(), type(dataset)(**vars(dataset) | {"seed": 1}).load()
-    data = dataset.load()
+    data, same, other = (dataclasses.replace(dataset, seed=dataset.seed + n).load() for n in (0, 0, 1))
     assert data == same
     assert all(other.arrays[name].tobytes() != array.tobytes() for name, array in data.arrays.items() if name != "mask")
     assert (other.bounds == data.bounds).all()
     if not isinstance(data, Series):
         assert other.spec == data.spec
+
+
+class Uniform(seqjax.Dataset):
+    """Eight of nine ids, which are equally likely."""
+
+    def load(self):
+        return Pairs(*np.random.default_rng(0).integers(8, size=(2, 2000)), spec=Spec(Tokens(9)))
+
+
+def with_levels(floor, chance):
+    """Class attributes, since a field cannot be NaN."""
+    return type("Levelled", (Uniform,), {"floor": floor, "chance": chance})()
+
+
+def test_right_levels_pass_the_check():
+    """The ninth id never occurs."""
+    found = check_levels(with_levels(0.0, math.log(8)))
+    assert found.note.startswith("floor 0.0, chance 2.079, on the data 2.07")
+    assert check_levels(with_levels(None, math.log(8))).note.startswith("floor None, chance 2.079")
+    assert check_levels(with_levels(math.log(8), math.log(8))).note.startswith("floor 2.07")
+
+
+def test_a_dataset_without_levels_passes_the_check():
+    assert check_levels(Uniform()).note == "none is given"
+
+
+WRONG = {
+    "chance is too low": (
+        None,
+        0.97 * math.log(8),
+        r"a constant prediction has the loss 2\.07\d*, and chance is 2\.017",
+    ),
+    "chance is too high": (None, 1.03 * math.log(8), r"and chance is 2\.142"),
+    "chance of another number of ids": (0.0, math.log(9), r"and chance is 2\.197"),
+    "chance in bits": (0.0, 3.0, "and chance is 3"),
+    "the floor is above chance": (2.1, math.log(8), r"the floor 2\.1 must lie between 0 and the chance level 2\.079"),
+    "the floor is negative": (-0.1, math.log(8), r"the floor -0\.1 must lie between 0"),
+    "chance is NaN": (None, math.nan, "and chance is nan"),
+    "the floor is NaN": (math.nan, math.log(8), "the floor nan must lie between 0"),
+}
+"""Floor, chance, and words of the message."""
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_levels_fail_the_check(name):
+    floor, chance, words = WRONG[name]
+    with pytest.raises(Failed, match=words):
+        check_levels(with_levels(floor, chance))
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [NoisySine(frequency=0.3), Adding(), FlipFlop(num_steps=20_000), MarkovChain(num_steps=20_000), CuedCopy()],
+    ids=lambda dataset: type(dataset).__name__,
+)  # fmt: skip
+def test_the_check_takes_values_masks_columns_and_texts(dataset):
+    note = check_levels(dataset).note
+    assert note.startswith(f"floor {dataset.floor}, chance {dataset.chance:.4g}, on the data ")
+    on_the_data = float(note.rpartition(" ")[2])
+    assert on_the_data == pytest.approx(dataset.chance, rel=0.05)
+    wrong = type("Wrong", (type(dataset),), {"chance": dataset.chance * 1.2})(**vars(dataset))
+    with pytest.raises(Failed, match="a constant prediction has the loss"):
+        check_levels(wrong)

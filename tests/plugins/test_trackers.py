@@ -17,7 +17,8 @@ from seqjax_gradients import Full
 from seqjax_optimizers import SGD
 from seqjax_trackers import TensorBoard, Trackio
 
-SHORT = {"gradient": Full(), "optimizer": SGD(0.5)}
+SHORT = {"gradient": Full(), "optimizer": SGD(0.5), "train": 200}
+"""All epochs have equally many windows, so that one program is compiled for them."""
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360606060000000050001"
     "a5f645400000000049454e44ae426082"
