@@ -1,6 +1,7 @@
 """Every elementwise model against its equations in numpy and complex numbers, step by step and in parallel."""
 
 import functools
+import itertools
 from dataclasses import replace
 
 import jax
@@ -85,7 +86,6 @@ MODELS = {
     "ssm": (SSM(hidden=H, states=3), ssm),
     "ssm, selective": (SSM(hidden=H, states=3, selective=True, start="real"), ssm),
 }
-EACH = pytest.mark.parametrize("name", MODELS)
 
 
 def drawn(model, spec=SPEC):
@@ -118,24 +118,30 @@ def by_equations(name, params, start, ids, edge_weights, reset):
         return jax.vmap(row, (0, 1, 1, 1), (0, 1))(start, ids, edge_weights, reset)
 
 
+def is_quick(name, parallel, num_steps, rows):
+    return num_steps == 6 and rows == "each" and (not parallel or name in ("min-gru", "lru"))
+
+
 @pytest.mark.parametrize(
-    ("name", "parallel"),
+    ("name", "parallel", "num_steps", "rows"),
     [
-        *((name, False) for name in MODELS),
-        *(pytest.param(n, True, marks=[pytest.mark.slow] * (n not in ("min-gru", "lru"))) for n in MODELS),
+        pytest.param(*case, marks=[pytest.mark.slow] * (not is_quick(*case)))
+        for case in itertools.product(MODELS, (False, True), (1, 2, 6, 4_096), ("each", "all"))
     ],
 )
-def test_values_and_gradients_are_those_of_the_equations(name, parallel, x64):
-    """With an edge weight for each row and step."""
+def test_values_and_gradients_are_those_of_the_equations(name, parallel, num_steps, rows, x64):
+    """With an edge weight for each step, or for each row and step."""
     rng, model = np.random.default_rng(1), replace(MODELS[name][0], parallel=parallel)
-    ids, edge_weights = rng.integers(0, V, (6, B)), rng.choice([0.0, 1.0, 1.7, 0.4], (6, B))
+    ids = rng.integers(0, V, (num_steps, B))
+    edge_weights = rng.choice([0.0, 1.0, 1.7, 0.4], num_steps if rows == "all" else (num_steps, B))
 
     def of_model(params, start):
         end, outputs = model.unroll(params, CellState((start,)), jnp.asarray(ids), jnp.asarray(edge_weights))
         return end.layers[0], outputs
 
     def of_equations(params, start):
-        return by_equations(name, params, start, ids, edge_weights, np.zeros((6, B), bool))
+        of_rows = np.broadcast_to(edge_weights.reshape(num_steps, -1), (num_steps, B))
+        return by_equations(name, params, start, ids, of_rows, np.zeros((num_steps, B), bool))
 
     @quick_jit
     def both(*args):
@@ -214,26 +220,6 @@ def own_unroll(model, params, start, xs, edge_weights):
 
 def of_steps(model, params, start, xs, edge_weights):
     return sj.Model.unroll(model, params, start, xs, edge_weights)
-
-
-@pytest.mark.slow
-@EACH
-@pytest.mark.parametrize("num_steps", [1, 2, 13, 4_096])
-@pytest.mark.parametrize("rows", ["each", "all"])
-def test_gradients_with_edge_weights_are_those_of_the_scan_of_the_step(name, num_steps, rows, x64):
-    model, _ = MODELS[name]
-    rng = np.random.default_rng(2)
-    ids = rng.integers(0, V, (num_steps, B))
-    edge_weights = rng.random(num_steps if rows == "all" else (num_steps, B)) * 1.2
-    given = drawn(model), CellState((drawn_start(model, rng),)), jnp.asarray(ids), jnp.asarray(edge_weights)
-
-    def run(model, unroll):
-        of = lambda params, start, *inputs: losses(model, params, start, *inputs, unroll)
-        return quick_jit(jax.value_and_grad(of, (0, 1)))(*given)
-
-    want = run(model, of_steps)
-    for parallel in (False, True):
-        assert_close(run(replace(model, parallel=parallel), own_unroll), want, f"parallel={parallel}")
 
 
 @pytest.mark.parametrize(

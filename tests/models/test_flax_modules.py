@@ -56,23 +56,18 @@ def test_a_cell_is_flaxs_own_in_a_loop(x64, cell, spec):
     model, params, state, xs = make(cell, spec)
 
     @quick_jit
-    def by_flax(params, carry):
+    def both(params, state, xs):
         module = getattr(nnx, cell)(spec.inputs.width, HIDDEN, dtype=float, param_dtype=float, rngs=nnx.Rngs(0))
         nnx.update(module, params["cell"])
-        expected = []
-        for x in jax.nn.one_hot(jnp.asarray(xs), spec.inputs.width, dtype=float) if spec is TOKENS else xs:
+        carry, expected = state.carry, []
+        for x in jax.nn.one_hot(xs, spec.inputs.width, dtype=float) if spec is TOKENS else xs:
             carry, h = module(carry, x)
             expected.append(h @ params["W_hq"] + params["b_q"])
-        return carry, jnp.stack(expected)
+        new, outputs = model.unroll(params, state, xs)
+        _, output = model.step(params, jax.tree.map(lambda a: a[0], state), xs[0, 0])
+        return (new.carry, outputs, output), (carry, jnp.stack(expected), expected[0][0])
 
-    @quick_jit
-    def found(params, state):
-        row = jax.tree.map(lambda a: a[0], state)
-        new, outputs = model.unroll(params, state, jnp.asarray(xs))
-        return new.carry, outputs, model.step(params, row, jnp.asarray(xs[0, 0]))[1]
-
-    carry, expected = by_flax(params, state.carry)
-    assert_close(found(params, state), (carry, expected, expected[0, 0]), "the carry, the outputs, and one of them")
+    assert_close(*both(params, state, xs), "the carry, the outputs, and one of them")
 
 
 @pytest.mark.parametrize(

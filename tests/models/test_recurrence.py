@@ -22,16 +22,16 @@ def draw(seed, *shape, dtype=float):
 def loop(a, b, h0, reset=None, reverse=False, weights=None):
     """h_t = a_t h_{t-1} + b_t in numpy, and the gradient of Σ sin|h|² or of Σ sin h by all arguments, by hand."""
     steps = range(len(b))[:: -1 if reverse else 1]
+    reset = np.zeros(len(b), bool) if reset is None else reset.reshape(*reset.shape, *[1] * (b.ndim - reset.ndim))
     h, hs, before = h0, np.zeros_like(b), np.zeros_like(b)
     for t in steps:
-        before[t] = np.where(False if reset is None else reset[t].reshape(-1, *[1] * (h.ndim - 1)), 0, h)
+        before[t] = np.where(reset[t], 0, h)
         h = hs[t] = a[t] * before[t] + b[t]
     da, db, d = np.zeros_like(a), np.zeros_like(b), np.zeros_like(h0)
     for t in steps[::-1]:
         db[t] = d + np.cos(hs[t])
         da[t] = db[t] * before[t]
-        d = a[t] * db[t] * (1 if weights is None else weights[t])
-        d = np.where(False if reset is None else reset[t].reshape(-1, *[1] * (h.ndim - 1)), 0, d)
+        d = np.where(reset[t], 0, a[t] * db[t] * (1 if weights is None else weights[t]))
     return hs, h, (da, db, d)
 
 
@@ -87,10 +87,7 @@ def test_units_of_two_numbers_are_complex_numbers(fixed, x64):
     a, b, h0 = 0.5 * draw(0, 6, 2, 3, dtype=complex), draw(1, 6, 2, 3, dtype=complex), draw(2, 2, 3, dtype=complex)
     a = a[0, 0] if fixed else a
     full = np.broadcast_to(a, b.shape)
-    h, hs = h0, []
-    for t in range(6):
-        h = full[t] * h + b[t]
-        hs.append(h)
+    hs, h, _ = loop(full, b, h0)
 
     def run(parallel, a, full, b, h0):
         parts = lambda z: [jnp.real(z), jnp.imag(z)]
@@ -98,10 +95,10 @@ def test_units_of_two_numbers_are_complex_numbers(fixed, x64):
         pairs = affine_scan([[re, -im], [im, re]], parts(b), parts(h0), parallel=parallel)
         return pairs, [*zip(*map(parts, sj.linear_scan(full, b, h0, parallel=parallel)), strict=True)]
 
-    hs = np.stack(hs)
     want = [hs.real, hs.imag], [h.real, h.imag]
-    want = want, [*zip(*want, strict=True)]
-    assert_close(in_both_ways(run, a, full, b, h0), [want] * 2, "pairs, and complex numbers")
+    assert_close(
+        in_both_ways(run, a, full, b, h0), [(want, [*zip(*want, strict=True)])] * 2, "pairs, and complex numbers"
+    )
 
 
 def test_all_derivatives(x64):
@@ -115,30 +112,20 @@ def test_all_derivatives(x64):
             hs.append((0 if reset_t else a_t * hs[-1]) + b_t)
         return jnp.stack(hs[1:]), hs[-1]
 
-    def forward(f, args):
-        return lambda *at: jax.jvp(f, at, args)
+    def forward(f):
+        return lambda *at: jax.jvp(f, at, tuple(map(jnp.sin, at)))
 
-    def reverse(f, args):
+    def reverse(f):
         weigh = lambda *at: sum(jnp.vdot(jnp.cos(jnp.arange(1.0, y.size + 1)), y) for y in jax.tree.leaves(f(*at)))
-        return jax.value_and_grad(weigh, tuple(range(len(args))))
-
-    def derivatives(f, modes, args):
-        for mode in modes:
-            f = mode(f, tuple(map(jnp.sin, args)))
-        return f(*args)
-
-    third = (forward, forward, reverse), (reverse, reverse, forward)
+        return lambda *at: jax.value_and_grad(weigh, tuple(range(len(at))))(*at)
 
     def run(parallel, a, b, h0):
-        scan = lambda *args, **options: sj.linear_scan(*args, parallel=parallel, **options)
-        return [
-            (
-                [derivatives(lambda *args, f=f: f(*args, reset=reset), modes, (a, b, h0)) for modes in third],
-                derivatives(f, (forward, reverse), (a[0], b)),
-                derivatives(f, (reverse, forward), (a[0], b)),
-            )
-            for f in (scan, by_loop)
-        ]
+        def derivatives(f):
+            varying = lambda a, b, h0: f(a, b, h0, reset=reset)
+            third = reverse(forward(forward(varying))), forward(reverse(reverse(varying)))
+            return [g(a, b, h0) for g in third] + [g(a[0], b) for g in (reverse(forward(f)), forward(reverse(f)))]
+
+        return derivatives(functools.partial(sj.linear_scan, parallel=parallel)), derivatives(by_loop)
 
     for got, want in in_both_ways(run, a, b, h0):
         assert_close(got, want, "derivatives")
@@ -146,8 +133,7 @@ def test_all_derivatives(x64):
 
 def test_an_infinite_number_before_a_reset_is_forgotten():
     b, reset = np.array([np.inf, 1, 2, 3], np.float32), np.array([0, 0, 1, 0], bool)
-    run = lambda parallel, b: sj.linear_scan(jnp.ones(4), b, reset=reset, parallel=parallel)
-    for hs, last in in_both_ways(run, b):
+    for hs, last in in_both_ways(lambda way, b: sj.linear_scan(jnp.ones(4), b, reset=reset, parallel=way), b):
         assert hs.tolist() == [np.inf, np.inf, 2, 5]
         assert last == 5
 

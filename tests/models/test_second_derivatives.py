@@ -15,7 +15,12 @@ SPEC = sj.Spec(sj.Values(2), sj.Values(1))
 MODELS = {
     name: sj.create("model", name, hidden=3)
     for name in ("rnn", "gru", "lstm", "lru", "rtu", "min-gru", "min-lstm", "ind-rnn")
-} | {"ssm": sj.create("model", "ssm", hidden=3, states=2)}
+} | {
+    "ssm": sj.create("model", "ssm", hidden=3, states=2),
+    "lru, parallel": sj.create("model", "lru", hidden=3, parallel=True),
+}
+FUSED = ("lstm", "ind-rnn", "lru")
+"""One model of each fused unroll: that of `Cell`, of units, and of an affine recurrence."""
 WEIGHTS = np.array([[0.5, 1, 0, 1.5, 2], [1, 0.5, 0, 1.25, 1]]).T
 """Edge weights of each row: cuts, ones, and others."""
 
@@ -37,17 +42,9 @@ def dot(one, other):
     return sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
 
 
-# One model of each fused unroll: that of `Cell`, of units, and of an affine recurrence, in both ways.
-@pytest.mark.parametrize(
-    "model",
-    [
-        *(MODELS[name] for name in ("lstm", "ind-rnn", "lru")),
-        pytest.param(sj.create("model", "lru", hidden=3, parallel=True), marks=pytest.mark.slow),
-    ],
-    ids=repr,
-)
-def test_weights_count_in_second_derivatives(model, x64):
-    problem, params, start, xs, direction = case(model)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in FUSED)) for n in MODELS])
+def test_weights_count_in_second_derivatives(name, x64):
+    problem, params, start, xs, direction = case(MODELS[name])
 
     def products(unroll):
         def along(params, start):
