@@ -172,7 +172,7 @@ def test_a_module_trains_on_two_devices_as_on_one(x64):
     found = []
     for devices in (1, 2):
         epochs = train(Problem.of(model, TOKENS), stream, params=params, devices=devices, **options)
-        found.append([(row["train_loss"], jax.tree.map(np.asarray, state.params)) for state, row in epochs])
+        found.append([(np.float64(row["train_loss"]), jax.tree.map(np.asarray, state.params)) for state, row in epochs])
     assert found[0][-1][0] < 0.9 * found[0][0][0]
     assert_close(found[0], found[1], "on two devices", 1e-10)
     assert_close(nnx.to_pure_dict(nnx.state(module, nnx.Param)), before, "the module")
