@@ -14,6 +14,7 @@ from support.shell import run
 import seqjax
 from seqjax import Error, Experiment, Problem, Series, Spec, Tokens, Values, from_equinox, train, value_and_grad
 from seqjax.data import Stream
+from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
 from seqjax_gradients import Full
 from seqjax_optimizers import SGD
@@ -73,7 +74,7 @@ def ids(*shape, seed=1):
 def init_rows(model, params, spec, rows=B, key=None):
     """The initial states of some rows."""
     keys = None if key is None else jax.random.split(key, rows)
-    return jax.vmap(functools.partial(model.init_state, params, spec), axis_size=rows)(keys)
+    return quick_jit(jax.vmap(functools.partial(model.init_state, params, spec), axis_size=rows))(keys)
 
 
 @eqx.filter_jit
@@ -86,24 +87,20 @@ def loop(module, state, xs):
     return state, jnp.stack(outputs)
 
 
-def assert_close(a, b, atol=1e-12):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12, atol=atol), a, b)
-
-
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_cell_is_equinoxs_own_in_a_loop(x64, cell):
     module = made(CELLS[cell], 3, HIDDEN)
     model, params = from_equinox(module)
     xs = np.random.default_rng(1).normal(size=(T, B, 3))
-    new, outputs = quick_jit(model.unroll)(params, init_rows(model, params, VALUES), xs)
-    step, zeros = eqx.filter_jit(module), jnp.zeros(HIDDEN)
+    start = init_rows(model, params, VALUES)
+    new, outputs = jax.tree.map(np.asarray, quick_jit(model.unroll)(params, start, xs))
+    step, zeros = eqx.filter_jit(module), np.zeros(HIDDEN)
     for row in range(B):
         state = zeros if cell == "GRUCell" else (zeros, zeros)
         for t in range(T):
             state = step(xs[t, row], state)
-            assert_close(outputs[t, row], state if cell == "GRUCell" else state[0])
-        assert_close(jax.tree.map(lambda a, row=row: a[row], new), state)
+            assert_close(outputs[t, row], state if cell == "GRUCell" else state[0], "an output")
+        assert_close(jax.tree.map(lambda a, row=row: a[row], new), state, "the last state")
 
 
 def test_the_parameters_are_the_float_arrays_of_the_module():
@@ -111,8 +108,9 @@ def test_the_parameters_are_the_float_arrays_of_the_module():
     _, params = from_equinox(module)
     assert type(params) is Net
     assert params.order is params.activation is params.slope is None
-    assert eqx.tree_equal(params, eqx.filter(module, eqx.is_inexact_array))
-    assert eqx.tree_equal(eqx.combine(params, module), module)
+    to_numpy = lambda tree: jax.tree.map(lambda leaf: np.asarray(leaf) if eqx.is_array(leaf) else leaf, tree)
+    assert eqx.tree_equal(*map(to_numpy, (params, eqx.filter(module, eqx.is_inexact_array))))
+    assert eqx.tree_equal(*map(to_numpy, (eqx.combine(params, module), module)))
 
 
 def test_gradients_and_states_of_a_users_module_are_equinoxs_own(x64):
@@ -133,7 +131,7 @@ def test_gradients_and_states_of_a_users_module_are_equinoxs_own(x64):
 
     start = init_rows(model, params, TOKENS)
     found = quick_jit(value_and_grad(problem, Full()))(params, start, (tokens[:-1], tokens[1:]))
-    assert_close(((found.loss, found.state), found.grads), whole(module))
+    assert_close(((found.loss, found.state), found.grads), whole(module), "the loss, the states and the gradient")
 
 
 def test_equal_modules_make_equal_models_so_that_jit_traces_them_once():
@@ -190,7 +188,7 @@ def test_dropout_draws_from_a_rows_key_and_is_off_without_one(x64):
     noisy, calm = init_rows(model, params, VALUES, 200, jax.random.key(1)), init_rows(model, params, VALUES, 200)
     outputs, quiet = (np.asarray(run(params, state, xs)[1]) for state in (noisy, calm))
     _, expected = loop(module, module.init_state(), xs[:, 0])
-    assert_close(quiet[:, 7], expected)
+    assert_close(quiet[:, 7], expected, "without dropout")
     dropped = outputs == 0
     np.testing.assert_allclose(outputs, np.where(dropped, 0, 2 * quiet), rtol=1e-12)
     assert 0.4 < dropped.mean() < 0.6
@@ -222,7 +220,7 @@ def test_an_initial_state_may_be_learned(x64):
         found = jax.grad(lambda p: model.step(p, model.init_state(p, VALUES), x)[1].sum())(params).start
         return found, jax.grad(lambda h: module(x, h).sum())(start)
 
-    assert_close(*grads(params, module.start))
+    assert_close(*grads(params, module.start), "gradient")
 
 
 class Keyed(eqx.Module):

@@ -11,6 +11,7 @@ from flax import nnx
 from seqjax import Error, Problem, Spec, Tokens, Values, create, from_flax, train
 from seqjax.data import Stream
 from seqjax.models.check import check_model
+from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
 from seqjax_gradients import Full
 from seqjax_models import FlaxCell
@@ -32,14 +33,14 @@ CELLS = pytest.mark.parametrize(
 def randomize(tree, *axes):
     """A tree of random arrays, with additional leading axes."""
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=(*axes, *a.shape)), a.dtype), tree)
+    return jax.tree.map(lambda a: rng.normal(size=(*axes, *a.shape)).astype(a.dtype), tree)
 
 
 def inputs(spec, *shape):
     rng = np.random.default_rng(1)
     if isinstance(spec.inputs, Tokens):
-        return jnp.asarray(rng.integers(0, spec.inputs.size, shape), jnp.int32)
-    return jnp.asarray(rng.normal(size=(*shape, spec.inputs.dim)))
+        return rng.integers(0, spec.inputs.size, shape).astype(np.int32)
+    return rng.normal(size=(*shape, spec.inputs.dim))
 
 
 def make(cell, spec):
@@ -49,30 +50,24 @@ def make(cell, spec):
     return model, params, randomize(jax.eval_shape(lambda p: model.init_state(p, spec), params), B), inputs(spec, T, B)
 
 
-def assert_close(a, b, atol=1e-12):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12, atol=atol), a, b)
-
-
 @SPECS
 @CELLS
 def test_a_cell_is_flaxs_own_in_a_loop(x64, cell, spec):
     model, params, state, xs = make(cell, spec)
 
     @quick_jit
-    def by_flax(params, carry):
+    def both(params, state, xs):
         module = getattr(nnx, cell)(spec.inputs.width, HIDDEN, dtype=float, param_dtype=float, rngs=nnx.Rngs(0))
         nnx.update(module, params["cell"])
-        expected = []
+        carry, expected = state.carry, []
         for x in jax.nn.one_hot(xs, spec.inputs.width, dtype=float) if spec is TOKENS else xs:
             carry, h = module(carry, x)
             expected.append(h @ params["W_hq"] + params["b_q"])
-        return carry, jnp.stack(expected)
+        new, outputs = model.unroll(params, state, xs)
+        _, output = model.step(params, jax.tree.map(lambda a: a[0], state), xs[0, 0])
+        return (new.carry, outputs, output), (carry, jnp.stack(expected), expected[0][0])
 
-    new, outputs = quick_jit(model.unroll)(params, state, xs)
-    assert_close((new.carry, outputs), by_flax(params, state.carry))
-    row, (first, output) = jax.tree.map(lambda a: a[0], state), (xs[0, 0], outputs[0, 0])
-    assert_close(quick_jit(model.step)(params, row, first)[1], output)
+    assert_close(*both(params, state, xs), "the carry, the outputs, and one of them")
 
 
 @pytest.mark.parametrize(
@@ -126,19 +121,28 @@ class Net(nnx.Module):
         return self.cell.initialize_carry(shape, rngs) + 0.5
 
 
+def made(make):
+    """A module with random weights, which no compiled program has drawn."""
+    module = nnx.eval_shape(make)
+    nnx.update(module, randomize(nnx.state(module, nnx.Param)))
+    nnx.update(module, jax.tree.map(lambda a: np.uint32(0), nnx.state(module, nnx.RngCount)))
+    nnx.update(module, jax.tree.map(lambda a: jax.random.key(0), nnx.state(module, nnx.RngKey)))
+    return module
+
+
 def adapt(module, spec=TOKENS, rows=B, key=None, params=None):
     """The model of a module, its parameters in the default precision, and the initial states of some rows."""
     model, own = from_flax(module)
     params = jax.tree.map(lambda a: np.asarray(a, float), own) if params is None else params
     keys = None if key is None else jax.random.split(key, rows)
-    state = jax.vmap(functools.partial(model.init_state, params, spec), axis_size=rows)(keys)
+    state = quick_jit(jax.vmap(functools.partial(model.init_state, params, spec), axis_size=rows))(keys)
     return model, params, state
 
 
 @pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
 def test_a_users_module_is_called_with_one_sequence_and_computes_in_its_parameters_precision(x64, dtype):
-    model, params, state = adapt(Net(nnx.Rngs(0), dtype=dtype))
-    xs, p = np.asarray(inputs(TOKENS, T, B)), jax.tree.map(np.asarray, params)
+    model, params, state = adapt(made(lambda: Net(nnx.Rngs(0), dtype=dtype)))
+    xs, p = inputs(TOKENS, T, B), params
     h, expected = np.full((B, HIDDEN), 0.5), []
     for x in xs:
         cell = p["cell"]
@@ -146,7 +150,7 @@ def test_a_users_module_is_called_with_one_sequence_and_computes_in_its_paramete
         h = np.tanh(u + h @ cell["dense_h"]["kernel"])
         expected.append(h @ p["layers"][0]["kernel"] + p["layers"][0]["bias"])
     new, outputs = quick_jit(model.unroll)(params, state, xs)
-    assert_close((new.carry, outputs), (h, np.stack(expected)))
+    assert_close((new.carry, outputs), (h, np.stack(expected)), "the carry and the outputs")
 
 
 def test_equal_modules_make_equal_models_so_that_jit_traces_them_once():
@@ -168,24 +172,24 @@ def test_a_module_trains_on_two_devices_as_on_one(x64):
     found = []
     for devices in (1, 2):
         epochs = train(Problem.of(model, TOKENS), stream, params=params, devices=devices, **options)
-        found.append([(row["train_loss"], jax.tree.map(np.asarray, state.params)) for state, row in epochs])
+        found.append([(np.float64(row["train_loss"]), jax.tree.map(np.asarray, state.params)) for state, row in epochs])
     assert found[0][-1][0] < 0.9 * found[0][0][0]
-    assert_close(found[0], found[1], atol=1e-10)
-    assert_close(nnx.to_pure_dict(nnx.state(module, nnx.Param)), before)
+    assert_close(found[0], found[1], "on two devices", 1e-10)
+    assert_close(nnx.to_pure_dict(nnx.state(module, nnx.Param)), before, "the module")
     trained = found[0][-1][1]
     nnx.update(module, trained)
-    assert_close(module.layers[0].bias[...], trained["layers"][0]["bias"])
+    assert_close(module.layers[0].bias[...], trained["layers"][0]["bias"], "the bias")
 
 
 def test_dropout_draws_from_a_rows_key_and_is_off_without_one(x64):
-    model, params, state = adapt(Net(nnx.Rngs(0), dropout=0.5), rows=200, key=jax.random.key(1))
+    model, params, state = adapt(made(lambda: Net(nnx.Rngs(0), dropout=0.5)), rows=200, key=jax.random.key(1))
     xs, run = np.zeros((T, 200), np.int32), quick_jit(model.unroll)
     assert set(params) == {"embed", "cell", "layers"}, "the random streams are no parameters"
     new, outputs = run(params, state, xs)
     np.testing.assert_array_equal(outputs, run(params, state, xs)[1])
-    last = np.asarray(run(params, new._replace(carry=state.carry), xs)[1])
+    last = run(params, new._replace(carry=state.carry), xs)[1]
     plain, _, calm = adapt(nnx.eval_shape(lambda: Net(nnx.Rngs(0))), rows=200, params=params)
-    outputs, quiet = map(np.asarray, (outputs, quick_jit(plain.unroll)(params, calm, xs)[1]))
+    outputs, last, quiet = map(np.asarray, (outputs, last, quick_jit(plain.unroll)(params, calm, xs)[1]))
     np.testing.assert_allclose(run(params, calm, xs)[1], quiet, rtol=1e-12, atol=1e-12)
     assert len(np.unique(outputs[0, :, 0])) > 10, "rows draw their own masks"
     assert abs(outputs.mean(1) - quiet.mean(1)).max() < 6 * outputs.std(1).max() / 200**0.5, "scaled by 1 / (1 - p)"
@@ -206,11 +210,10 @@ class Learned(nnx.GRUCell):
 
 
 def test_an_initial_carry_may_be_learned(x64):
-    model, params, _ = adapt(Learned(nnx.Rngs(0)), VALUES)
-    params["start"] = jnp.arange(3.0)
-    np.testing.assert_array_equal(model.init_state(params, VALUES).carry, [0, 1, 2])
+    model, params, state = adapt(made(lambda: Learned(nnx.Rngs(0))), VALUES)
+    np.testing.assert_array_equal(state.carry, [params["start"]] * B)
     run = quick_jit(jax.grad(lambda p: model.step(p, model.init_state(p, VALUES), jnp.ones(3))[1].sum()))
-    assert (run(params)["start"] != 0).all()
+    assert np.all(np.asarray(run(params)["start"]) != 0)
 
 
 def test_modules_that_cannot_be_models_are_errors():

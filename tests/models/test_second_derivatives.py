@@ -10,43 +10,43 @@ from seqjax.gradients import Batch, init_memory
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
 
-T, B = 7, 2
+T, B = 5, 2
 SPEC = sj.Spec(sj.Values(2), sj.Values(1))
 MODELS = {
     name: sj.create("model", name, hidden=3)
     for name in ("rnn", "gru", "lstm", "lru", "rtu", "min-gru", "min-lstm", "ind-rnn")
-} | {"ssm": sj.create("model", "ssm", hidden=3, states=2)}
-WEIGHTS = np.array([[0.5, 1, 0, 1.5, 1, 0.25, 2], [1, 1, 0.5, 0, 1.25, 1, 1]]).T
+} | {
+    "ssm": sj.create("model", "ssm", hidden=3, states=2),
+    "lru, parallel": sj.create("model", "lru", hidden=3, parallel=True),
+}
+FUSED = ("lstm", "ind-rnn", "lru")
+"""One model of each fused unroll: that of `Cell`, of units, and of an affine recurrence."""
+WEIGHTS = np.array([[0.5, 1, 0, 1.5, 2], [1, 0.5, 0, 1.25, 1]]).T
 """Edge weights of each row: cuts, ones, and others."""
 
 
 def case(model):
     """A problem with its parameters, start, window, and a direction, all of them in float64 and none of them zero."""
-    rng = np.random.default_rng(1)
+    rng, problem = np.random.default_rng(1), model.problem(SPEC)
 
-    def drawn(a):
-        return jnp.asarray(a + 0.3 * rng.normal(size=a.shape))
+    def drawn(shapes):
+        return jax.tree.map(lambda a: 0.5 * rng.normal(size=a.shape), shapes)
 
-    problem = model.problem(SPEC)
-    params = jax.tree.map(drawn, problem.init(jax.random.key(0)))
-    start = jax.tree.map(drawn, problem.init_rows(params, B))
-    xs = jnp.asarray(rng.normal(size=(T, B, 2))), jnp.asarray(rng.normal(size=(T, B, 1)))
-    direction = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), params)
-    return problem, params, start, xs, direction
+    params = drawn(jax.eval_shape(lambda: problem.init(jax.random.key(0))))
+    start = drawn(jax.eval_shape(lambda: problem.init_rows(params, B)))
+    xs = tuple(jnp.asarray(rng.normal(size=(T, B, width))) for width in (2, 1))
+    return problem, params, start, xs, drawn(params)
 
 
 def dot(one, other):
     return sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
 
 
-def test_weights_count_in_second_derivatives(x64):
-    """One model of each fused unroll: that of `Cell`, of units, and of an affine recurrence in both ways."""
-    parallel = sj.create("model", "lru", hidden=3, parallel=True)
-    cases = [case(model) for model in (MODELS["lstm"], MODELS["ind-rnn"], MODELS["lru"], parallel)]
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in FUSED)) for n in MODELS])
+def test_weights_count_in_second_derivatives(name, x64):
+    problem, params, start, xs, direction = case(MODELS[name])
 
-    def products(unroll, args):
-        problem, params, start, xs, direction = args
-
+    def products(unroll):
         def along(params, start):
             loss = lambda p, s: jnp.sum(jnp.sin(unroll(problem, p, s, xs, jnp.asarray(WEIGHTS))[1]))
             by_params, by_start = jax.grad(loss, (0, 1))(params, start)
@@ -54,10 +54,7 @@ def test_weights_count_in_second_derivatives(x64):
 
         return jax.grad(along, (0, 1))(params, start)
 
-    def both():
-        return [[products(unroll, each) for each in cases] for unroll in (type(cases[0][0]).unroll, sj.Problem.unroll)]
-
-    got, want = quick_jit(both)()
+    got, want = quick_jit(lambda: [products(unroll) for unroll in (type(problem).unroll, sj.Problem.unroll)])()
     assert_close(got, want, "second derivatives")
 
 

@@ -36,9 +36,12 @@ def state_dict(kind, layers=1, module="rnn.", dtype=float, bias=True, readout=Tr
 
 
 def outputs_of(model, params, xs, spec):
-    params = jax.tree.map(jnp.asarray, params)
-    state = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(params, spec))
-    return quick_jit(model.unroll)(params, state, xs)[1]
+    @quick_jit
+    def run(params, xs):
+        state = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(params, spec))
+        return model.unroll(params, state, xs)[1]
+
+    return run(params, xs)
 
 
 @pytest.mark.parametrize("kind", ["GRU", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("RNN", "LSTM"))])
@@ -150,16 +153,15 @@ def recorded(kind, layers):
 def test_outputs_and_gradients_are_pytorchs(kind, layers):
     net, found = recorded(kind, layers)
     problem = MODELS[kind](hidden=HIDDEN, layers=layers).problem(Spec(Values(D), Values(Q)))
-    params = jax.tree.map(jnp.asarray, from_torch(net))
-    state = jax.tree.map(lambda a: jnp.stack([a] * B), problem.init_state(params))
     xs = (found["xs"], found["targets"])
 
     @quick_jit
     def results(params):
+        state = jax.tree.map(lambda a: jnp.stack([a] * B), problem.init_state(params))
         loss, grads = jax.value_and_grad(lambda params: problem.unroll(params, state, xs)[1].mean())(params)
         return loss, grads, problem.model.unroll(params, state, jnp.asarray(found["xs"]))[1]
 
-    loss, grads, outputs = results(params)
+    loss, grads, outputs = jax.tree.map(np.asarray, results(from_torch(net)))
     np.testing.assert_allclose(outputs, found["outputs"], atol=1e-5)
     np.testing.assert_allclose(loss, found["loss"], atol=1e-5)
     theirs = {name.removeprefix("grad."): array for name, array in found.items() if name.startswith("grad.")}
@@ -180,8 +182,5 @@ def test_without_a_linear_layer_the_outputs_are_those_of_the_recurrent_module(ki
     net, found = recorded(kind, 2)
     alone = {name: array for name, array in net.items() if name.startswith("rnn.")}
     model, spec = MODELS[kind](hidden=HIDDEN, layers=2), Spec(Values(D), Values(HIDDEN))
-    params = from_torch(alone)
-    params = jax.tree.map(jnp.asarray, params)
-    state = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(params, spec))
-    _, outputs = quick_jit(model.unroll)(params, state, found["xs"])
+    outputs = outputs_of(model, from_torch(alone), found["xs"], spec)
     np.testing.assert_allclose(outputs, found["hidden"], atol=1e-5)

@@ -9,10 +9,13 @@ import safetensors.numpy
 from support.cells import PeepholeLSTM
 
 from seqjax import Error, Experiment, Run, Spec, Tokens, Values, from_torch, to_torch
-from seqjax_models import GRU, LSTM, MLP, RNN
+from seqjax_models import GRU, LRU, LSTM, MLP, RNN, RTU, SSM, IndRNN, MinGRU, MinLSTM
 
 RECORDED = Path(__file__).parent / "recorded"
 ENDINGS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+CELLS = RNN(hidden=3), GRU(hidden=3, layers=2), LSTM(hidden=3, embedding=2)
+ELEMENTWISE = MinGRU(hidden=3), MinGRU(hidden=3, layers=2, embedding=4), MinLSTM(hidden=3), LRU(hidden=3)
+OTHERS = MLP(lags=2), PeepholeLSTM(hidden=3), RTU(hidden=3), IndRNN(hidden=3), SSM(hidden=3)
 
 
 def initial(model, spec):
@@ -37,7 +40,7 @@ def test_weights_of_pytorch_come_back(file):
         np.testing.assert_allclose(found[name] + found[other], weights[name] + weights[other], rtol=1e-6)
 
 
-@pytest.mark.parametrize("model", [RNN(hidden=3), GRU(hidden=3, layers=2), LSTM(hidden=3, embedding=2)], ids=str)
+@pytest.mark.parametrize("model", [*CELLS, *ELEMENTWISE], ids=str)
 def test_parameters_come_back_to_the_bit(model):
     params = initial(model, Spec(Tokens(5)))
     again = from_torch(to_torch(params))
@@ -53,9 +56,9 @@ def test_other_names_and_writable_arrays():
     assert (params["b_q"] < 1).all()
 
 
-@pytest.mark.parametrize("model", [MLP(lags=2), PeepholeLSTM(hidden=3)], ids=["mlp", "peephole"])
+@pytest.mark.parametrize("model", [*OTHERS, LRU(hidden=3, residual=True), LRU(hidden=3, layers=2)], ids=str)
 def test_other_models_are_refused(model):
-    with pytest.raises(Error, match=r"to_torch takes the parameters of RNN, GRU, LSTM, .*PyTorch has no"):
+    with pytest.raises(Error, match=r"to_torch takes .* of RNN, GRU, LSTM, MinGRU, MinLSTM or LRU.*PyTorch has no"):
         to_torch(initial(model, Spec(Values(2))))
     with pytest.raises(Error, match=r"to_torch takes the parameters"):
         to_torch({})

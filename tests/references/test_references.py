@@ -21,6 +21,7 @@ import functools
 import itertools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,7 @@ import seqjax_gradients.uoro
 from seqjax import Cell, Spec, Values
 from seqjax.gradients import Memory, init_memory
 from seqjax.testing.compare import assert_close, assert_far
+from seqjax.testing.quick_jit import quick_jit
 from seqjax_gradients import DNI, KFRTRL, OK, RFLO, RTRL, SKRTRL, UORO, EProp, Full, KeRNL, SnAp, Truncated
 from seqjax_gradients.dni import Synthetic
 from seqjax_gradients.kernl import Kernel
@@ -54,49 +56,52 @@ class Comparison(NamedTuple):
         rule: the name of a rule in it.
         strategy: the strategy of seqjax that is the same.
         forms: the forms of the problem, see above.
+        slow: the forms that only the long suite computes.
         after: the numbers of steps for which the sums agree.
-        bound: the largest error, relative to the largest entry of the gradient.
     """
 
     library: str
     rule: str
     strategy: Any
     forms: tuple = ("scan", "cell")
+    slow: tuple = ()
     after: tuple = AFTER
-    bound: float = 1e-12
 
 
 COMPARISONS = [
-    Comparison("sketched_rtrl", "rtrl", RTRL()),
-    Comparison("sketched_rtrl", "sk-rtrl-6", RTRL()),
-    Comparison("braintrace_rules", "snap-2, tanh", RTRL()),
-    Comparison("jax_rtrl_cells", "rtrl, tanh", RTRL()),
-    Comparison("vanilla_rtrl", "rtrl", RTRL()),
-    Comparison("jax_rtrl_cells", "rtrl, leaky", RTRL()),
-    Comparison("sketched_rtrl", "snap-1", SnAp(n=1)),
-    Comparison("braintrace_rules", "snap-1, tanh", SnAp(n=1)),
-    Comparison("braintrace_rules", "snap-1, leaky", SnAp(n=1)),
+    Comparison("sketched_rtrl", "rtrl", RTRL(), slow=("scan",)),
+    Comparison("sketched_rtrl", "sk-rtrl-6", RTRL(), slow=("scan",)),
+    Comparison("braintrace_rules", "snap-2, tanh", RTRL(), slow=("scan",)),
+    Comparison("jax_rtrl_cells", "rtrl, tanh", RTRL(), slow=("scan",)),
+    Comparison("vanilla_rtrl", "rtrl", RTRL(), slow=("cell",)),
+    Comparison("jax_rtrl_cells", "rtrl, leaky", RTRL(), slow=("cell",)),
+    Comparison("sketched_rtrl", "snap-1", SnAp(n=1), slow=("cell",)),
+    Comparison("braintrace_rules", "snap-1, tanh", SnAp(n=1), slow=("cell",)),
+    Comparison("braintrace_rules", "snap-1, leaky", SnAp(n=1), slow=("scan",)),
     Comparison("braintrace_rules", "snap-1, window", SnAp(n=1), ("after",)),
-    Comparison("braintrace_rules", "snap-2, tanh", SnAp(n=2)),  # two steps reach all units: the weights are dense
-    Comparison("jax_rtrl_cells", "eprop, leaky", SnAp(n=1)),
-    Comparison("sketched_rtrl", "snap-1", SKRTRL(rank=0), ("cell",)),
+    # Two steps reach all units: the weights are dense.
+    Comparison("braintrace_rules", "snap-2, tanh", SnAp(n=2), slow=("scan",)),
+    Comparison("jax_rtrl_cells", "eprop, leaky", SnAp(n=1), slow=("scan",)),
+    Comparison("sketched_rtrl", "snap-1", SKRTRL(rank=0), ("cell",), slow=("cell",)),
     Comparison("sketched_rtrl", "sk-rtrl-2", SKRTRL(rank=2), ("cell",)),
-    Comparison("sketched_rtrl", "sk-rtrl-4", SKRTRL(rank=4), ("cell",)),
-    Comparison("sketched_rtrl", "sk-rtrl-6", SKRTRL(rank=6), ("cell",)),
-    Comparison("sketched_rtrl", "rtrl", OK(rank=UNITS)),  # no matrix needs more products than it has rows
-    Comparison("sketched_rtrl", "rflo", RFLO(leak=0.1)),
-    Comparison("vanilla_rtrl", "rflo", RFLO(leak=LEAK)),
-    Comparison("jax_rtrl_cells", "rflo, leaky", RFLO(leak=LEAK)),
-    Comparison("braintrace_rules", "d-rtrl, tanh", RFLO(leak=1.0)),
-    Comparison("braintrace_rules", "d-rtrl, leaky", RFLO(leak=LEAK)),
-    Comparison("braintrace_rules", "e-prop 0, leaky", RFLO(leak=LEAK)),
-    Comparison("braintrace_rules", "d-rtrl, tanh", EProp(), ("readout",)),
+    Comparison("sketched_rtrl", "sk-rtrl-4", SKRTRL(rank=4), ("cell",), slow=("cell",)),
+    Comparison("sketched_rtrl", "sk-rtrl-6", SKRTRL(rank=6), ("cell",), slow=("cell",)),
+    # No matrix needs more products than it has rows.
+    Comparison("sketched_rtrl", "rtrl", OK(rank=UNITS), slow=("scan",)),
+    Comparison("sketched_rtrl", "rflo", RFLO(leak=0.1), slow=("cell",)),
+    Comparison("vanilla_rtrl", "rflo", RFLO(leak=LEAK), slow=("scan",)),
+    Comparison("jax_rtrl_cells", "rflo, leaky", RFLO(leak=LEAK), slow=("scan",)),
+    Comparison("braintrace_rules", "d-rtrl, tanh", RFLO(leak=1.0), slow=("scan", "cell")),
+    Comparison("braintrace_rules", "d-rtrl, leaky", RFLO(leak=LEAK), slow=("scan",)),
+    Comparison("braintrace_rules", "e-prop 0, leaky", RFLO(leak=LEAK), slow=("scan",)),
+    Comparison("braintrace_rules", "d-rtrl, tanh", EProp(), ("readout",), slow=("readout",)),
     Comparison("braintrace_rules", "d-rtrl, leaky", EProp(), ("readout",)),
     Comparison("braintrace_rules", "e-prop 0, leaky", EProp(), ("readout",)),
     Comparison("braintrace_rules", "e-prop 0.5, tanh", EProp(kappa=0.5), ("readout",)),
-    Comparison("braintrace_rules", "e-prop 0.5, leaky", EProp(kappa=0.5), ("readout",)),
-    Comparison("vanilla_rtrl", "segments-12", Full(), ("after",), (12,)),  # its gradient comes at the end of a segment
-    Comparison("vanilla_rtrl", "segments-4", Truncated(steps=4), ("after",), (12,)),
+    Comparison("braintrace_rules", "e-prop 0.5, leaky", EProp(kappa=0.5), ("readout",), slow=("readout",)),
+    # The gradient of a segment comes at its end.
+    Comparison("vanilla_rtrl", "segments-12", Full(), ("after",), after=(12,)),
+    Comparison("vanilla_rtrl", "segments-4", Truncated(steps=4), ("after",), after=(12,)),
 ]
 
 EXACT = {"rtrl", "sk-rtrl-6", "snap-2, tanh", "rtrl, tanh", "rtrl, leaky", "segments-12"}
@@ -111,37 +116,40 @@ class LeakyRNN(Cell):
         return self.State((1 - LEAK) * state.h + LEAK * jnp.tanh(u + v))
 
 
+def by_count(values):
+    """Number of steps -> the value for it, of values in the order of `AFTER`."""
+    return dict(zip(AFTER, values, strict=True))
+
+
 def sums(library, rule):
     """Number of steps -> the recorded sum of the gradients so far."""
-    found = recorded(library)
-    return dict(zip(found["after"], np.array(found["rules"][rule]["sums"]), strict=True))
+    return by_count(np.array(recorded(library)["rules"][rule]["sums"]))
 
 
 def rows(grads):
     """A gradient like the parameters of seqjax as it is recorded: row i has the derivatives by W[i], U[i] and b[i]."""
-    return np.concatenate([grads["W_hh"].T, grads["W_xh"].T, np.asarray(grads["b_h"])[:, None]], axis=1)
+    of_h, of_x, of_b = (np.asarray(grads[name]) for name in ("W_hh", "W_xh", "b_h"))
+    return np.concatenate([of_h.swapaxes(-1, -2), of_x.swapaxes(-1, -2), of_b[..., None]], axis=-1)
 
 
 def params_of(rows):
     """The inverse of `rows`, for the parameters, too."""
     of_h, of_x, of_b = np.split(np.asarray(rows), [UNITS, UNITS + INPUTS], axis=1)
-    return {"W_hh": jnp.asarray(of_h.T), "W_xh": jnp.asarray(of_x.T), "b_h": jnp.asarray(of_b[:, 0])}
+    return {"W_hh": of_h.T, "W_xh": of_x.T, "b_h": of_b[:, 0]}
 
 
 def parameters(s):
     return params_of(np.concatenate([s.W, s.U, s.b[:, None]], axis=1))
 
 
-@functools.cache
 def scan_body(network, is_after):
     """A step of the network, which reads (x, y)."""
     s, alpha = Setting(), LEAKS[network]
-    R, c = jnp.asarray(s.R), jnp.asarray(s.c)
 
     def step(params, h, inputs):
         x, y = inputs
         new = (1 - alpha) * h + alpha * jnp.tanh(h @ params["W_hh"] + x @ params["W_xh"] + params["b_h"])
-        return new, jnp.sum(jnp.square(R @ (new if is_after else h) + c - y)) / 2
+        return new, jnp.sum(jnp.square(jnp.asarray(s.R) @ (new if is_after else h) + s.c - y)) / 2
 
     return step
 
@@ -150,37 +158,57 @@ def inputs_of(is_after):
     """What the steps read, and where the losses begin."""
     s = Setting()
     if is_after:
-        return (jnp.asarray(s.x), jnp.asarray(s.y)), 0
-    more_x, more_y = np.zeros((1, INPUTS)), np.zeros((1, s.y.shape[1]))
-    return (jnp.asarray(np.concatenate([s.x, more_x])), jnp.asarray(np.concatenate([more_y, s.y]))), 1
+        return (s.x, s.y), 0
+    return (np.concatenate([s.x, np.zeros((1, INPUTS))]), np.concatenate([np.zeros((1, OUTPUTS)), s.y])), 1
 
 
-def in_windows(step_or_problem, strategy, params, state, xs, weights, memory=None):
-    """The sum of the gradients of consecutive windows, for strategies of the history; for others, of one window."""
-    cuts = (0, 4, 8, len(weights)) if strategy.of == "history" else (0, len(weights))
-    gradient, found = compiled(step_or_problem, strategy), []
-    for begin, end in itertools.pairwise(cuts):
-        window = jax.tree.map(lambda a, begin=begin, end=end: a[begin:end], (xs, jnp.asarray(weights)))
-        key = jax.random.key(begin) if strategy.draws else None
-        estimate = gradient(params, state, window[0], memory=memory, weights=window[1], key=key)
-        state, memory = estimate.state, estimate.memory
-        found.append(estimate.grads)
-    return jax.tree.map(lambda *each: sum(each), *found)
+def in_windows(step_or_problem, strategy, params, state, xs, weights, shared=None):
+    """The sums of the gradients of two windows, for strategies of the history; for others, of one window.
+
+    Args:
+        step_or_problem: the problem.
+        strategy: the strategy.
+        params: the parameters.
+        state: the state before the first step.
+        xs: what the steps read.
+        weights: the weights of the losses, a row for each sum.
+        shared: what the first memory shares; None: what it starts with.
+    """
+    cuts = (0, 6, weights.shape[1]) if strategy.of == "history" else (0, weights.shape[1])
+    gradient = seqjax.value_and_grad(step_or_problem, strategy, batched=False)
+
+    @quick_jit
+    def run(params, state, xs, weights, shared):
+        memory = None
+        if shared is not None:
+            memory = init_memory(strategy, step_or_problem, params, jax.tree.map(lambda a: a[None], state), 1)
+            memory = memory._replace(shared=shared)
+
+        def one(weights, state=state, memory=memory):
+            found = []
+            for begin, end in itertools.pairwise(cuts):
+                window, of_window = jax.tree.map(lambda a, begin=begin, end=end: a[begin:end], (xs, weights))
+                key = jax.random.key(begin) if strategy.draws else None
+                estimate = gradient(params, state, window, memory=memory, weights=of_window, key=key)
+                state, memory = estimate.state, estimate.memory
+                found.append(estimate.grads)
+            return jax.tree.map(lambda *each: sum(each), *found)
+
+        return jax.lax.map(one, weights)
+
+    return run(params, state, xs, weights, shared)
 
 
-@functools.lru_cache(maxsize=1)
-def compiled(step_or_problem, strategy):
-    return jax.jit(seqjax.value_and_grad(step_or_problem, strategy, batched=False))
+def first_losses(num_steps, first=0):
+    """Weights of the first losses, from one step on: a row for each number of `AFTER`."""
+    return np.array([[first <= t < first + count for t in range(num_steps)] for count in AFTER], float)
 
 
-def by_scan(strategy, network, after, is_after=False):
-    """The sums of gradients over the first steps, of a scan body, in the order of `after`."""
+def by_scan(strategy, network, is_after=False):
+    """The sums of gradients over the first steps, of a scan body, in the order of `AFTER`."""
     xs, first = inputs_of(is_after)
-    for count in after:
-        weights = np.zeros(len(xs[0]))
-        weights[first : first + count] = 1
-        args = parameters(Setting()), jnp.asarray(Setting().h_0), xs, weights
-        yield rows(in_windows(scan_body(network, is_after), strategy, *args))
+    args = parameters(Setting()), Setting().h_0, xs, first_losses(len(xs[0]), first)
+    return rows(in_windows(scan_body(network, is_after), strategy, *args))
 
 
 def model_of(network):
@@ -188,17 +216,18 @@ def model_of(network):
 
 
 def first_state(problem, params):
-    return jax.tree.map(lambda a: jnp.asarray(Setting().h_0), problem.model.init_state(params, problem.spec))
+    state = jax.eval_shape(lambda: problem.model.init_state(params, problem.spec))
+    return jax.tree.map(lambda a: Setting().h_0, state)
 
 
 def cell_problem(network):
     """The problem of the form "cell": (problem, parameters, what the steps read, cᵀ I_t of each step)."""
     s, alpha = Setting(), LEAKS[network]
     problem = model_of(network).problem(Spec(Values(INPUTS), Values(UNITS)), loss=lambda output, c: output @ c)
-    params = {"layer_0": parameters(s), "W_hq": jnp.eye(UNITS), "b_q": jnp.zeros(UNITS)}
+    params = {"layer_0": parameters(s), "W_hq": np.eye(UNITS), "b_q": np.zeros(UNITS)}
     (xs, _), _ = inputs_of(is_after=False)
     h, cs, directs, of_h = s.h_0, [], [], np.zeros(UNITS)
-    for t, x in enumerate(np.asarray(xs)):
+    for t, x in enumerate(xs):
         driven = np.tanh(s.W @ h + s.U @ x + s.b)
         slope = alpha * (1 - driven**2)
         J = (1 - alpha) * np.eye(UNITS) + slope[:, None] * s.W
@@ -206,47 +235,50 @@ def cell_problem(network):
         directs.append(np.outer(cs[-1] * slope, np.concatenate([h, x, [1]])))
         h = (1 - alpha) * h + alpha * driven
         of_h = s.R.T @ (s.R @ h + s.c - s.y[t]) if t < STEPS else None
-    return problem, params, (xs, jnp.asarray(np.array(cs))), np.array(directs)
+    return problem, params, (xs, np.array(cs)), np.array(directs)
 
 
-def by_cell(strategy, network, after, shared=None):
-    """The same sums, of a `ModelProblem`; `shared` is what the memory shares, if it is given."""
+def by_cell(strategy, network, shared=None):
+    """The same sums, of a `ModelProblem`; `shared` is as in `in_windows`."""
     problem, params, xs, directs = cell_problem(network)
-    state, memory = first_state(problem, params), None
-    if shared is not None:
-        memory = init_memory(strategy, problem, params, jax.tree.map(lambda a: a[None], state), 1)
-        memory = memory._replace(shared=shared)
-    for count in after:
-        weights = (np.arange(STEPS + 1) <= count).astype(float)
-        found = in_windows(problem, strategy, params, state, xs, weights, memory)
-        yield rows(found["layer_0"]) - np.einsum("t,tij->ij", weights, directs)
+    weights = np.array([np.arange(STEPS + 1) <= count for count in AFTER], float)
+    found = in_windows(problem, strategy, params, first_state(problem, params), xs, weights, shared)
+    return rows(found["layer_0"]) - np.einsum("nt,tij->nij", weights, directs)
 
 
-def by_readout(strategy, network, after):
+def by_readout(strategy, network):
     """The same sums, of a `ModelProblem` whose read-out is that of the setting."""
     s = Setting()
     spec = Spec(Values(INPUTS), Values(OUTPUTS))
     problem = model_of(network).problem(spec, loss=lambda output, y: jnp.sum(jnp.square(output - y)) / 2)
-    params = {"layer_0": parameters(s), "W_hq": jnp.asarray(s.R.T), "b_q": jnp.asarray(s.c)}
-    xs = jnp.asarray(s.x), jnp.asarray(s.y)
-    for count in after:
-        weights = (np.arange(STEPS) < count).astype(float)
-        yield rows(in_windows(problem, strategy, params, first_state(problem, params), xs, weights)["layer_0"])
+    params = {"layer_0": parameters(s), "W_hq": s.R.T, "b_q": s.c}
+    args = params, first_state(problem, params), (s.x, s.y), first_losses(STEPS)
+    return rows(in_windows(problem, strategy, *args)["layer_0"])
 
 
 FORMS = {"scan": by_scan, "cell": by_cell, "after": functools.partial(by_scan, is_after=True), "readout": by_readout}
 
 
+@functools.cache
+def computed(strategy, network, form):
+    """Number of steps -> the sum of the gradients so far, of seqjax."""
+    return by_count(FORMS[form](strategy, network))
+
+
 @pytest.mark.parametrize(
     ("comparison", "form"),
-    [(c, form) for c in COMPARISONS for form in c.forms],
-    ids=lambda value: value if isinstance(value, str) else f"{value.library}-{value.rule}-{value.strategy}",
+    [
+        pytest.param(
+            c, form, marks=[pytest.mark.slow] * (form in c.slow), id=f"{c.library}-{c.rule}-{c.strategy}-{form}"
+        )
+        for c in COMPARISONS
+        for form in c.forms
+    ],
 )
 def test_the_gradient_is_that_of_public_code(comparison, form):
-    library, rule, strategy, _, after, bound = comparison
-    network = recorded(library)["rules"][rule]["network"]
-    for count, found in zip(after, FORMS[form](strategy, network, after), strict=True):
-        assert_close(found, sums(library, rule)[count], f"{rule} of {library} after {count} steps", bound)
+    library, rule, strategy, _, _, after = comparison
+    found, wanted = computed(strategy, recorded(library)["rules"][rule]["network"], form), sums(library, rule)
+    assert_close({n: found[n] for n in after}, {n: wanted[n] for n in after}, f"{rule} of {library} after steps")
 
 
 def test_rflo_with_random_feedback_is_that_of_public_code_for_the_same_weights(monkeypatch):
@@ -257,21 +289,21 @@ def test_rflo_with_random_feedback_is_that_of_public_code_for_the_same_weights(m
         return jnp.asarray(Setting().feedback.T * UNITS**0.5, dtype)
 
     monkeypatch.setattr(jax.random, "normal", normal)
-    strategy, wanted = RFLO(leak=LEAK, feedback="random"), sums("vanilla_rtrl", "rflo, feedback")
-    for count, found in zip(AFTER, by_readout(strategy, "leaky", AFTER), strict=True):
-        assert_close(found, wanted[count], f"rflo after {count} steps")
+    found = by_readout(RFLO(leak=LEAK, feedback="random"), "leaky")
+    assert_close(by_count(found), sums("vanilla_rtrl", "rflo, feedback"), "rflo after steps")
 
 
-@pytest.mark.parametrize("rank", [2, 4])
+@pytest.mark.parametrize("rank", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_certificate_of_sk_rtrl_lies_between_the_true_error_and_that_of_public_code(rank):
     """It bounds |J| by its largest singular value, and the public code by norms that are larger."""
     problem, params, xs, _ = cell_problem("tanh")
-    gradient, state, memory = compiled(problem, SKRTRL(rank=rank)), first_state(problem, params), None
+    gradient = quick_jit(seqjax.value_and_grad(problem, SKRTRL(rank=rank), batched=False))
+    state, memory = first_state(problem, params), None
     published = recorded("sketched_rtrl")["rules"][f"sk-rtrl-{rank}"]["certificate"]
     true = np.zeros((UNITS, UNITS, UNITS + INPUTS + 1))
     for step in steps(LEAKS["tanh"]):
         x = jax.tree.map(lambda a, t=step.t: a[t : t + 1], xs)
-        estimate = gradient(params, state, x, memory=memory, weights=jnp.ones(1))
+        estimate = gradient(params, state, x, memory=memory, weights=np.ones(1))
         state, memory = estimate.state, estimate.memory
         own, L, R, bound = jax.tree.map(lambda a: np.asarray(a)[0], memory.rows)
         M = with_units(matrix_rows(own, 0)) + sum(np.multiply.outer(L[:, r], matrix_rows(R, r)) for r in range(rank))
@@ -297,28 +329,25 @@ def test_kf_rtrl_is_that_of_public_code_for_the_same_signs(library, monkeypatch)
     """
     monkeypatch.setattr(seqjax_gradients.kf_rtrl, "SMALL", 1e-30)
     s, strategy, network = Setting(), KFRTRL(), recorded(library)["rules"]["kf-rtrl"]["network"]
-    params, h = jnp.asarray(np.concatenate([s.W, s.U, s.b[:, None]], 1).T), jnp.asarray(s.h_0)
+    params, h = np.concatenate([s.W, s.U, s.b[:, None]], 1).T, s.h_0
     problem, (xs, first) = joint_problem(network), inputs_of(is_after=False)
-    memory = strategy.init(problem, params, h)
-    if library == "vanilla_rtrl":
-        (zeros,) = memory.rows
-        memory = Memory(rows=[zeros._replace(u=zeros.u.at[0].set(s.A_0), A=zeros.A.at[0, :, :UNITS].set(s.B_0))])
     noise, overall = [], 1.0
     for step in steps(LEAKS[network]):
         one, two = s.signs[step.t, :2]
         noise.append(one * two * overall > 0)
         overall = one * overall
-    noise = jnp.asarray([*noise, True])[:, None]
 
-    @jax.jit
-    @jax.vmap
-    def gradient(weights):
-        return strategy.one(problem, params, lambda _: h, memory, xs, weights, noise)[1]
+    @quick_jit
+    def gradients(params, h, xs, weights, noise):
+        memory = strategy.init(problem, params, h)
+        if library == "vanilla_rtrl":
+            (zeros,) = memory.rows
+            memory = Memory(rows=[zeros._replace(u=zeros.u.at[0].set(s.A_0), A=zeros.A.at[0, :, :UNITS].set(s.B_0))])
+        one = lambda weights: strategy.one(problem, params, lambda _: h, memory, xs, weights, noise)[1]
+        return jax.vmap(one)(weights)
 
-    t = np.arange(STEPS + 1)
-    found = gradient(jnp.asarray([(t >= first) & (t <= count) for count in AFTER], float))
-    for count, total in zip(AFTER, found, strict=True):
-        assert_close(total.T, sums(library, "kf-rtrl")[count], f"kf-rtrl of {library} after {count} steps")
+    found = gradients(params, h, xs, first_losses(STEPS + 1, first), np.array([*noise, True])[:, None])
+    assert_close(by_count(map(np.transpose, found)), sums(library, "kf-rtrl"), f"kf-rtrl of {library} after steps")
 
 
 def joint_problem(network):
@@ -333,33 +362,36 @@ def joint_problem(network):
     return seqjax.Problem(step)
 
 
-@pytest.mark.parametrize(("strategy", "count"), [(KFRTRL(), 6), (OK(rank=1), 6), (OK(rank=2), 3)], ids=str)
+@pytest.mark.parametrize(
+    ("strategy", "count"),
+    [(KFRTRL(), 6), pytest.param(OK(rank=1), 6, marks=pytest.mark.slow), (OK(rank=2), 3)],
+    ids=str,
+)
 def test_the_mean_over_all_signs_is_the_exact_gradient_of_public_code(strategy, count):
     (xs, ys), first = inputs_of(False)
-    problem, params, h = seqjax.Problem(scan_body("tanh", False)), parameters(Setting()), jnp.asarray(Setting().h_0)
-    window = xs[: count + 1], ys[: count + 1]
-    memory, weights = strategy.init(problem, params, h), jnp.ones(count + 1).at[:first].set(0)
-    noises, probabilities = strategy.outcomes(problem, params, memory, count + 1)
+    problem, window = seqjax.Problem(scan_body("tanh", False)), (xs[: count + 1], ys[: count + 1])
 
-    @jax.jit
-    @jax.vmap
-    def gradient(noise):
-        return strategy.one(problem, params, lambda _: h, memory, window, weights, noise)[1]
+    @quick_jit
+    def gradients(params, h, window, weights):
+        memory = strategy.init(problem, params, h)
+        noises, probabilities = strategy.outcomes(problem, params, memory, count + 1)
+        one = lambda noise: strategy.one(problem, params, lambda _: h, memory, window, weights, noise)[1]
+        return jax.vmap(one)(noises), probabilities
 
-    grads = gradient(noises)
-    wanted = sums("sketched_rtrl", "rtrl")[count]
-    mean = jax.tree.map(lambda a: jnp.tensordot(probabilities, a, 1), grads)
-    assert_close(rows(mean), wanted, f"the mean of {strategy}")
-    assert_far(rows(jax.tree.map(lambda a: a[0], grads)), wanted, f"one estimate of {strategy}", 1e-2)
+    grads, probabilities = gradients(
+        parameters(Setting()), Setting().h_0, window, (np.arange(count + 1) >= first) * 1.0
+    )
+    wanted, each = sums("sketched_rtrl", "rtrl")[count], rows(grads)
+    assert_close(np.tensordot(probabilities, each, 1), wanted, f"the mean of {strategy}")
+    assert_far(each[0], wanted, f"one estimate of {strategy}", 1e-2)
 
 
 def test_kernl_is_that_of_public_code_for_a_given_kernel():
     """Only its gradient: what is learned differs, as the docstring of KeRNL says."""
     found = recorded("vanilla_rtrl")["rules"]["kernl, fixed"]
-    kernel = Kernel(jnp.asarray(found["matrix"]), jnp.asarray(found["rates"]))
-    wanted = sums("vanilla_rtrl", "kernl, fixed")
-    for count, grads in zip(AFTER, by_cell(KeRNL(rate=0.0), "leaky", AFTER, kernel), strict=True):
-        assert_close(grads, wanted[count], f"kernl after {count} steps")
+    kernel = Kernel(np.array(found["matrix"]), np.array(found["rates"]))
+    grads = by_count(by_cell(KeRNL(rate=0.0), "leaky", kernel))
+    assert_close(grads, sums("vanilla_rtrl", "kernl, fixed"), "kernl after steps")
 
 
 def test_dni_is_that_of_public_code_where_its_weights_are_changed_in_the_same_order():
@@ -377,15 +409,15 @@ def test_dni_is_that_of_public_code_where_its_weights_are_changed_in_the_same_or
         new, loss = body(params, h, (x, y_before))
         return (new, y), factor * loss
 
-    gradient = jax.jit(seqjax.value_and_grad(step, DNI(rate=0.5), batched=False))
+    gradient = quick_jit(seqjax.value_and_grad(step, DNI(rate=0.5), batched=False))
     W = np.concatenate([s.synthetic_0, np.zeros((OUTPUTS, s.synthetic_0.shape[1]))])  # the state is (h, y)
-    state, total, wanted = (jnp.asarray(s.h_0), jnp.asarray(s.y[0])), 0.0, sums("vanilla_rtrl", "dni")
+    state, total, wanted = (s.h_0, s.y[0]), 0.0, sums("vanilla_rtrl", "dni")
     for t in range(STEPS):
-        x = (jnp.asarray(s.x[t])[None], jnp.asarray(s.y[t])[None], jnp.full(1, float(t > 0)))
+        x = (s.x[t : t + 1], s.y[t : t + 1], np.full(1, float(t > 0)))
 
         def call(W, state=state, x=x):
-            memory = Memory(shared=Synthetic(jnp.asarray(W), jnp.zeros(()), jnp.zeros(())))
-            return gradient(params, state, x, memory=memory, weights=jnp.ones(1))
+            memory = Memory(shared=Synthetic(W, np.zeros(()), np.zeros(())))
+            return gradient(params, state, x, memory=memory, weights=np.ones(1))
 
         size = 1 + sum(np.sum(np.square(part)) for part in state)
         W = W + found["learning rate"] * size / 0.5 * (np.asarray(call(W).memory.shared.W) - W)
@@ -407,47 +439,49 @@ UOROS = {
 
 
 @pytest.mark.parametrize("name", UOROS)
-def test_uoro_is_that_of_public_code_for_the_same_signs(name, monkeypatch):
+def test_uoro_is_that_of_public_code_for_the_same_signs(name):
     """Two things differ, and are made equal here.
 
     In a window of several steps, the norm of θ̃ is one that is expected, so windows of one step are compared. And what
     is added to the norms is 1e-7: public code adds 1e-12, or nothing, or replaces a norm below 1e-7 by 1e-7. Here it is
     so small that the start of a window changes nothing but rounding errors.
     """
-    monkeypatch.setattr(seqjax_gradients.uoro, "SMALL", 1e-30)
     library, (rule, is_after, is_given) = name.partition(",")[0], UOROS[name]
     wanted, network = sums(library, rule), recorded(library)["rules"][rule]["network"]
-    for count, found in zip(AFTER, uoro_sums(network, is_after, is_given), strict=True):
-        assert_close(found, wanted[count], f"{rule} of {library} after {count} steps")
+    assert_close(uoro_sums(network, is_after, is_given, 1e-30), wanted, f"{rule} of {library} after steps")
 
 
 def test_uoro_with_what_it_adds_to_norms_is_nearly_that_of_public_code():
-    for count, found in zip(AFTER, uoro_sums("tanh", False, False), strict=True):
-        assert_close(found, sums("sketched_rtrl", "uoro")[count], f"uoro after {count} steps", 2e-3)
+    found = uoro_sums("tanh", False, False, seqjax_gradients.uoro.SMALL)
+    assert_close(found, sums("sketched_rtrl", "uoro"), "uoro after steps", 2e-3)
 
 
-def uoro_sums(network, is_after, is_given):
-    """The sums of gradients of UORO in windows of one step, for the signs of the setting."""
+@functools.cache
+def uoro_sums(network, is_after, is_given, small):
+    """The sums of gradients of UORO in windows of one step, for the signs of the setting; `small` is added to norms."""
     s, strategy = Setting(), UORO()
     problem = seqjax.Problem(scan_body(network, is_after))
     (xs, ys), first = inputs_of(is_after)
-    params, h = parameters(s), jnp.asarray(s.h_0)
-    memory = strategy.init(problem, params, h)
-    if is_given:
-        memory = jax.tree.map(lambda a: a[None], Memory(rows=(jnp.asarray(s.s_0), params_of(s.theta_0))))
+    signs = np.concatenate([s.signs, s.signs[-1:]])[: len(xs)]
 
-    @jax.jit
-    def window(h, memory, x, y, nu):
-        noise = jnp.stack([jnp.ones(UNITS, bool), nu > 0])[None]
-        return strategy.one(problem, params, lambda _: h, memory, (x[None], y[None]), jnp.ones(1), noise)[1:]
+    @quick_jit
+    def run(params, h, inputs):
+        def window(carry, inputs):
+            (h, memory), (x, y, nu) = carry, inputs
+            noise = jnp.stack([jnp.ones(UNITS, bool), nu > 0])[None]
+            _, grads, *carry = strategy.one(
+                problem, params, lambda _: h, memory, (x[None], y[None]), jnp.ones(1), noise
+            )
+            return tuple(carry), grads
 
-    total = np.zeros((UNITS, UNITS + INPUTS + 1))
-    for t in range(len(xs)):
-        grads, h, memory = window(h, memory, xs[t], ys[t], jnp.asarray(s.signs[min(t, STEPS - 1)]))
-        if t >= first:
-            total = total + rows(grads)
-            if t + 1 - first in AFTER:
-                yield total
+        memory = strategy.init(problem, params, h)
+        if is_given:
+            memory = jax.tree.map(lambda a: jnp.asarray(a)[None], Memory(rows=(s.s_0, params_of(s.theta_0))))
+        return jax.lax.scan(window, (h, memory), inputs)[1]
+
+    with mock.patch.object(seqjax_gradients.uoro, "SMALL", small):
+        grads = rows(run(parameters(s), s.h_0, (xs, ys, signs)))
+    return by_count(grads[first : first + count].sum(0) for count in AFTER)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -455,6 +489,7 @@ def test_the_records_are_of_this_problem(library):
     found = recorded(library)
     assert found["setting"] == Setting().digest(), "run the scripts of this folder again"
     assert found["versions"].keys() >= {"python", "numpy"}
+    assert tuple(found["after"]) == AFTER
     assert found["commit"] or "braintrace" in found["versions"]
 
 
