@@ -19,7 +19,7 @@ from seqjax_gradients import Truncated
 from seqjax_models import RNN
 
 TOKENS = FULL.prepare().spec.inputs.size
-SEED, ONES = jax.random.key(0), np.ones(TOKENS)
+ONES = np.ones(TOKENS)
 
 
 class Net(nnx.Module):
@@ -41,7 +41,7 @@ class Module(eqx.Module):
     weight: jax.Array
     scale: float = eqx.field(static=True)
     note: object = eqx.field(static=True)
-    table: jax.Array = eqx.field(converter=lambda ids: jnp.asarray(ids, int))
+    table: jax.Array = eqx.field(converter=lambda ids: jax.device_put(np.asarray(ids, np.int32)))
 
     def init_state(self):
         return jnp.zeros(TOKENS)
@@ -56,7 +56,8 @@ def chain(rate=0.05, norm=1.0, steps=50):
 
 
 def module(scale=0.5, step=1, note=None):
-    return Module(jax.random.normal(SEED, (TOKENS, TOKENS)), scale, note, (np.arange(TOKENS) * step) % TOKENS)
+    weight = np.random.default_rng(0).normal(size=(TOKENS, TOKENS)).astype(np.float32)
+    return Module(jax.device_put(weight), scale, note, (np.arange(TOKENS) * step) % TOKENS)
 
 
 def smooth(share=0.1, weights=ONES):
