@@ -51,7 +51,7 @@ def hand_made():
 
 
 ZEROS = {size: np.zeros(size, np.float32) for size in (1, 2, 3)}
-STATE = TrainState({"w": ZEROS[2]}, (ZEROS[3],), (), (), jax.random.key(0), np.int32(5))
+STATE = TrainState({"w": ZEROS[2]}, (ZEROS[3],), (), (), np.zeros(2, np.uint32), np.int32(5))
 
 
 def bits(leaf):

@@ -200,7 +200,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "series")) for name in GOOD])
 def test_own_data_of_the_same_kind_are_evaluated(name):
     run, data = runs()[name], GOOD[name]
     expected, count = loss_by_hand(run.problem, run.params, to_float32(make_stream(data, run.codec, run.spec)))
