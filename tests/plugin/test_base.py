@@ -118,7 +118,7 @@ def test_another_type_or_range_is_refused(name, value):
 @pytest.mark.parametrize(
     ("field", "value", "advice"),
     [
-        ("model", nnx.GRUCell(3, 3, rngs=nnx.Rngs(0)), r"from_flax\(module\) and from_equinox"),
+        ("model", nnx.eval_shape(lambda: nnx.GRUCell(3, 3, rngs=nnx.Rngs(0))), r"from_flax\(module\) and from_equinox"),
         ("model", "gru", r"create\('model', 'gru'\)"),
         ("dataset", "some text", r"Text\(text\)"),
         ("dataset", np.ones((3, 2)), r"Series\(values\), Pairs\(inputs, targets\)"),
