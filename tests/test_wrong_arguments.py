@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.drawn import drawn_params
 
 import seqjax as sj
 from seqjax.gradients import Memory, init_memory
@@ -144,7 +145,8 @@ MESSAGES = {
 
 def calls():
     """Name -> a wrong call."""
-    run, series = TEXT.run(), SERIES.run()
+    run, spec = TEXT.run(), sj.Spec(sj.Values(1))
+    series = sj.Run(SERIES, None, spec, drawn_params(SERIES.model, spec))
     runs = sj.Runs({"run": run}, {"run": ""})
     problem, stream, scan = run.problem, run.prepared.streams["train"], run.scan_arguments(2, 8)
     state, xs = scan["state"], scan["xs"]

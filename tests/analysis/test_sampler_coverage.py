@@ -29,13 +29,26 @@ def by_hand(sampler, bounds, epochs, seed, warmup=0):
     return counts
 
 
+SAMPLERS = [Random(2, 5), Sequential(2, 5), Uniform(3, 5), Sentences(1, 4), Windows(4, 5), InOrder(num_steps=6)]
+CARRIED = SAMPLERS[1], SAMPLERS[-1]
+"""Samplers whose windows go on where those before have ended, so that a warm-up may reach into the next one."""
+
+
 @pytest.mark.parametrize(
-    "sampler",
-    [Random(2, 5), Sequential(2, 5), Uniform(3, 5), Sentences(1, 4), Windows(4, 5), InOrder(num_steps=6)],
-    ids=lambda sampler: type(sampler).__name__,
-)
-@pytest.mark.parametrize(
-    ("bounds", "warmup"), [([0, 47], 7), (DOCUMENTS, 0), (DOCUMENTS, 2)], ids=["one document", "documents", "warm-up"]
+    ("sampler", "bounds", "warmup"),
+    [
+        pytest.param(
+            *(sampler, bounds, warmup),
+            id=f"{type(sampler).__name__}-{name}",
+            marks=[pytest.mark.slow] * (warmup > 0 and sampler not in CARRIED),
+        )
+        for sampler in SAMPLERS
+        for name, bounds, warmup in (
+            ("one document", [0, 47], 7),
+            ("documents", DOCUMENTS, 0),
+            ("warm-up", DOCUMENTS, 2),
+        )
+    ],
 )
 def test_counts_are_those_of_a_loop_over_the_windows(sampler, bounds, warmup):
     """Steps soon after a reset do not count in a warm-up."""

@@ -8,9 +8,10 @@ import subprocess
 import sys
 
 import pytest
-from support.crash import NoFigure, experiment, results
+from support.crash import NoFigure, results
 from support.shell import SEQJAX
 from support.small_run import EXPERIMENT, NGRAM, TEXT
+from support.tiny import TINY, small_chunks
 
 from seqjax import Run, sweep
 from seqjax.cli.command import guarded, main
@@ -103,13 +104,13 @@ class Fails(io.StringIO):
 
 
 def test_in_python_progress_that_cannot_be_printed_ends_no_training(tmp_path, monkeypatch, capsys):
-    e = experiment("mlp, windows")
     monkeypatch.setattr(Run, "plot", NoFigure)
-    e.run(tmp_path / "whole")
-    monkeypatch.setattr(sys, "stdout", Fails(28, 2))
-    e.run(tmp_path / "run", progress=True)
-    e.run(tmp_path / "run", progress=True)  # it says that it is finished
-    runs = sweep(e, {"seed": [0]}, tmp_path / "sweep", progress=True)
+    with small_chunks():
+        TINY.run(tmp_path / "whole")
+        monkeypatch.setattr(sys, "stdout", Fails(28, 2))
+        TINY.run(tmp_path / "run", progress=True)
+        TINY.run(tmp_path / "run", progress=True)  # it says that it is finished
+        runs = sweep(TINY, {"seed": [0]}, tmp_path / "sweep", progress=True)
     assert capsys.readouterr().err.count(NOTE) == 1
     assert results(tmp_path / "run") == results(runs["seed=0"].path) == results(tmp_path / "whole")
     assert sys.stdout.getvalue().startswith("device ")

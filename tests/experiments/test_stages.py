@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import json
+import shutil
 from dataclasses import replace
 
 import jax
@@ -18,6 +19,7 @@ from protocol.training import BLOCKS, Trained, compile_run, tail
 
 import seqjax
 from seqjax.gradients import Batch, init_memory
+from seqjax.testing.quick_jit import quick_jit
 from seqjax_datasets import IID, Add, CuedCopy, Digits, Dyck, Henon, MarkovChain
 from seqjax_gradients import Full, Immediate, SnAp, Truncated
 from seqjax_models import GRU, RNN
@@ -29,6 +31,24 @@ MODEL = RNN(hidden=4, initializer="uniform")
 def stages(folder, strategies=None, settings=SETTINGS, tasks=None):
     tasks = tasks or {"balance": InfluenceBalancing(window=20)}
     return Stages(folder, settings, tasks, {"rnn": MODEL}, strategies or {"full": Full(), "immediate": Immediate()})
+
+
+class Refuses(Full):
+    def init(self, problem, params, state):
+        raise seqjax.Error("takes no problem at all")
+
+
+STRATEGIES = {"full": Full(), "immediate": Immediate(), "refuses": Refuses()}
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory):
+    """The folder of all stages of these strategies."""
+    folder = tmp_path_factory.mktemp("computed")
+    chosen = stages(folder, STRATEGIES)
+    for stage in [*chosen.measures, *chosen.runs]:
+        chosen.compute(stage)
+    return folder
 
 
 RESULT = {"refused": None, "rate": 0.003, "seeds": [0, 1, 2], "tuned": [[0.5, 0.25], [1e-05, None]]}
@@ -91,17 +111,16 @@ def test_the_grid_is_extended_beyond_a_best_rate_at_its_edge(best, expected):
     assert beyond(best, dict.fromkeys([1.0, 3.0, 9.0])) == (expected if expected is None else pytest.approx(expected))
 
 
-def test_a_stage_is_computed_once_and_read_afterwards(tmp_path):
-    first, again = stages(tmp_path), stages(tmp_path)
+def test_a_stage_is_computed_once_and_read_afterwards(computed, tmp_path, monkeypatch):
     stage = Stage("runs", "balance", "", "full")
-    assert again.result(stage) is None
-    found = first.compute(stage)
-    assert again.result(stage) == json.loads(json.dumps(found))
-    (file,) = tmp_path.iterdir()
-    before = file.stat().st_mtime_ns
-    again.compute(stage)
-    assert file.stat().st_mtime_ns == before
-    assert found["seeds"] == (0, 1, 2)
+    assert stages(tmp_path).result(stage) is None
+    (file,) = computed.glob("runs-balance-full-*")
+    shutil.copy(file, tmp_path)
+    found = stages(tmp_path).result(stage)
+    monkeypatch.setattr(compute, "compile_run", None)
+    assert stages(tmp_path).compute(stage) == found
+    assert [each.name for each in tmp_path.iterdir()] == [file.name]
+    assert found["seeds"] == [0, 1, 2]
     assert len(found["tuned"]) == len(found["untuned"]) == 3
     assert all(len(losses) == 2 for _, losses in found["tuning"])
 
@@ -115,10 +134,10 @@ def test_a_stage_is_computed_once_and_read_afterwards(tmp_path):
     ],
     ids=["settings", "strategy", "task"],
 )
-def test_a_result_belongs_to_its_settings(tmp_path, change):
+def test_a_result_belongs_to_its_settings(computed, change):
     stage = Stage("runs", "balance", "", "full")
-    stages(tmp_path).compute(stage)
-    assert stages(tmp_path, **change).result(stage) is None
+    assert stages(computed).result(stage) is not None
+    assert stages(computed, **change).result(stage) is None
 
 
 def test_a_result_belongs_to_the_file_of_a_strategy_and_to_its_helpers(tmp_path, monkeypatch):
@@ -200,25 +219,25 @@ def test_rates_are_added_beyond_the_edge_at_most_three_times(tmp_path, monkeypat
     assert [seed for seed, rate in ran if rate == found["rate"]] == [90, 91, 0, 1, 2]
 
 
-@pytest.mark.parametrize("model", [MODEL, GRU(hidden=4)])
+ADD = OnDataset(Add(), window=6, rows=2)
+
+
+@pytest.mark.parametrize("model", [MODEL, pytest.param(GRU(hidden=4), marks=pytest.mark.slow)])
 def test_frozen_is_the_gradient_of_the_read_out_and_zero_elsewhere(model):
-    task = OnDataset(Add(), window=6, rows=2)
-    problem, feed = task.problem(model), task.feed(seed=3, updates=1)
-    params = problem.init(jax.random.key(1))
-    state = problem.init_rows(params, 2)
-    window = jax.tree.map(lambda a: a[0], feed)
-    batch = Batch(window.xs, window.weights, window.reset, np.arange(2, dtype=np.int32))
+    problem, feed = ADD.problem(model), ADD.feed(seed=3, updates=1)
 
-    def grads(strategy):
-        return strategy(
-            problem, params, state, init_memory(strategy, problem, params, state, 2), batch, jax.random.key(0)
-        ).grads
+    @quick_jit
+    def frozen_and_full(key, window):
+        params = problem.init(key)
+        state, batch = problem.init_rows(params, 2), Batch(*window, np.arange(2, dtype=np.int32))
+        memory = init_memory(Full(), problem, params, state, 2)
+        return [strategy(problem, params, state, memory, batch, key).grads for strategy in (Frozen(), Full())]
 
-    frozen, full = grads(Frozen()), grads(Full())
+    frozen, full = frozen_and_full(jax.random.key(1), jax.tree.map(lambda a: np.asarray(a)[0], feed))
     for name in ("W_hq", "b_q"):
         np.testing.assert_allclose(frozen[name], full[name], rtol=1e-5, atol=1e-7)
-    assert all((leaf == 0).all() for leaf in jax.tree.leaves(frozen["layer_0"]))
-    assert any((leaf != 0).any() for leaf in jax.tree.leaves(full["layer_0"]))
+    assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves(frozen["layer_0"]))
+    assert any((np.asarray(leaf) != 0).any() for leaf in jax.tree.leaves(full["layer_0"]))
 
 
 def test_a_dataset_whose_seeds_have_different_floors_has_none():
@@ -235,15 +254,8 @@ def test_a_task_has_fields_and_a_wrong_name_is_answered_with_the_flag_and_the_na
         read_tasks(["nosuch"])
 
 
-def test_a_strategy_that_refuses_a_problem_is_listed_with_its_reason(tmp_path):
-    class Refuses(Full):
-        def init(self, problem, params, state):
-            raise seqjax.Error("takes no problem at all")
-
-    strategies = {"full": Full(), "immediate": Immediate(), "refuses": Refuses()}
-    chosen = stages(tmp_path, strategies)
-    for stage in [*chosen.measures, *chosen.runs]:
-        chosen.compute(stage)
+def test_a_strategy_that_refuses_a_problem_is_listed_with_its_reason(computed):
+    chosen = stages(computed, STRATEGIES)
     assert chosen.result(Stage("runs", "balance", "", "refuses")) == {"refused": "takes no problem at all"}
     assert "refuses" not in chosen.result(chosen.measures[0])
     (problem,) = score(chosen)
@@ -252,7 +264,7 @@ def test_a_strategy_that_refuses_a_problem_is_listed_with_its_reason(tmp_path):
 
 
 def test_an_error_in_the_first_update_is_a_reason_too_and_a_gradient_of_another_shape_is_an_error(tmp_path):
-    class Refuses(Full):
+    class RefusesLater(Full):
         def estimate(self, problem, params, start, memory, batch, noise):
             raise seqjax.Error("takes a GRU alone")
 
@@ -261,7 +273,7 @@ def test_an_error_in_the_first_update_is_a_reason_too_and_a_gradient_of_another_
             estimate = super().estimate(problem, params, start, memory, batch, noise)
             return estimate._replace(grads=jax.tree.map(lambda a: a[..., None], estimate.grads))
 
-    chosen = stages(tmp_path, {"full": Full(), "immediate": Immediate(), "refuses": Refuses(), "short": Short()})
+    chosen = stages(tmp_path, {"full": Full(), "immediate": Immediate(), "refuses": RefusesLater(), "short": Short()})
     assert chosen.compute(Stage("runs", "balance", "", "refuses")) == {"refused": "takes a GRU alone"}
     for stage in (Stage("runs", "balance", "", "short"), Stage("measures", "balance", "")):
         with pytest.raises(seqjax.Error, match="Short: the gradient does not have the shapes of the parameters"):
@@ -274,47 +286,60 @@ def test_full_and_frozen_take_all_tasks(task):
     assert [refusal(strategy, problem, feed) for strategy in (Full(), Frozen())] == [None, None]
 
 
-def test_what_a_strategy_says_of_its_loss_and_its_state_is_not_used(tmp_path):
+@pytest.fixture(scope="module")
+def run_of_full():
+    """Data of 20 updates, and the function that trains on them with the full gradient."""
+    feed = ADD.feed(seed=3, updates=20)
+    return feed, compile_run(ADD.problem(MODEL), Full(), feed)
+
+
+def test_what_a_strategy_says_of_its_loss_and_its_state_is_not_used(run_of_full):
     class Boasts(Full):
         def estimate(self, problem, params, start, memory, batch, noise):
             estimate = super().estimate(problem, params, start, memory, batch, noise)
             return estimate._replace(loss=0.9 * estimate.loss, state=jax.tree.map(lambda a: 2 * a, estimate.state))
 
-    tasks = {"add": OnDataset(Add(), window=6, rows=2)}
-    chosen = stages(tmp_path, {"full": Full(), "immediate": Immediate(), "boasts": Boasts()}, tasks=tasks)
-    honest, boasting = (chosen.compute(Stage("runs", "add", "rnn", name)) for name in ("full", "boasts"))
-    assert boasting == honest
+    feed, honest = run_of_full
+    boasting = compile_run(ADD.problem(MODEL), Boasts(), feed)
+    np.testing.assert_array_equal(boasting(3, 0.01, feed).blocks, honest(3, 0.01, feed).blocks)
 
 
-def test_the_losses_of_a_run_are_those_of_full():
-    task = OnDataset(Add(), window=6, rows=2)
-    feed, problem = task.feed(seed=3, updates=20), task.problem(MODEL)
-    params = problem.init(jax.random.split(jax.random.key(3))[0])
-    state, losses = problem.init_rows(params, 2), []
+def test_the_losses_of_a_run_are_those_of_full(run_of_full):
+    feed, run = run_of_full
+    problem, gradient = ADD.problem(MODEL), Full()
+
+    @quick_jit
+    def loss_and_state(params, state, window):
+        batch, memory = Batch(*window, np.arange(2, dtype=np.int32)), init_memory(gradient, problem, params, state, 2)
+        estimate = gradient(problem, params, state, memory, batch, None)
+        return estimate.loss, estimate.state
+
+    @quick_jit
+    def start(key):
+        params = problem.init(jax.random.split(key)[0])
+        return params, problem.init_rows(params, 2)
+
+    (params, state), losses = start(jax.random.key(3)), []
     for n in range(20):
-        xs, weights, reset = jax.tree.map(lambda a, n=n: a[n], feed)
-        batch = Batch(xs, weights, reset, np.arange(2, dtype=np.int32))
-        estimate = Full()(problem, params, state, init_memory(Full(), problem, params, state, 2), batch, None)
-        state = estimate.state
-        losses.append(float(estimate.loss))
-    np.testing.assert_allclose(compile_run(problem, Full(), feed)(3, 0.0, feed).blocks, losses, rtol=1e-5)
+        loss, state = loss_and_state(params, state, jax.tree.map(lambda a, n=n: np.asarray(a)[n], feed))
+        losses.append(float(loss))
+    np.testing.assert_allclose(run(3, 0.0, feed).blocks, losses, rtol=1e-5)
 
 
-def test_the_expected_time_of_a_stage_is_its_updates_times_their_price(tmp_path):
-    chosen = stages(tmp_path)
-    assert chosen.expected_seconds(Stage("runs", "balance", "", "full")) == 0, "nothing is measured yet"
-    prices = chosen.compute(chosen.measures[0])
+def test_the_expected_time_of_a_stage_is_its_updates_times_their_price(computed, tmp_path):
+    nothing, chosen = stages(tmp_path, STRATEGIES), stages(computed, STRATEGIES)
+    assert nothing.expected_seconds(Stage("runs", "balance", "", "full")) == 0, "nothing is measured yet"
+    prices = chosen.result(chosen.measures[0])
     expected = (3 * 2 + 2 * 3) * 20 * prices["full"]["seconds"]
     assert chosen.expected_seconds(Stage("runs", "balance", "", "full")) == pytest.approx(expected)
     assert prices["full"]["core_share"] > 0
 
 
-def test_a_result_that_was_tuned_with_seeds_that_count_is_refused(tmp_path):
-    chosen = stages(tmp_path)
-    for stage in [*chosen.measures, *chosen.runs]:
-        chosen.compute(stage)
+def test_a_result_that_was_tuned_with_seeds_that_count_is_refused(computed, tmp_path):
+    folder = shutil.copytree(computed, tmp_path / "copy")
+    chosen = stages(folder, STRATEGIES)
     score(chosen)
-    file = next(tmp_path.glob("runs-balance-full-*.json"))
+    file = next(folder.glob("runs-balance-full-*.json"))
     result = json.loads(file.read_text())["result"] | {"tuning_seeds": [90, 1]}
     file.write_bytes(encode(file.name, result))
     with pytest.raises(seqjax.Error, match="full on balance was tuned with seeds that count"):
@@ -356,16 +381,17 @@ def test_a_feed_reads_each_step_of_the_data_in_order(task):
             assert at, "these steps follow each other nowhere in the data"
 
 
-def test_strategies_share_data_and_initial_parameters():
+def test_strategies_share_data_and_initial_parameters(run_of_full):
     """With the learning rate 0 all strategies have the same losses, and other seeds others."""
-    task = OnDataset(Add(), window=6, rows=2)
-    feed = task.feed(seed=3, updates=20)
-    one, other = (compile_run(task.problem(MODEL), strategy, feed) for strategy in (Full(), SnAp()))
+    feed, one = run_of_full
+    other = compile_run(ADD.problem(MODEL), SnAp(), feed)
     np.testing.assert_allclose(one(3, 0.0, feed).blocks, other(3, 0.0, feed).blocks, rtol=1e-6)
     assert (one(3, 0.0, feed).blocks != one(4, 0.0, feed).blocks).all()
 
 
-def test_the_unit_of_a_control_without_anything_to_learn_is_its_floor(tmp_path):
+def test_the_unit_of_a_control_without_anything_to_learn_is_its_floor(tmp_path, monkeypatch):
+    monkeypatch.setattr(compute, "compile_run", losses_of(SETTINGS.rates, 0.003)[0])
+    monkeypatch.setattr(compute, "measure", lambda *arguments: {})
     chosen = stages(tmp_path, tasks={"iid": OnDataset(IID(), window=4, rows=2, is_control=True)})
     for stage in [*chosen.measures, *chosen.runs]:
         chosen.compute(stage)

@@ -1,6 +1,7 @@
 """An exception is reported as the mistake of the plugin that raised it, and of no other."""
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from seqjax import Problem, train, value_and_grad
@@ -10,7 +11,8 @@ from seqjax_gradients import Immediate, Truncated
 from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential
 
-XS = jnp.ones((40, 3))
+XS = np.ones((40, 3), np.float32)
+W = np.ones(2, np.float32)
 STREAM = Stream(XS, XS, [0, len(XS)])
 
 
@@ -22,13 +24,11 @@ def fails(params, state, x):
 def test_the_step_of_a_user_is_no_mistake_of_the_strategy(strategy):
     """The strategy calls the step, so that its file is in the traceback too."""
     with pytest.raises(TypeError) as caught:
-        value_and_grad(fails, strategy)(jnp.ones(2), jnp.zeros((4, 2)), jnp.ones((6, 4, 3)))
+        value_and_grad(fails, strategy)(W, np.zeros((4, 2), np.float32), np.ones((6, 4, 3), np.float32))
     assert not isinstance(caught.value, Mistake)
     problem = Problem(fails, lambda params, key=None: jnp.zeros(2))
     with pytest.raises(TypeError) as caught:
-        train(
-            problem, STREAM, sampler=Sequential(2, 5), gradient=strategy, optimizer=SGD(), epochs=1, params=jnp.ones(2)
-        )
+        train(problem, STREAM, sampler=Sequential(2, 5), gradient=strategy, optimizer=SGD(), epochs=1, params=W)
     assert not isinstance(caught.value, Mistake)
 
 

@@ -5,7 +5,6 @@ import math
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from support.html_page import HTMLPage
 from support.made_runs import SCRIPT, made_run, made_runs
@@ -14,6 +13,7 @@ import seqjax
 from seqjax import Experiment, Report, Text
 from seqjax.diagnostics import Jacobians, Measures
 from seqjax.report import Table, at_most, notebook, plot
+from seqjax.testing.quick_jit import quick_jit
 from seqjax_gradients import Full
 from seqjax_models import RNN, NGram
 from seqjax_samplers import Sequential
@@ -126,12 +126,12 @@ def test_jacobians_and_measures_are_shown():
 
 def test_lags_of_one_scan_are_shown_of_several_or_without_a_gradient_not():
     lags = lambda state: seqjax.lags(
-        lambda p, s, x: (p * s + x, (p * s) ** 2), jnp.asarray(0.5), state, jnp.ones(9), 4, batched=False
+        lambda p, s, x: (p * s + x, (p * s) ** 2), np.float32(0.5), state, np.ones(9, np.float32), 4, batched=False
     )
-    together = jax.vmap(lags)(jnp.array([1.0, math.nan]))
+    together = quick_jit(jax.vmap(lags))(np.array([1.0, math.nan], np.float32))
     assert repr(together) == "Lags(norms: float32[2, 5])"
     assert together._repr_html_() is None
-    one, undefined = (jax.tree.map(lambda a, n=n: a[n], together) for n in (0, 1))
+    one, undefined = (jax.tree.map(lambda a, n=n: np.asarray(a)[n], together) for n in (0, 1))
     assert [tag for tag, _ in page(one).elements].count("img") == 1
     assert columns_of(one._repr_html_())[: len(one.table.rows) + 1] == columns_of(one.table._repr_html_())
     assert "the gradient is zero or not finite" in texts(HTMLPage(undefined._repr_html_()))

@@ -14,6 +14,7 @@ from seqjax.runs.files import checkpoint
 from seqjax.runs.files.arrays import as_tree, by_name, leaf_name, load_arrays, save_arrays, sha256_of
 from seqjax.runs.files.folder import reading
 from seqjax.runs.files.rows import Counted
+from seqjax.testing.quick_jit import quick_jit
 from seqjax.training.epoch import TrainState
 from seqjax.training.loop import Progress
 
@@ -24,32 +25,33 @@ ROWS = Counted(3, "0" * 64)
 def hand_made():
     """A train state with every kind of leaf, also with those that JAX has in float64 alone."""
     params = {
-        "float64": jnp.array([0.1, 1e300]),
-        "float32": jnp.array([[1.5, jnp.nan, -0.0], [jnp.inf, 1e-45, 3.0]], jnp.float32).T,
-        "bfloat16": jnp.array([1.5, -jnp.inf], jnp.bfloat16),
-        "none": jnp.zeros((0, 3)),
-        "scalar": jnp.float32(0.1),
-        "outer": {"inner": {"deep": jnp.arange(3, dtype=jnp.float32)}},
+        "float64": np.array([0.1, 1e300]),
+        "float32": np.array([[1.5, np.nan, -0.0], [np.inf, 1e-45, 3.0]], np.float32).T,
+        "bfloat16": np.array([1.5, -np.inf], jnp.bfloat16),
+        "none": np.zeros((0, 3)),
+        "scalar": np.float32(0.1),
+        "outer": {"inner": {"deep": np.arange(3, dtype=np.float32)}},
     }
     schedule = optax.cosine_decay_schedule(0.1, 10)
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.inject_hyperparams(optax.adam)(learning_rate=schedule))
     carry = (
-        {"empty": (), "ids": jnp.arange(4, dtype=jnp.int32), "bools": jnp.array([True, False])},
+        {"empty": (), "ids": np.arange(4, dtype=np.int32), "bools": np.array([True, False])},
         [
-            jnp.array([65504, 6e-8], jnp.float16),
-            jnp.array([255, 0], jnp.uint8),
-            jnp.int8(-128),
-            jnp.complex64(1 - 2j),
+            np.array([65504, 6e-8], np.float16),
+            np.array([255, 0], np.uint8),
+            np.int8(-128),
+            np.complex64(1 - 2j),
             jax.random.split(jax.random.key(3), 2),
         ],
     )
     memory = Memory(shared=(), rows=jax.random.key(7, impl="rbg"))
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-        opt_state = tx.init(params)
-    return TrainState(params, opt_state, carry, memory, jax.random.key(1), jnp.int32(12))
+        opt_state = quick_jit(tx.init)(params)
+    return jax.device_put(TrainState(params, opt_state, carry, memory, jax.random.key(1), np.int32(12)))
 
 
-STATE = TrainState({"w": jnp.zeros(2)}, (jnp.zeros(3),), (), (), jax.random.key(0), jnp.int32(5))
+ZEROS = {size: np.zeros(size, np.float32) for size in (1, 2, 3)}
+STATE = TrainState({"w": ZEROS[2]}, (ZEROS[3],), (), (), np.zeros(2, np.uint32), np.int32(5))
 
 
 def bits(leaf):
@@ -60,11 +62,11 @@ def bits(leaf):
 def blank(leaf):
     """A leaf of zeros with the same shape and dtype."""
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return leaf if is_key else jnp.zeros_like(leaf)
+    return leaf if is_key else np.zeros(leaf.shape, leaf.dtype)
 
 
 def test_every_leaf_comes_back_bit_for_bit(x64):
-    state, best = hand_made(), {"outer": {"w": jnp.arange(3.0)}}
+    state, best = hand_made(), {"outer": {"w": np.arange(3.0)}}
     found = checkpoint.decode(checkpoint.encode(state, PROGRESS, ROWS, best))
     restored = checkpoint.restore(found, jax.tree.map(blank, state))
     assert jax.tree.structure(restored) == jax.tree.structure(state)
@@ -97,7 +99,7 @@ def test_names_sort_by_update():
 
 
 def test_a_leaf_that_a_file_cannot_hold_is_an_error():
-    state = STATE._replace(memory=Memory(rows=jnp.zeros(2, jnp.float8_e5m2)))
+    state = STATE._replace(memory=Memory(rows=np.zeros(2, jnp.float8_e5m2)))
     with refused("memory/rows: an array of float8_e5m2 cannot be saved", 2):
         checkpoint.encode(state, PROGRESS, ROWS)
 
@@ -105,10 +107,10 @@ def test_a_leaf_that_a_file_cannot_hold_is_an_error():
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (STATE._replace(params={"w": jnp.zeros((2, 1))}), "params/w: it has float32[2], and needs float32[2, 1]"),
-        (STATE._replace(update=jnp.uint32(0)), "update: it has int32[], and needs uint32[]"),
+        (STATE._replace(params={"w": ZEROS[2][:, None]}), "params/w: it has float32[2], and needs float32[2, 1]"),
+        (STATE._replace(update=np.uint32(0)), "update: it has int32[], and needs uint32[]"),
         (STATE._replace(opt_state=()), "opt_state/0: it has float32[3], and needs nothing"),
-        (STATE._replace(memory=jnp.zeros(1)), "memory: it has nothing, and needs float32[1]"),
+        (STATE._replace(memory=ZEROS[1]), "memory: it has nothing, and needs float32[1]"),
     ],
 )
 def test_a_checkpoint_of_another_structure_is_exit_4(other, words):
@@ -151,16 +153,16 @@ def test_arrays_are_kept_whatever_their_layout():
 
 
 def test_parameters_come_back_as_the_tree_that_they_were():
-    params = {"scale": jnp.float32(2.0), "inner": {"w": jnp.arange(6.0).reshape(2, 3).T}}
+    params = {"scale": np.float32(2.0), "inner": {"w": np.arange(6, dtype=np.float32).reshape(2, 3).T}}
     arrays = by_name(params)
     assert arrays.keys() == {"scale", "inner/w"}
     for like in (params, None):
         assert jax.tree.map(bits, as_tree(arrays, like)) == jax.tree.map(bits, params)
-    for other in ({"scale": params["scale"]}, {**params, "scale": jnp.zeros(1)}, {**params, "scale": jnp.int32(2)}):
+    for other in ({"scale": params["scale"]}, {**params, "scale": ZEROS[1]}, {**params, "scale": np.int32(2)}):
         with pytest.raises(ValueError, match=r"it has the arrays .*, but the model has"):
             as_tree(arrays, other)
     with jax.enable_x64(True):  # floats of another size are converted
-        assert as_tree(arrays, {**params, "scale": jnp.float64(0.0)})["scale"] == 2.0
+        assert as_tree(arrays, {**params, "scale": np.float64(0.0)})["scale"] == 2.0
 
 
 def test_the_hash_of_arrays_depends_on_names_dtypes_shapes_and_values_and_not_on_their_order():

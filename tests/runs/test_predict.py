@@ -2,13 +2,14 @@
 
 import itertools
 
-import jax
 import numpy as np
 import pytest
+from support.drawn import drawn_params
 from support.tiny import changed, refused
 
 from seqjax import Pairs, Series, Text
 from seqjax.runs.run import prepared
+from seqjax.testing.quick_jit import quick_jit
 from seqjax_models import MLP
 from seqjax_tokenizers import Standardize
 
@@ -16,9 +17,9 @@ X = np.random.default_rng(0).normal(size=(120, 2))
 
 
 def untrained(**fields):
-    """A run with the initial parameters of its model."""
+    """A run with drawn parameters."""
     run = prepared(changed(**fields)).run
-    run.params = run.problem.init(jax.random.key(0))
+    run.params = drawn_params(run.experiment.model, run.spec)
     return run
 
 
@@ -31,11 +32,12 @@ def test_a_text_gives_the_logits_after_each_token(on_text):
     """As a loop over the model's step, anew in each document."""
     text = Text("the mat? ace", bounds=[0, 4, 4, 12])
     ids, expected = on_text.codec.encode(text.text), []
-    step = jax.jit(on_text.experiment.model.step)
+    model = on_text.experiment.model
+    start, step = quick_jit(lambda params: model.init_state(params, on_text.spec)), quick_jit(model.step)
     for first, last in itertools.pairwise(text.bounds):
-        state = on_text.experiment.model.init_state(on_text.params, on_text.spec)
+        state = start(on_text.params)
         for i in ids[first:last]:
-            state, output = step(on_text.params, state, jax.numpy.asarray(i))
+            state, output = step(on_text.params, state, i)
             expected.append(output)
     found = on_text.predict(text)
     assert found.shape == (12, len(on_text.codec))

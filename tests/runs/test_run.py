@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from support.crash import contents, crash_after
+from support.drawn import drawn_params
 from support.tiny import FULL, NOISE, SENTENCE, TEXT, TINY, changed, refused, replace_file
 
 from seqjax import Error, Experiment, Pairs, Run, Text
@@ -260,7 +261,7 @@ def test_the_sample_is_prompted_from_the_training_part_alone():
     """The training part has six characters, and those after it are not in the vocabulary."""
     run = prepared(changed(dataset=Text("ababab" + "cdefgh"), train=6, heldout=2, sampler=Sequential(1, 2))).run
     assert run.first_tokens(12) == "ababa"
-    run.params = run.problem.init(jax.random.key(0))
+    run.params = drawn_params(run.experiment.model, run.spec)
     assert [text[:5] for text in run.samples.values()] == ["ababa"] * 2
 
 
@@ -378,7 +379,7 @@ def test_rows_have_the_targets_that_count_in_training():
     t = np.arange(400)
     experiment = {"dataset": Pairs(t, t % 3, mask=t % 5 == 0), "train": 400, "heldout": 0, "sampler": Sequential(4, 20)}
     run = prepared(Experiment(**experiment, model=MLP(lags=4, hidden=3), epochs=1)).run
-    run.params = run.problem.init(jax.random.key(0))
+    run.params = drawn_params(run.experiment.model, run.spec)
     rows = run.scan_arguments(3, 30)
     weights_TB, inputs_TB = np.asarray(rows["weights"]), np.asarray(rows["xs"][0])
     for weights_T, inputs_T in zip(weights_TB.T, inputs_TB.T, strict=True):

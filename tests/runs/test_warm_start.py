@@ -6,10 +6,10 @@ Most tests look at a run that is prepared, which has the parameters and the code
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.crash import crash_after
+from support.drawn import drawn_params
 from support.tiny import FULL, TEXT, changed, refused
 
 from seqjax import Experiment, Pairs, Run, Series, Text
@@ -81,9 +81,9 @@ SCALED = Experiment(
 
 
 def untrained(experiment):
-    """A run with the initial parameters of its model."""
+    """A run with drawn parameters."""
     run = prepared(experiment).run
-    run.params = run.problem.init(jax.random.key(0))
+    run.params = drawn_params(experiment.model, run.spec)
     return run
 
 
@@ -173,7 +173,10 @@ def test_these_fields_need_init_from(fields):
 
 
 def test_given_parameters_belong_to_the_run_although_its_config_does_not_hold_them(tmp_path, monkeypatch, source):
-    base, params = changed(BASE, epochs=2), jax.tree.map(lambda a: a + 0.5, Run.open(source).params)
+    base, params = (
+        changed(BASE, epochs=2),
+        jax.tree.map(lambda a: a + np.float32(0.5), jax.device_get(Run.open(source).params)),
+    )
     same(prepared(base, params=params).fit.params, params)
     with crash_after(monkeypatch, 2):
         base.run(tmp_path / "run", params=params, checkpoint_seconds=0)
@@ -185,7 +188,7 @@ def test_given_parameters_belong_to_the_run_although_its_config_does_not_hold_th
     assert base.run(tmp_path / "run").metrics == run.metrics, "it is opened"
     with refused("leave one of them out", 2):
         changed(base, init_from=str(tmp_path / "run")).run(params=params)
-    for other in (GRU(hidden=8).init(jax.random.key(0), run.spec), {"W": jnp.zeros(3)}):
+    for other in (drawn_params(GRU(hidden=8), run.spec), {"W": np.zeros(3, np.float32)}):
         with refused("the parameters do not fit the model rnn hidden=8", 2) as caught:
             base.run(params=other)
         assert "layer_0/W_hh" in "\n".join(caught.value.problems)

@@ -33,7 +33,9 @@ def full_scan(f, init, xs, *, gradient, length=None):
     return seqjax.scan(f, init, xs, length, gradient=Full())
 
 
-@pytest.mark.parametrize("library", ["flax", "equinox", "diffrax", "jaxley", "brax"])
+@pytest.mark.parametrize(
+    "library", [pytest.param("flax", marks=pytest.mark.slow), "equinox", "diffrax", "jaxley", "brax"]
+)
 def test_one_line_changes_the_gradient_of_a_loop(library, x64, run_example):
     names = run_example(f"{library} scan")
     floats, treedef = jax.tree.flatten(names["params"])

@@ -177,8 +177,9 @@ def test_any_names_are_folders():
 def test_a_variant_may_have_any_name(tmp_path):
     """Also that of a file in the folder of the sweep, and one that is no UTF-8."""
     names = ["sweep.json", "curves.png", "x.part", "\ud800"]
-    for gradient in ({name: Truncated(steps=n) for n, name in enumerate(names, 1)} for _ in range(2)):
-        assert list(sweep(dataclasses.replace(BASE, epochs=1), {"gradient": gradient}, tmp_path)) == names
+    rates = {name: 0.1 * n for n, name in enumerate(names, 1)}
+    for _ in range(2):
+        assert list(sweep(dataclasses.replace(BASE, epochs=1), {RATES: rates}, tmp_path)) == names
     assert list(Runs.open(tmp_path)) == names
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.documents import is_scored, scan_documents
+from support.drawn import drawn_params
 
 from seqjax import Error, Experiment, Model, Pairs, Problem, Run, Series, Spec, Text, Tokens, Values
 from seqjax.data import Stream
@@ -42,6 +43,7 @@ class Sum(Model):
 
 def loss_by_hand(problem, params, stream):
     """The mean loss over all targets in one scan, and their number."""
+    params = jax.device_put(params)
     step = lambda state, x: problem.step(params, state, x)
     losses = scan_documents(step, problem.init_state(params), (stream.inputs, stream.targets), stream.bounds)
     counts = is_scored(stream, problem.warmup)
@@ -54,16 +56,24 @@ def tokens(size, lengths, masked=False):
     return Stream(ids[:-1], ids[1:], np.cumsum([0, *lengths]), rng.random(n) < 0.7 if masked else None)
 
 
+LONG, SHORT, MANY = (300, 1, 0, WINDOW, 3, 40, WINDOW + 1, 2 * WINDOW + 88), (3, 1, 0, 40, 5), (2, 7, 0, 1, 5) * 20
+
+
 @pytest.mark.parametrize(
-    "lengths",
-    [(300, 1, 0, WINDOW, 3, 40, WINDOW + 1, 2 * WINDOW + 88), (3, 1, 0, 40, 5), (2, 7, 0, 1, 5) * 20],
-    ids=str,
+    ("model", "masked", "lengths"),
+    [
+        pytest.param(RNN(hidden=3), True, LONG, id="masked-long"),
+        pytest.param(RNN(hidden=3), True, SHORT, id="masked-short", marks=pytest.mark.slow),
+        pytest.param(RNN(hidden=3), True, MANY, id="masked-many", marks=pytest.mark.slow),
+        pytest.param(Sum(), False, LONG, id="warmup-long"),
+        pytest.param(Sum(), False, SHORT, id="warmup-short"),
+        pytest.param(Sum(), False, MANY, id="warmup-many"),
+    ],
 )
-@pytest.mark.parametrize(("model", "masked"), [(RNN(hidden=3), True), (Sum(), False)], ids=["masked", "warmup"])
 def test_evaluation_equals_a_scan_of_the_documents(x64, model, masked, lengths):
     """Of documents that are empty, fill a window or are longer than two, short ones, and more than there are rows."""
     problem = Problem.of(model, Spec(Tokens(5)))
-    params = jax.tree.map(lambda a: 50 * a, model.init(jax.random.key(0), problem.spec))
+    params = drawn_params(model, problem.spec)
     stream = tokens(5, lengths, masked)
     loss, count = loss_by_hand(problem, params, stream)
     row = evaluate(problem, params, stream)
@@ -74,13 +84,13 @@ def test_evaluation_equals_a_scan_of_the_documents(x64, model, masked, lengths):
 
 def zeros(size):
     problem = Problem.of(RNN(hidden=2), Spec(Tokens(size)))
-    return problem, jax.tree.map(jnp.zeros_like, problem.model.init(jax.random.key(0), problem.spec))
+    return problem, drawn_params(problem.model, problem.spec, scale=0)
 
 
 def test_where_nothing_is_scored_there_is_no_loss():
     """In streams that are empty, or end within the warm-up. A vocabulary of one token has a loss of 0."""
     warm = Problem.of(Sum(), Spec(Tokens(3)))
-    late = warm, warm.model.init(jax.random.key(0), warm.spec)
+    late = warm, drawn_params(warm.model, warm.spec)
     for given, lengths in ((zeros(3), ()), (zeros(3), (0, 0)), (late, (2, 1, 2))):
         row = evaluate(*given, tokens(3, lengths))
         assert row["tokens"] == 0
@@ -92,18 +102,18 @@ def test_where_nothing_is_scored_there_is_no_loss():
 def test_a_problem_without_an_initial_state_is_an_error():
     problem = Problem(lambda params, state, x: (state, params * x[0]))
     with pytest.raises(Error, match=r"Problem\(step, init_state\)"):
-        evaluate(problem, jnp.ones(()), tokens(3, (4,)))
+        evaluate(problem, np.float32(1), tokens(3, (4,)))
 
 
 def test_a_step_that_swaps_loss_and_state_is_an_error():
     problem = Problem(lambda params, state, x: (params * state.sum(), state), lambda params, key=None: jnp.zeros(2))
     with pytest.raises(Error, match=r"Return \(state, loss\)|a step's loss must be one number|comes out as"):
-        evaluate(problem, jnp.ones(()), tokens(3, (4,)))
+        evaluate(problem, np.float32(1), tokens(3, (4,)))
 
 
 def test_parameters_of_another_model_are_named():
     spec = Spec(Tokens(5))
-    params = RNN(hidden=4).init(jax.random.key(0), spec)
+    params = drawn_params(RNN(hidden=4), spec)
     with pytest.raises(Error, match="the parameters do not fit the model gru hidden=4 with Tokens") as caught:
         evaluate(GRU(hidden=4).problem(spec), params, tokens(5, [9]))
     assert caught.value.problems[0] == "layer_0/W_hh: it has float32[4, 4], and needs float32[4, 12]"
@@ -115,7 +125,7 @@ def test_perplexity_is_1_if_certain_and_infinite_if_impossible():
     assert perplexity(1e5) == perplexity(math.inf) == math.inf
     assert math.isnan(perplexity(math.nan))
     problem, params = zeros(3)
-    params["b_q"] = jnp.array([0.0, -jnp.inf, 0.0])
+    params["b_q"] = np.array([0, -np.inf, 0], np.float32)
     assert evaluate(problem, params, tokens(3, (50,)))["perplexity"] == math.inf
 
 
@@ -125,13 +135,13 @@ VALUES = np.random.default_rng(0).normal(size=(90, 2))
 
 
 def untrained(dataset, tokenizer=None, **fields):
-    """A run with initial parameters, on a dataset that is not split."""
-    experiment = Experiment(dataset=dataset, tokenizer=tokenizer, model=RNN(hidden=4, initializer="glorot"), **fields)
+    """A run with drawn parameters, on a dataset that is not split."""
+    experiment = Experiment(dataset=dataset, tokenizer=tokenizer, model=RNN(hidden=4), **fields)
     codec = tokenizer and tokenizer.fit(dataset)
     spec = (
         dataset.spec if isinstance(dataset, Pairs) else Spec(codec.spec if codec else Values(dataset.values.shape[1]))
     )
-    return Run(experiment, codec, spec, experiment.model.init(jax.random.key(0), spec))
+    return Run(experiment, codec, spec, drawn_params(experiment.model, spec))
 
 
 @functools.cache
@@ -190,7 +200,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "series")) for name in GOOD])
 def test_own_data_of_the_same_kind_are_evaluated(name):
     run, data = runs()[name], GOOD[name]
     expected, count = loss_by_hand(run.problem, run.params, to_float32(make_stream(data, run.codec, run.spec)))
@@ -223,7 +233,7 @@ def test_the_parts_are_evaluated_by_name():
     run._prepared = None
     run.codec = Char().fit(text[:20])
     run.spec = Spec(run.codec.spec)
-    run.params = run.experiment.model.init(jax.random.key(0), run.spec)
+    run.params = drawn_params(run.experiment.model, run.spec)
     for part, first in {"train": 0, "heldout": 20, "rest": 40}.items():
         assert run.evaluate(part) == run.evaluate(text[first : first + 20])
     with pytest.raises(Error, match="no part 'test'; choose one of train, heldout, rest"):

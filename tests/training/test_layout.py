@@ -113,5 +113,5 @@ def test_an_interrupted_run_goes_on_in_the_layout_that_was_chosen_and_printed(ti
 def test_operations_count_parameters_and_targets():
     problem, stream = Problem.of(EXPERIMENT.model, DATA.spec), DATA.streams["train"]
     setup = dataclasses.replace(EXPERIMENT.setup(), gradient=Full(), epochs=3)
-    size = sum(a.size for a in jax.tree.leaves(problem.init(jax.random.key(0))))
+    size = sum(a.size for a in jax.tree.leaves(jax.eval_shape(problem.init, jax.random.key(0))))
     assert layout.operations(problem, stream, setup) == 6 * size * len(stream.targets) * 3

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import optax
 import pytest
 from support.crash import results
 from support.quick import BASE, FLAGS, TEXT, refused
@@ -229,7 +230,7 @@ def test_what_a_process_cannot_see_is_an_error_before_anything_starts(tmp_path, 
     for changes, *words in (
         ({"dataset": Text(TEXT)}, "its dataset is in memory", "text-file, csv"),
         ({"heldout": Text(TEXT)}, "its heldout is in memory"),
-        ({"loss": lambda output, target: output.sum()}, "cannot get what was given in Python as: loss"),
+        ({"optimizer": optax.sgd(0.1)}, "cannot get what was given in Python as: optimizer"),
     ):
         with refused(*words):
             sweep(replace(experiment, **changes), {"seed": [0]}, tmp_path / "out", launcher=Inline())
