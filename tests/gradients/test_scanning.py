@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
+from support.passes import by_passes, passes_of
 from support.strategies import Unweighted
 
 import seqjax as sj
@@ -57,82 +57,6 @@ def draws(num_steps, seed):
         return jax.random.bernoulli(key, 0.6, (num_steps,)), jax.random.uniform(key, (num_steps,))
 
     return [np.asarray(drawn) for drawn in both(seed)]
-
-
-def weights_of(strategy, num_steps, seed):
-    """The weights of the edges by hand, in the order of execution, from what the strategy draws."""
-    steps = np.arange(num_steps)
-    if isinstance(strategy, Only):
-        return weights_of(strategy.strategy, num_steps, seed)
-    if isinstance(strategy, Truncated):
-        return np.where((steps > 0) & (steps % strategy.steps == 0), 0.0, 1.0)
-    if isinstance(strategy, Discounted):
-        return np.full(num_steps, strategy.discount)
-    if isinstance(strategy, Randomized):
-        return np.where(draws(num_steps, seed)[0], 1 / strategy.keep_prob, 0)
-    if isinstance(strategy, ARTBP):
-        age, weights = 0, []
-        for u in draws(num_steps, seed)[1]:
-            hazard = (strategy.alpha - 1) / ((strategy.alpha - 2) * strategy.length + age + 1)
-            cut = u < hazard or age + 1 >= (strategy.cap or np.inf)
-            weights.append(0 if cut else 1 / (1 - hazard))
-            age = 0 if cut else age + 1
-        return np.array(weights)
-    return np.ones(num_steps)
-
-
-class Passes(NamedTuple):
-    """N passes through the steps, numbered in the order of execution, whose results are put together.
-
-    Args:
-        weights: float[N, T, L], the weights of the edges of each pass for the L float variables of the carry.
-        owner: int[T], the pass from which the output of each step is taken.
-    """
-
-    weights: Any
-    owner: Any
-
-
-def passes_of(strategy, num_steps, seed, names):
-    """One pass; for `k1k2` one for each block of k1 steps, which is cut k2 steps before the end of the block."""
-    steps = np.arange(num_steps)
-    leaves = strategy.leaves if isinstance(strategy, Only) else ()
-    if isinstance(strategy, K1K2):
-        owner = steps // strategy.k1
-        first = np.maximum(0, steps * strategy.k1 + strategy.k1 - strategy.k2)[:, None]
-        weights, chosen = np.where((steps == first) & (first > 0), 0.0, 1.0), np.ones(len(names))
-    else:
-        # As many passes as `k1k2` has at most, so that one compiled program serves all strategies.
-        owner, weights = 0 * steps, np.tile(weights_of(strategy, num_steps, seed), (num_steps, 1))
-        chosen = np.array([not leaves or name in leaves for name in names], float)
-    return Passes(1 + chosen * (weights[..., None] - 1), owner)
-
-
-def by_passes(f, init, xs, passes, reset):
-    """The carry after the last step and the outputs of `jax.lax.scan`, with weighted edges.
-
-    Args:
-        f: (carry, x) -> (carry, y), of a dictionary with the float variables in the order of the passes.
-        init: the carry that enters the first step, and every step that is reset.
-        xs: what the steps read, leaves [T, ...].
-        passes: how the edges are weighed.
-        reset: bool[T].
-    """
-    floats = [name for name, a in init.items() if jnp.issubdtype(a.dtype, jnp.inexact)]
-
-    def one(weights_TL):
-        def body(carry, inputs):
-            x, weights_L, reset = inputs
-            for name, weight in zip(floats, weights_L, strict=True):
-                constant = jax.lax.stop_gradient(carry[name])
-                carry = carry | {name: constant + weight * (carry[name] - constant)}
-            return f(jax.tree.map(functools.partial(jnp.where, reset), init, carry), x)
-
-        return jax.lax.scan(body, init, (xs, weights_TL, reset))
-
-    carries, ys = jax.vmap(one)(passes.weights)
-    take = lambda a: a[passes.owner, jnp.arange(len(passes.owner))]
-    return jax.tree.map(lambda a: a[passes.owner[-1]], carries), jax.tree.map(take, ys)
 
 
 def total(scan, W, h, xs):
@@ -194,7 +118,7 @@ def by_hand(passes, reset, order, has_xs, W, h, xs):
 def wanted(kind, name, seed=0):
     num_steps, more = KINDS[kind]
     reset, order = resets(num_steps) & ("reset" in more), np.arange(num_steps)
-    passes = passes_of(STRATEGIES[name], num_steps, seed, ("h", "c"))
+    passes = passes_of(STRATEGIES[name], num_steps, ("h", "c"), draws(num_steps, seed))
     return by_hand(passes, reset, order[:: -1 if "reverse" in more else 1], float("xs" not in more), *arguments(seed))
 
 
@@ -367,7 +291,7 @@ def test_higher_and_forward_derivatives(strategy):
     """Those with edges weighted by hand, in which a cut is a constant."""
     W = arguments()[0]
     found = quick_jit(functools.partial(derivatives, functools.partial(sj.scan, gradient=strategy)))(W)
-    assert_close(found, derivatives_by_hand(passes_of(strategy, 8, 0, ("h",)), W), repr(strategy))
+    assert_close(found, derivatives_by_hand(passes_of(strategy, 8, ("h",)), W), repr(strategy))
 
 
 CALLS = [
