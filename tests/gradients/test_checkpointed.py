@@ -27,7 +27,7 @@ def step(params, h, x):
 def arguments(num_steps, hidden=2):
     rng = np.random.default_rng(0)
     shapes = (hidden,), (B, hidden), (num_steps, B)
-    w, h, xs = (jnp.asarray(rng.normal(size=shape), float) for shape in shapes)
+    w, h, xs = (rng.normal(size=shape) for shape in shapes)
     return {"w": w}, h, xs
 
 
