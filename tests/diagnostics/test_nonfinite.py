@@ -39,8 +39,13 @@ PARAMS = {"w": np.float32(0.9), "b": np.float32(0.1)}
 STATE = {"a": np.float32(0.3), "b": np.float32(0.2), "c": np.float32(-0.1)}
 
 
+def found_by(step, *args, **more):
+    """`first_nonfinite` of numpy arrays, which are put on the device, so that none is converted there."""
+    return sj.first_nonfinite(step, *jax.device_put(args), **more)
+
+
 def find(step, num_steps=LONG, **more):
-    return sj.first_nonfinite(step, PARAMS, STATE, np.arange(num_steps), batched=False, **more)
+    return found_by(step, PARAMS, STATE, np.arange(num_steps), batched=False, **more)
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))])
@@ -82,7 +87,7 @@ def test_norms_are_those_of_a_loop(x64):
         _, (losses, after) = jax.lax.scan(body, h0, (shifts, W_T, xs, weights, reset))
         return losses.sum(), after
 
-    found = sj.first_nonfinite(step, {"W": W}, {"h": h0, "n": np.zeros(rows, int)}, xs, weights=weights, reset=reset)
+    found = found_by(step, {"W": W}, {"h": h0, "n": np.zeros(rows, int)}, xs, weights=weights, reset=reset)
     (by_state, by_params), after = loop(np.zeros_like(xs), np.tile(W, (num_steps, 1, 1)))
     assert (found.value, found.gradient) == (None, None)
     assert_close(found.norms["state h"], np.linalg.norm(after, axis=-1).max(1), "values")
@@ -102,13 +107,13 @@ def test_what_is_given_is_named_and_rows_are_told_apart():
         return s * w + x["u"], s**2
 
     zero = np.zeros(3, np.float32)
-    found = sj.first_nonfinite(step, np.float32(0.5), zero, {"u": replaced((20, 3), (7, 1), np.nan)})
+    found = found_by(step, np.float32(0.5), zero, {"u": replaced((20, 3), (7, 1), np.nan)})
     assert found.value[:4] == (7, 1, "xs", "u")
     assert found.gradient is None
-    found = sj.first_nonfinite(step, np.float32(0.5), replaced(3, 2, np.inf, 0), {"u": replaced((20, 3), (), 1)})
+    found = found_by(step, np.float32(0.5), replaced(3, 2, np.inf, 0), {"u": replaced((20, 3), (), 1)})
     assert found.value[:4] == (0, 2, "state", "state")
     assert "value: state not finite at step 0, row 2\n" in str(found)
-    found = sj.first_nonfinite(
+    found = found_by(
         lambda w, s, x: (s, jax.lax.cond(x < 0, jnp.log, jnp.exp, s * w + x)),
         np.float32(1),
         zero,
@@ -119,7 +124,7 @@ def test_what_is_given_is_named_and_rows_are_told_apart():
 
 def test_a_gradient_by_a_parameter_alone():
     step, xs = lambda w, s, x: (s, jnp.sqrt(w * x)), replaced((6, 3), (4, 2), 0)
-    found = sj.first_nonfinite(step, np.float32(1), np.zeros(3, np.float32), xs)
+    found = found_by(step, np.float32(1), np.zeros(3, np.float32), xs)
     assert found.value is None
     assert found.gradient[:5] == (4, 2, "params", "params", ())
     assert (
@@ -133,7 +138,7 @@ def test_a_loss_that_does_not_count_may_be_infinite():
         return jnp.tanh(w * s + x), s * jnp.sqrt(x)
 
     xs, weights = replaced(4, 1, -1), replaced(4, 1, 0)
-    found = sj.first_nonfinite(step, np.float32(0.5), np.float32(0.5), xs, weights=weights, batched=False)
+    found = found_by(step, np.float32(0.5), np.float32(0.5), xs, weights=weights, batched=False)
     assert (found.value, found.gradient) == (None, None)
 
 
@@ -144,7 +149,7 @@ def test_an_operation_with_infinite_inputs_that_come_to_nothing_is_not_named():
         return jnp.exp(jnp.where(jnp.arange(3) > 0, w * s, -jnp.inf)) / x, s[0]
 
     given = np.float32(1), np.ones(3, np.float32), replaced(4, 2, 0)
-    found = sj.first_nonfinite(step, *given, batched=False)
+    found = found_by(step, *given, batched=False)
     assert found.value[:6] == (2, None, "state", "state", (0,), "div")
 
 
@@ -180,7 +185,7 @@ def test_what_comes_to_nothing_is_not_named_and_what_is_given_is(name, expected)
         loss = jnp.log(bounded) + jnp.where(name == "constant", table[t], 0) + jnp.sum(jnp.abs(x["z"]))
         return {"h": h, "v": s["v"] / x["d"]}, loss + h
 
-    found = sj.first_nonfinite(step, params, state, (np.arange(12), xs), batched=False)
+    found = found_by(step, params, state, (np.arange(12), xs), batched=False)
     place = found.value
     if place.of == "xs":
         assert place.name == "1.z"
@@ -193,13 +198,13 @@ def test_a_gradient_by_parameters_names_its_row_and_the_others():
         return jnp.tanh(p["W"] * s), jnp.sqrt((p["W"] * s * x) ** 2)  # the derivative of sqrt is infinite at 0
 
     xs, given = replaced((6, 3), (4, 2), 0), ({"W": np.float32(1)}, np.ones(3, np.float32))
-    found = sj.first_nonfinite(step, *given, xs)
+    found = found_by(step, *given, xs)
     assert found.value is None
     assert found.gradient[:3] == (4, 2, "state")
     assert found.gradient.others == ("params W",)
     assert "at test_nonfinite.py:" in str(found)
     xs[5] = 0
-    assert sj.first_nonfinite(step, *given, xs, weights="last").gradient[:2] == (5, 0)
+    assert found_by(step, *given, xs, weights="last").gradient[:2] == (5, 0)
 
 
 def test_text_table_and_figure():

@@ -140,8 +140,8 @@ def test_a_step_that_sees_vmap_is_known(kind):
 
 OF_MODELS = {"e-prop", "kernl", "sk-rtrl"}
 """These take models alone."""
-MAPPED = {"es", "full", "immediate", "pes", "rtrl", "sliding", "snap", "uoro"}
-"""These map the step, or its loss, over time or over particles."""
+MAPPED = {"es", "full", "immediate", "pes", "rtrl", "uoro"}
+"""Each of these maps the step, or its loss, over time or over particles in code of its own."""
 PAIRS = [
     pytest.param(name, kind, marks=() if name in MAPPED and kind == "in all places" else pytest.mark.slow)
     for name in sj.names("gradient")
@@ -181,7 +181,9 @@ def test_lags_of_a_step_that_sees_vmap_are_those_of_one_that_does_not(kind):
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] * (k != "in all places")) for k in STEPS])
 def test_jacobians_of_a_step_that_sees_vmap_are_those_of_one_that_does_not(kind):
     make, flag, gain = STEPS[kind]
-    found, want = (sj.jacobians(make(f, gain), *arguments(), max_lag=3) for f in (flag, lambda flag: flag))
+    found, want = (
+        sj.jacobians(make(f, gain), *jax.device_put(arguments()), max_lag=3) for f in (flag, lambda flag: flag)
+    )
     assert_close((found.mean_norm, found.lyapunov), (want.mean_norm, want.lyapunov), kind)
 
 
@@ -211,11 +213,7 @@ def test_random_numbers_of_a_step_are_those_of_its_own_key(impl):
         state = {"y": jnp.asarray(0.5), "key": jax.random.key(3, impl=impl)}
 
         def total(p):
-            s, loss = state, 0.0
-            for t in range(T):
-                s, each = keyed(p, s, jnp.asarray(t))
-                loss += each / T
-            return loss
+            return jax.lax.scan(lambda s, t: keyed(p, s, t), state, jnp.arange(T))[1].mean()
 
         found = sj.lags(keyed, p, state, jnp.arange(T), max_lag=T - 1, batched=False)
         return found.gradients.sum(0), jax.grad(total)(p)
@@ -305,7 +303,7 @@ def test_what_has_no_reverse_mode_can_be_evaluated():
             params = problem.init(jax.random.key(0))
             state = problem.init_rows(params, 1)
             outputs = problem.outputs(params, state, x)[1]
-            one_by_one = jnp.stack([loss(y[0], t[0]) for y, t in zip(outputs, x, strict=True)])
+            one_by_one = jax.lax.map(lambda pair: loss(pair[0][0], pair[1][0]), (outputs, x))
             return problem.unroll_with_outputs(params, state, (x, x))[1][:, 0], one_by_one
 
         assert_close(*both(), "losses")

@@ -282,8 +282,8 @@ def derivatives_by_hand(passes, W):
 @pytest.mark.parametrize(
     "strategy",
     [
-        *(Truncated(steps=3), K1K2(k1=2, k2=3)),
-        *(pytest.param(each, marks=pytest.mark.slow) for each in (Full(), Full(levels=1))),
+        K1K2(k1=2, k2=3),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (Full(), Full(levels=1), Truncated(steps=3))),
     ],
     ids=repr,
 )
@@ -306,7 +306,11 @@ CALLS = [
 """Python numbers, None, empty trees, no steps, numpy arrays, and outputs without a derivative."""
 
 
-@pytest.mark.parametrize("strategy", [Full(), Truncated(steps=2), K1K2(k1=2, k2=3), Randomized()], ids=repr)
+@pytest.mark.parametrize(
+    "strategy",
+    [pytest.param(Full(), marks=pytest.mark.slow), Truncated(steps=2), K1K2(k1=2, k2=3), Randomized()],
+    ids=repr,
+)
 def test_what_jax_lax_scan_takes_is_taken(strategy):
     @quick_jit
     def both():

@@ -72,7 +72,13 @@ class Reads(Problem):
 
 @pytest.mark.parametrize(
     ("size", "lead"),
-    [pytest.param(1, 0, marks=pytest.mark.slow), pytest.param(12, 0, marks=pytest.mark.slow), (3, 2), (2, 5), (7, 9)],
+    [
+        pytest.param(1, 0, marks=pytest.mark.slow),
+        pytest.param(12, 0, marks=pytest.mark.slow),
+        (3, 2),
+        (2, 5),
+        pytest.param(7, 9, marks=pytest.mark.slow),
+    ],
 )
 def test_every_segment_reaches_back_to_its_lead(size, lead):
     params, state, xs, weights = arguments()

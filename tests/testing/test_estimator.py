@@ -72,6 +72,24 @@ def test_a_state_that_is_detached_at_every_step_is_found():
         check_estimator(wrong, claim="biased", like=Truncated(steps=SEGMENT), scan=SCAN)
 
 
+def test_randomised_truncation_is_unbiased():
+    """With π = .7 and a draw for each step."""
+
+    def estimate(step, params, state, xs, key):
+        def loss(params):
+            def body(state, inputs):
+                x, weight = inputs
+                cut = jax.lax.stop_gradient(state)
+                return step(params, jax.tree.map(lambda a, b: b + weight * (a - b), state, cut), x)
+
+            weights = jax.random.bernoulli(key, 0.7, (len(xs),)).astype(float) / 0.7
+            return jax.lax.scan(body, state, (xs, weights))[1].sum()
+
+        return jax.value_and_grad(loss)(params)
+
+    assert max(check_estimator(estimate, claim="unbiased", scan=SCAN)["worst error"]) < 1
+
+
 def online(step, params, state, xs, key, memory, *, carry=True):
     """The gradient of the history: the derivative of the state by the parameters is carried."""
     memory = memory if carry and memory is not None else jnp.zeros((2, 2))
