@@ -47,7 +47,7 @@ def test_a_strategy_that_draws_asks_for_a_key(name, x64):
 def test_keep_prob_of_another_length_is_refused(x64):
     c, strategy = case("small"), Randomized(keep_prob=(0.5,) * (T - 1))
     with pytest.raises(seqjax.Error, match=rf"keep_prob has {T - 1} entries for windows of {T} steps.*give one"):
-        value_and_grad(c.problem, strategy)(c.params, c.state, c.windows[0].xs, key=jax.random.key(0))
+        jax.eval_shape(value_and_grad(c.problem, strategy), c.params, c.state, c.windows[0].xs, key=jax.random.key(0))
     with pytest.raises(seqjax.Error, match="keep_prob"):
         strategy.outcomes(c.problem, c.params, Memory(), T)
 
