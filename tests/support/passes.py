@@ -41,7 +41,7 @@ def weights_of(strategy: Any, num_steps: int, drawn: Any = ()) -> np.ndarray:
             cut = u < hazard or age + 1 >= (strategy.cap or np.inf)
             weights.append(0 if cut else 1 / (1 - hazard))
             age = 0 if cut else age + 1
-        return np.array(weights)
+        return np.array(weights, float)
     return np.ones(num_steps)
 
 
