@@ -219,7 +219,7 @@ def test_a_reset_of_the_first_step_is_a_reset_of_the_batch(strategy):
 
 @pytest.mark.parametrize(
     "strategy",
-    [PES(particles=4), *(pytest.param(each, marks=pytest.mark.slow) for each in (RTRL(), SnAp(n=2), RFLO(), UORO()))],
+    [UORO(), PES(particles=4), *(pytest.param(each, marks=pytest.mark.slow) for each in (RTRL(), SnAp(n=2), RFLO()))],
     ids=repr,
 )
 def test_what_a_history_carries_begins_anew(strategy):

@@ -1,10 +1,13 @@
 """`value_and_grad` of every argument of a scan, against JAX's own reverse mode through the scan."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.passes import Passes, by_passes
 
 import seqjax
 from seqjax import create, value_and_grad
@@ -35,18 +38,15 @@ def arguments():
 
 @quick_jit
 def by_jax(params, state, xs, weights, kept):
-    """Loss, gradients, state and outputs; the state that enters a step is a constant where `kept` is False."""
-    counts, on = state["n"], xs["on"]
+    """Loss, gradients, state and outputs; the state that enters a step is a constant where `kept` is 0."""
+    passes, no_reset = Passes(kept[None, :, None], np.zeros(T, int)), np.zeros(T, bool)
 
     def total(params, v, floats):
-        def body(state, inputs):
-            x, weights, kept = inputs
-            state = state | {"v": jnp.where(kept, state["v"], jax.lax.stop_gradient(state["v"]))}
-            state, (losses, outputs) = jax.vmap(step, (None, 0, 0))(params, state, x)
-            return state, (weights @ losses, outputs)
+        def row(v, n, xs):
+            return by_passes(functools.partial(step, params), {"v": v, "n": n}, xs, passes, no_reset)
 
-        state, (losses, outputs) = jax.lax.scan(body, {"v": v, "n": counts}, (floats | {"on": on}, weights, kept))
-        return losses.sum(), (state, outputs)
+        state_after, (losses, outputs) = jax.vmap(row, (0, 0, 1), (0, 1))(v, state["n"], floats | {"on": xs["on"]})
+        return jnp.sum(weights * losses), (state_after, outputs)
 
     floats = {name: xs[name] for name in "uy"}
     (loss, rest), grads = jax.value_and_grad(total, (0, 1, 2), has_aux=True)(params, state["v"], floats)
@@ -56,7 +56,7 @@ def by_jax(params, state, xs, weights, kept):
 def wanted(cut=T, weights=1 / (T * B)):
     """The values for a gradient that is cut at positive multiples of `cut`."""
     steps = np.arange(T)
-    return by_jax(*arguments(), np.broadcast_to(weights, (T, B)), (steps == 0) | (steps % cut > 0))
+    return by_jax(*arguments(), np.broadcast_to(weights, (T, B)), 1.0 * ((steps == 0) | (steps % cut > 0)))
 
 
 def found_by(strategy, argnums=(0, 1, 2), **options):
@@ -179,8 +179,6 @@ def test_calls_that_do_not_fit_are_refused():
         value_and_grad(lambda p, s, x: (s, jnp.zeros(())), FULL, has_aux=True)(params, state, xs)
     with pytest.raises(seqjax.Error, match=r"weights = 'first' must be \"last\""):
         run(params, state, xs, weights="first")
-    with pytest.raises(seqjax.Error, match="a single sequence takes batched=False"):
-        run(params, state, {"u": np.zeros(T)})
     with pytest.raises(seqjax.Error, match="no parameter is a float"):
         value_and_grad(lambda p, s, x: (s, s), FULL)({"n": np.arange(3)}, np.ones(1), np.ones((2, 1)))
     rtrl = value_and_grad(step, create("gradient", "rtrl"), (0, 1), has_aux=True)
