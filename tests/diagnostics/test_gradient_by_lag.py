@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 def derivatives_of_scan(step, params, state, xs):
     """The derivatives of the steps of a scan whose state is a constant."""
     num_rows = jax.tree.leaves(xs)[0].shape[1]
-    window = Batch(xs, None, jnp.zeros(num_rows, bool), None)
+    window = Batch(xs, None, np.zeros(num_rows, bool), None)
     (found,) = derivatives(Case(Problem(step), params, state, [window], step, None))
     return found
 
@@ -64,8 +64,8 @@ BY_LAG = importlib.import_module("seqjax.diagnostics.gradient_by_lag")
 def scan():
     """A scan of twelve steps with uneven weights, some of which are 0: step, params, state, xs, weights."""
     c = case("small")
-    xs, weights = jax.tree.map(lambda *a: jnp.concatenate(a), *[(w.xs, w.weights) for w in c.windows[:2]])
-    return c.step, c.params, c.state, xs, weights
+    xs, weights = jax.tree.map(lambda *a: np.concatenate(a), *[(w.xs, w.weights) for w in c.windows[:2]])
+    return c.step, c.params, c.state, *jax.device_put((xs, weights))
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +74,7 @@ def report():
     with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
         patch.setattr(BY_LAG, "BLOCK", 5 * 8 * 8)
         *args, weights = scan()
-        found = seqjax.lags(*args, 8, weights=weights)
-        return found._replace(gradients=jax.tree.map(np.asarray, found.gradients))
+        return jax.device_get(seqjax.lags(*args, 8, weights=weights))
 
 
 def test_the_gradient_is_taken_apart_by_lag(report):
@@ -83,7 +82,9 @@ def test_the_gradient_is_taken_apart_by_lag(report):
     want = by_lag(derivatives_of_scan(*args), weights, 8)
     assert_are_parts(report, want)
     kept = 0.7 ** np.arange(9)
-    np.testing.assert_allclose(flat(jax.tree.map(lambda a: a[None], report.mean(kept)))[0], kept @ want, atol=1e-14)
+    np.testing.assert_allclose(
+        flat(jax.tree.map(lambda a: np.asarray(a)[None], report.mean(kept)))[0], kept @ want, atol=1e-14
+    )
     bias = np.linalg.norm((kept - 1) @ want) / np.linalg.norm(want.sum(0))
     assert report.bias_of(kept) == pytest.approx(bias, rel=1e-10)
 
@@ -152,16 +153,13 @@ def test_one_lag_has_no_rate_and_no_table_by_variable():
 
 
 def test_wrong_hazards_are_refused(report):
-    found, (step, params, state, xs, _) = report, scan()
-    with pytest.raises(Error, match="a single sequence takes batched=False"):
-        seqjax.lags(step, params, state, jax.tree.map(lambda a: a[:, 0], xs), 3)
     for hazard in (1.0, [-0.1], [], [np.nan]):
         with pytest.raises(Error, match="a probability below 1, or a sequence of them"):
-            found.variance(hazard)
+            report.variance(hazard)
     with pytest.raises(Error, match=r"noise = 0\.0 must be positive"):
-        found.hazard(0.0)
+        report.hazard(0.0)
     with pytest.raises(Error, match="zero or not finite"):
-        found._replace(bias=found.bias * np.nan).hazard()
+        report._replace(bias=report.bias * np.nan).hazard()
 
 
 def decaying(scale=1.0, dtype=float):
@@ -172,17 +170,17 @@ def decaying(scale=1.0, dtype=float):
         return h, (scale * h**2).astype(dtype)
 
     xs = np.random.default_rng(2).normal(size=(9, 1))
-    return step, jnp.asarray(0.7, dtype), jnp.full(1, 0.3, dtype), jnp.asarray(xs, dtype)
+    return step, *jax.device_put([np.asarray(a, dtype) for a in (0.7, [0.3], xs)])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"weights": jnp.ones((1, 9))}, r"weights must be float\[T, B\] = \[9, 1\], not \[1, 9\]"),
+        ({"weights": np.ones((1, 9))}, r"weights must be float\[T, B\] = \[9, 1\], not \[1, 9\]"),
         ({"params": 3}, "no parameter is a float, so that there is nothing to differentiate; found int"),
-        ({"state": jnp.zeros(2)}, r"state has shape \(2,\), and xs has 1 rows"),
-        ({"xs": (jnp.zeros((9, 1)), jnp.zeros((8, 1)))}, "must share T and B"),
-        ({"xs": jnp.zeros((0, 1))}, "at least 1 each"),
+        ({"state": np.zeros(2)}, r"state has shape \(2,\), and xs has 1 rows"),
+        ({"xs": (np.zeros((9, 1)), np.zeros((8, 1)))}, "must share T and B"),
+        ({"xs": np.zeros((0, 1))}, "at least 1 each"),
         ({"step_or_problem": lambda w, h, x: (h, jnp.stack([w * h, h]))}, "loss must be one number"),
         ({"max_lag": 0}, "max_lag = 0 must be a whole number, at least 1"),
     ],
@@ -209,14 +207,18 @@ def test_what_explodes_is_the_gradient_of_one_lag():
         state = state + theta * x
         return state, state
 
-    xs = 1e-300 * jnp.ones((3000, 1))
-    found = seqjax.lags(step, jnp.array(1.0), jnp.zeros(1), xs, 20, weights=jnp.ones((3000, 1)))
+    xs = np.full((3000, 1), 1e-300)
+    found = jax.device_get(
+        seqjax.lags(
+            step, *jax.device_put((np.array(1.0), np.zeros(1), xs)), 20, weights=jax.device_put(np.ones((3000, 1)))
+        )
+    )
     assert found.by_state["state"].norms[-1] > 1_000 * found.by_state["state"].norms[0]
     assert found.explodes is None
 
 
 def test_half_precision_is_printed():
-    found = seqjax.lags(*decaying(1.0, jnp.bfloat16), 4)
+    found = jax.device_get(seqjax.lags(*decaying(1.0, jnp.bfloat16), 4))
     assert "norms change by a factor of 0." in str(found)
     assert re.fullmatch(r"Lags\(\d+ lags: norms change by a factor of 0\.[^\n]*\)", repr(found))
     assert len(repr(found)) < 160
@@ -232,28 +234,28 @@ def test_the_figure_shows_norms_and_bias(report):
 def two_variables():
     """A state of two variables, a counter and a key, and two parameters."""
     rng = np.random.default_rng(6)
-    params = {name: jnp.asarray(rng.normal(size=2)) for name in "ab"}
+    params = {name: rng.normal(size=2) for name in "ab"}
 
     def step(params, state, x):
         v = jnp.sin(params["a"] * state["v"][::-1] + params["b"] * state["m"]) + x
         return state | {"v": v, "m": 0.9 * state["m"] + v[0], "n": state["n"] + 1}, jnp.sum(v**2) * state["m"]
 
-    state = {"v": jnp.asarray(rng.normal(size=(2, 2))), "m": jnp.ones(2), "n": jnp.zeros(2, jnp.int32)}
+    state = {"v": rng.normal(size=(2, 2)), "m": np.ones(2), "n": np.zeros(2, np.int32)}
     state["key"] = jax.random.split(jax.random.key(6), 2)
-    return step, params, state, jnp.asarray(rng.normal(size=(9, 2, 2)))
+    return step, *jax.device_put((params, state, rng.normal(size=(11, 2, 2))))
 
 
 def test_the_parts_by_parameter_and_by_state_variable():
     """Against the derivatives of every loss by the state after every step."""
     step, params, state, xs = two_variables()
-    num_steps, max_lag = len(xs), 4
+    num_steps, max_lag = len(xs), 8
     d = derivatives_of_scan(step, params, state, xs)
     by_step = np.zeros((num_steps, num_steps, *d.q.shape[::2]))  # [T losses, T states, B, S]
     for s in range(num_steps):
         v = d.q[:, s] / (num_steps * 2)
         for t in reversed(range(s)):
             by_step[s, t], v = v, np.einsum("bi,bij->bj", v, d.J[:, t])
-    found = seqjax.lags(step, params, state, xs, max_lag)
+    found = jax.device_get(seqjax.lags(step, params, state, xs, max_lag))
     for name, numbers in {"m": slice(0, 1), "v": slice(1, 3)}.items():
         for k in range(1, max_lag + 1):
             later = [range(t + k, num_steps if k == max_lag else min(t + k + 1, num_steps)) for t in range(num_steps)]
@@ -279,11 +281,11 @@ def test_the_variable_that_explodes_first_is_named():
     """m grows by a factor of 9 in a step: 9^4 exceeds 1,000, and v only follows m."""
 
     def step(w, state, x):
-        m = 9 * state["m"] + w * x
+        m = 9 * state["m"] + w.sum() * x
         return {"m": m, "v": 0.5 * state["v"] + 1e-9 * m}, m + state["v"]
 
-    state, xs = {"m": jnp.zeros(1), "v": jnp.zeros(1)}, jnp.ones((20, 1))
-    found = seqjax.lags(step, jnp.array(1.0), state, xs, 8)
+    state, xs = {"m": np.zeros(1), "v": np.zeros(1)}, np.ones((20, 1))
+    found = jax.device_get(seqjax.lags(step, *jax.device_put((np.array([0.5, 0.5]), state, xs)), 8))
     name, lag, at = found.explodes
     assert (name, lag) == ("m", 5)
     norms = np.asarray(found.by_state["m"].norms)
@@ -301,11 +303,8 @@ def test_a_gradient_that_begins_tiny_explodes_where_it_exceeds_those_of_other_va
 
 
 def test_a_variable_that_overflows_explodes():
-    def step(w, h, x):
-        return 1e30 * w * h, h
-
-    with jax.enable_x64(False):
-        found = seqjax.lags(step, jnp.float32(1.0), jnp.zeros(1), jnp.zeros((9, 1)), 5)
+    step = lambda w, h, x: (1e30 * w * h, h)
+    found = jax.device_get(seqjax.lags(step, *decaying(1.0, jnp.bfloat16)[1:], 4))
     assert found.explodes[:2] == ("state", 2)
     assert "the gradient is zero or not finite" in str(found)
 
@@ -320,9 +319,9 @@ def test_a_scan_with_outputs_and_one_sequence():
 
     last = np.zeros((len(xs), 2))
     last[-1, 0] = 1
-    one = jax.tree.map(lambda a: a[0], state)
-    found = seqjax.lags(with_outputs, params, one, xs[:, 0], 9, weights="last", has_aux=True, batched=False)
-    assert_are_parts(found, by_lag(derivatives_of_scan(step, params, state, xs), last, 9))
+    one = jax.device_put(({name: jax.device_get(a)[0] for name, a in state.items()}, np.asarray(xs)[:, 0]))
+    found = seqjax.lags(with_outputs, params, *one, 11, weights="last", has_aux=True, batched=False)
+    assert_are_parts(found, by_lag(derivatives_of_scan(step, params, state, xs), last, 11))
 
 
 def test_truncated_keeps_a_falling_share_of_each_lag():

@@ -34,16 +34,16 @@ def step(params, state, x):
 
 def setting():
     rng = np.random.default_rng(3)
-    params = {name: jnp.asarray(rng.normal(size=2)) for name in "bw"}
+    params = {name: rng.normal(size=2) for name in "bw"}
     state = {"h": rng.normal(size=(B, 2)), "n": np.zeros(B, np.int32), "key": jax.random.split(jax.random.key(0), B)}
-    return params, jax.tree.map(jnp.asarray, state), jnp.asarray(rng.normal(size=(T * WINDOWS, B)))
+    return jax.device_put((params, state, rng.normal(size=(T * WINDOWS, B))))
 
 
 @functools.cache
 def parts():
     """The part of the mean loss of each step that each step adds to the gradient, [B, steps, 1 + steps, P]."""
     params, state, xs = setting()
-    window = Batch(xs, None, jnp.zeros(B, bool), None)
+    window = Batch(xs, None, np.zeros(B, bool), None)
     (d,) = derivatives(Case(sj.Problem(step), params, state, [window], step, None))
     return parts_by_step(d) / xs.size
 
@@ -141,8 +141,8 @@ def simulated(bias):
         draws_KCP = (g + bias * np.eye(7)[3] + scales * rng.normal(size=(60, 7))).reshape(20, -1, 7)
         means_KP = draws_KCP.mean(1)
         squares_K = ((draws_KCP - means_KP[:, None]) ** 2).sum((1, 2))
-        true = {"window": jnp.asarray(g), "history": jnp.asarray(g)}
-        found.append(summarize(jnp.asarray(means_KP), jnp.asarray(squares_K), np.zeros(20), 60, true, "window"))
+        true = {"window": g, "history": g}
+        found.append(summarize(means_KP, squares_K, np.zeros(20), 60, true, "window"))
     return found
 
 
@@ -177,11 +177,12 @@ def test_the_error_of_no_bias_is_that_of_the_noise():
 def test_a_small_spread_around_a_large_mean_survives_float32():
     """The sum of squares minus the square of the sum would lose it: the spacing of float32 at 6e8 is 64."""
     rng = np.random.default_rng(0)
-    draws_NP = jnp.asarray(1e4 + rng.normal(size=(400, 6)), jnp.float32)
-    zero, true_P = jnp.float32(0), jnp.full(6, 1e4, jnp.float32)
-    moments = Moments(zero, jnp.zeros(6, jnp.float32), zero, zero)
+    draws_NP = (1e4 + rng.normal(size=(400, 6))).astype(np.float32)
+    zero, true_P = np.float32(0), np.full(6, 1e4, np.float32)
+    moments, add = Moments(zero, np.zeros(6, np.float32), zero, zero), jax.jit(add_draws)
     for new_bP in draws_NP.reshape(8, 50, 6):
-        moments = jax.jit(add_draws)(moments, new_bP, true_P)
+        moments = add(moments, new_bP, true_P)
+    moments = jax.device_get(moments)
     exact_NP = np.asarray(draws_NP, np.float64)
     assert moments.count == 400
     assert moments.squares == pytest.approx(((exact_NP - exact_NP.mean(0)) ** 2).sum(), rel=1e-3)
@@ -193,10 +194,10 @@ def test_a_small_spread_around_a_large_mean_survives_float32():
 @pytest.mark.parametrize("scale", [1e25, 1e-25])
 def test_the_size_of_the_gradient_does_not_matter(scale):
     """Although its square over- or underflows in float32."""
-    params, state, xs = jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype == float else a, setting())
+    params, state, xs = jax.tree.map(lambda a: a.astype(np.float32) if a.dtype == float else a, setting())
 
     def found(scale):
-        options = {"params": params, "state": state, "xs": xs, "weights": jnp.full(xs.shape, scale)}
+        options = {"params": params, "state": state, "xs": xs, "weights": np.full(xs.shape, scale, np.float32)}
         return sj.measure(step, Randomized(keep_prob=0.5), **options, draws=40)
 
     want, got = found(1.0), found(scale)
@@ -205,15 +206,16 @@ def test_the_size_of_the_gradient_does_not_matter(scale):
         np.testing.assert_allclose(getattr(got, name), getattr(want, name), rtol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run with a single update per epoch, so that its metrics hold the norm of the first gradient."""
+def experiment():
+    """An experiment with a single update per epoch, so that its metrics hold the norm of the first gradient."""
     text = sj.Text("the quick brown fox jumps over the lazy dog. " * 2)
     sampler = Sequential(batch_size=2, num_steps=12)
-    experiment = sj.Experiment(
-        dataset=text, train=40, heldout=20, model=RNN(hidden=3), sampler=sampler, epochs=2, seed=4
-    )
-    return experiment.run(tmp_path_factory.mktemp("measure") / "run")
+    return sj.Experiment(dataset=text, train=40, heldout=20, model=RNN(hidden=3), sampler=sampler, epochs=2, seed=4)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return experiment().run(tmp_path_factory.mktemp("measure") / "run")
 
 
 @pytest.mark.slow
@@ -326,24 +328,24 @@ def test_what_a_logarithmic_axis_cannot_show_is_in_the_legend(many):
         ([Full()], {"at": "middle"}, "'middle' must be"),
         ([Full()], {"seed": 2**32}, r"below 2\^32"),
         ([Full()], {"params": None}, "needs params"),
-        pytest.param([Full()], {"weights": jnp.zeros((12, 2))}, "true gradient is zero", marks=pytest.mark.slow),
+        pytest.param([Full()], {"weights": np.zeros((12, 2))}, "true gradient is zero", marks=pytest.mark.slow),
     ],
 )
 def test_arguments_that_cannot_be_measured_are_refused(strategies, options, words):
-    params, state, xs = jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype == float else a, setting())
+    params, state, xs = jax.tree.map(lambda a: a.astype(np.float32) if a.dtype == float else a, setting())
     with pytest.raises(sj.Error, match=words):
         sj.measure(step, strategies, **({"params": params, "state": state, "xs": xs} | options))
 
 
-def test_arguments_that_do_not_fit_a_run_are_refused(run):
+def test_arguments_that_do_not_fit_a_run_are_refused():
     for arguments, words in (
-        ({"xs": jnp.zeros((4, 1))}, "a run has its own windows"),
-        ({"params": {"W": jnp.ones(2)}}, "params are not those of the run's model"),
+        ({"xs": np.zeros((4, 1))}, "a run has its own windows"),
+        ({"params": {"W": np.ones(2)}}, "params are not those of the run's model"),
         ({"windows": 5}, "windows = 5 must be from 1 to 1"),
         ({"draws": 1}, "draws = 1"),
     ):
         with pytest.raises(sj.Error, match=words):
-            sj.measure(run, [Full()], **arguments)
+            sj.measure(untrained(experiment()), [Full()], **arguments)
 
 
 @pytest.mark.slow

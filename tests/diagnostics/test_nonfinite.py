@@ -1,5 +1,7 @@
 """`first_nonfinite` finds what was planted, and has the norms of a Python loop."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 import seqjax as sj
 from seqjax.testing.compare import assert_close
+from seqjax.testing.quick_jit import quick_jit
 
 LONG = 10_000
 
@@ -32,12 +35,17 @@ def planted(at, leaf, in_value):
     return step
 
 
-PARAMS = {"w": 0.9, "b": 0.1}
-STATE = {"a": jnp.asarray(0.3), "b": jnp.asarray(0.2), "c": jnp.asarray(-0.1)}
+PARAMS = {"w": np.float32(0.9), "b": np.float32(0.1)}
+STATE = {"a": np.float32(0.3), "b": np.float32(0.2), "c": np.float32(-0.1)}
+
+
+def found_by(step, *args, **more):
+    """`first_nonfinite` of numpy arrays, which are put on the device, so that none is converted there."""
+    return sj.first_nonfinite(step, *jax.device_put(args), **more)
 
 
 def find(step, num_steps=LONG, **more):
-    return sj.first_nonfinite(step, PARAMS, STATE, jnp.arange(num_steps), batched=False, **more)
+    return found_by(step, PARAMS, STATE, np.arange(num_steps), batched=False, **more)
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))])
@@ -58,63 +66,69 @@ def test_a_planted_step_is_found(seed, in_value):
 
 
 def test_norms_are_those_of_a_loop(x64):
-    rows, num_steps = 2, 23
-    xs = jax.random.normal(jax.random.key(0), (num_steps, rows, 2))
-    params, state = {"W": jnp.array([[0.5, -0.8], [0.3, 0.9]])}, {"h": jnp.ones((rows, 2)), "n": jnp.zeros(rows, int)}
-    weights = jnp.where(jax.random.uniform(jax.random.key(1), (num_steps, rows)) < 0.4, 0, 0.3)
-    reset = jnp.arange(num_steps) == 9
+    rows, num_steps, rng = 2, 23, np.random.default_rng(0)
+    xs, weights = rng.normal(size=(num_steps, rows, 2)), np.where(rng.random((num_steps, rows)) < 0.4, 0, 0.3)
+    W, h0, reset = np.array([[0.5, -0.8], [0.3, 0.9]]), np.ones((rows, 2)), np.arange(num_steps) == 9
 
     def step(params, s, x):
         return {"h": jnp.tanh(params["W"] @ s["h"] + x), "n": s["n"] + 1}, jnp.sum(s["h"] ** 2)
 
-    def losses_of(tangents, params_T):
+    @quick_jit
+    @functools.partial(jax.grad, argnums=(0, 1), has_aux=True)
+    def loop(shifts, W_T):
         """All losses, with a shift of the state that enters each step, and with parameters of its own at each step."""
-        total, h, after = 0.0, state["h"], []
-        for t in range(num_steps):
-            h = (state["h"] if reset[t] else h + tangents[t]) if t != 9 else state["h"] + 0 * tangents[t]
-            for row in range(rows):
-                total += weights[t, row] * jnp.sum(h[row] ** 2)
-            h = jnp.tanh(jnp.einsum("ij,bj->bi", params_T[t], h) + xs[t])
-            after.append(h)
-        return total, jnp.stack(after)
 
-    found = sj.first_nonfinite(step, params, state, xs, weights=weights, reset=reset)
-    shifts = jnp.zeros((num_steps, rows, 2))
-    params_T = jnp.broadcast_to(params["W"], (num_steps, 2, 2))
-    (by_state, by_params), after = jax.grad(losses_of, (0, 1), has_aux=True)(shifts, params_T)
+        def body(h, inputs):
+            shift, W, x, weights_B, is_reset = inputs
+            h = jnp.where(is_reset, h0, h + shift)
+            after = jnp.tanh(jnp.einsum("ij,bj->bi", W, h) + x)
+            return after, (weights_B @ jnp.sum(h**2, 1), after)
+
+        _, (losses, after) = jax.lax.scan(body, h0, (shifts, W_T, xs, weights, reset))
+        return losses.sum(), after
+
+    found = found_by(step, {"W": W}, {"h": h0, "n": np.zeros(rows, int)}, xs, weights=weights, reset=reset)
+    (by_state, by_params), after = loop(np.zeros_like(xs), np.tile(W, (num_steps, 1, 1)))
     assert (found.value, found.gradient) == (None, None)
-    assert_close(found.norms["state h"], jnp.linalg.norm(after, axis=-1).max(1), "values")
-    assert_close(found.gradient_norms["state h"], jnp.linalg.norm(by_state, axis=-1).max(1), "by the state")
-    assert_close(found.gradient_norms["params W"], jnp.linalg.norm(by_params, axis=(1, 2)), "by the parameters")
+    assert_close(found.norms["state h"], np.linalg.norm(after, axis=-1).max(1), "values")
+    assert_close(found.gradient_norms["state h"], np.linalg.norm(by_state, axis=-1).max(1), "by the state")
+    assert_close(found.gradient_norms["params W"], np.linalg.norm(by_params, axis=(1, 2)), "by the parameters")
+
+
+def replaced(shape, at, value, fill=1.0):
+    """An array of a number, with another value at one place."""
+    array = np.full(shape, fill, np.float32)
+    array[at] = value
+    return array
 
 
 def test_what_is_given_is_named_and_rows_are_told_apart():
-    xs = jnp.ones((20, 3)).at[7, 1].set(jnp.nan)
-
     def step(w, s, x):
         return s * w + x["u"], s**2
 
-    found = sj.first_nonfinite(step, 0.5, jnp.zeros(3), {"u": xs})
+    zero = np.zeros(3, np.float32)
+    found = found_by(step, np.float32(0.5), zero, {"u": replaced((20, 3), (7, 1), np.nan)})
     assert found.value[:4] == (7, 1, "xs", "u")
     assert found.gradient is None
-    found = sj.first_nonfinite(step, 0.5, jnp.zeros(3).at[2].set(jnp.inf), {"u": jnp.ones((20, 3))})
+    found = found_by(step, np.float32(0.5), replaced(3, 2, np.inf, 0), {"u": replaced((20, 3), (), 1)})
     assert found.value[:4] == (0, 2, "state", "state")
     assert "value: state not finite at step 0, row 2\n" in str(found)
-    found = sj.first_nonfinite(
+    found = found_by(
         lambda w, s, x: (s, jax.lax.cond(x < 0, jnp.log, jnp.exp, s * w + x)),
-        1.0,
-        jnp.zeros(3),
-        jnp.ones((5, 3)).at[4].set(-1),
+        np.float32(1),
+        zero,
+        replaced((5, 3), 4, -1),
     )
     assert found.value[:6] == (4, 0, "loss", "loss", (), "log")
 
 
 def test_a_gradient_by_a_parameter_alone():
-    found = sj.first_nonfinite(lambda w, s, x: (s, x * jnp.sqrt(w["r"])), {"r": 0.0}, jnp.zeros(2), jnp.ones((6, 2)))
+    step, xs = lambda w, s, x: (s, jnp.sqrt(w * x)), replaced((6, 3), (4, 2), 0)
+    found = found_by(step, np.float32(1), np.zeros(3, np.float32), xs)
     assert found.value is None
-    assert found.gradient[:4] == (5, 0, "params", "r")
+    assert found.gradient[:5] == (4, 2, "params", "params", ())
     assert (
-        "gradient: by params r not finite at step 5, row 0, made by div in the derivative at test_nonfinite.py:"
+        "gradient: by params not finite at step 4, row 2, made by div in the derivative at test_nonfinite.py:"
         in str(found)
     )
 
@@ -123,20 +137,19 @@ def test_a_loss_that_does_not_count_may_be_infinite():
     def step(w, s, x):
         return jnp.tanh(w * s + x), s * jnp.sqrt(x)
 
-    xs = jnp.array([1.0, -1.0, 1.0, 1.0])
-    weights = jnp.array([1.0, 0.0, 1.0, 1.0])
-    found = sj.first_nonfinite(step, 0.5, jnp.asarray(0.5), xs, weights=weights, batched=False)
+    xs, weights = replaced(4, 1, -1), replaced(4, 1, 0)
+    found = found_by(step, np.float32(0.5), np.float32(0.5), xs, weights=weights, batched=False)
     assert (found.value, found.gradient) == (None, None)
 
 
 def test_an_operation_with_infinite_inputs_that_come_to_nothing_is_not_named():
-    """A mask of -inf in a softmax is finite in the end; the division is not."""
+    """A mask of -inf in an exponential is finite in the end; the division is not."""
 
     def step(w, s, x):
-        masked = jnp.where(jnp.arange(3) > 0, s, -jnp.inf)
-        return jax.nn.softmax(w * masked) / x, s[0]
+        return jnp.exp(jnp.where(jnp.arange(3) > 0, w * s, -jnp.inf)) / x, s[0]
 
-    found = sj.first_nonfinite(step, 1.0, jnp.ones(3), jnp.array([1.0, 1.0, 0.0, 1.0]), batched=False)
+    given = np.float32(1), np.ones(3, np.float32), replaced(4, 2, 0)
+    found = found_by(step, *given, batched=False)
     assert found.value[:6] == (2, None, "state", "state", (0,), "div")
 
 
@@ -153,18 +166,17 @@ def test_an_operation_with_infinite_inputs_that_come_to_nothing_is_not_named():
 )
 def test_what_comes_to_nothing_is_not_named_and_what_is_given_is(name, expected):
     """NaN for a missing input, an infinite bound and a closed-over NaN, of which some reach a result."""
-    params = {"w": jnp.asarray(0.5), "low": jnp.asarray([-jnp.inf, 0.0])}
-    xs = {"u": jnp.ones(12).at[jnp.array([3, 9])].set(jnp.nan), "d": jnp.ones(12), "z": jnp.ones((12, 2), complex)}
-    state = {"h": jnp.asarray(0.1), "v": jnp.asarray(1.0)}
+    params = {"w": np.float32(0.5), "low": replaced(2, 0, -np.inf, 0)}
+    xs = {"u": replaced(12, [3, 9], np.nan), "d": replaced(12, (), 1), "z": np.ones((12, 2), np.complex64)}
+    state, table = {"h": np.float32(0.1), "v": np.float32(1)}, jnp.asarray(replaced(12, 4, np.nan))
     if name == "missing":
-        xs["d"] = xs["d"].at[9].set(0)
+        xs["d"][9] = 0
     if name == "bias":
-        params["low"] = params["low"].at[1].set(jnp.nan)
+        params["low"][1] = np.nan
     if name == "complex":
-        xs["z"] = xs["z"].at[3, 1].set(complex(0, jnp.nan))
+        xs["z"][3, 1] = complex(0, np.nan)
     if name == "last":
-        state["v"] = jnp.asarray(jnp.nan)
-    table = jnp.ones(12).at[4].set(jnp.nan)
+        state["v"] = np.float32(np.nan)
 
     def step(p, s, x):
         t, x = x
@@ -173,7 +185,7 @@ def test_what_comes_to_nothing_is_not_named_and_what_is_given_is(name, expected)
         loss = jnp.log(bounded) + jnp.where(name == "constant", table[t], 0) + jnp.sum(jnp.abs(x["z"]))
         return {"h": h, "v": s["v"] / x["d"]}, loss + h
 
-    found = sj.first_nonfinite(step, params, state, (jnp.arange(12), xs), batched=False)
+    found = found_by(step, params, state, (np.arange(12), xs), batched=False)
     place = found.value
     if place.of == "xs":
         assert place.name == "1.z"
@@ -183,18 +195,16 @@ def test_what_comes_to_nothing_is_not_named_and_what_is_given_is(name, expected)
 
 def test_a_gradient_by_parameters_names_its_row_and_the_others():
     def step(p, s, x):
-        return jnp.tanh(p["W"] @ s), jnp.sqrt(jnp.sum((p["W"] @ s * x) ** 2))  # the derivative of sqrt is infinite at 0
+        return jnp.tanh(p["W"] * s), jnp.sqrt((p["W"] * s * x) ** 2)  # the derivative of sqrt is infinite at 0
 
-    xs = jnp.ones((6, 3)).at[4, 2].set(0)
-    found = sj.first_nonfinite(step, {"W": jnp.eye(2)}, jnp.ones((3, 2)), xs)
+    xs, given = replaced((6, 3), (4, 2), 0), ({"W": np.float32(1)}, np.ones(3, np.float32))
+    found = found_by(step, *given, xs)
     assert found.value is None
     assert found.gradient[:3] == (4, 2, "state")
     assert found.gradient.others == ("params W",)
     assert "at test_nonfinite.py:" in str(found)
-    found = sj.first_nonfinite(step, {"W": jnp.eye(2)}, jnp.ones((3, 2)), xs.at[5].set(0), weights="last")
-    assert found.gradient[:2] == (5, 0)
-    only = sj.first_nonfinite(lambda w, s, x: (s, jnp.sqrt(w * x)), 1.0, jnp.zeros(3), xs)
-    assert only.gradient[:5] == (4, 2, "params", "params", ())
+    xs[5] = 0
+    assert found_by(step, *given, xs, weights="last").gradient[:2] == (5, 0)
 
 
 def test_text_table_and_figure():

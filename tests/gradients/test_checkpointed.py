@@ -27,7 +27,7 @@ def step(params, h, x):
 def arguments(num_steps, hidden=2):
     rng = np.random.default_rng(0)
     shapes = (hidden,), (B, hidden), (num_steps, B)
-    w, h, xs = (jnp.asarray(rng.normal(size=shape), float) for shape in shapes)
+    w, h, xs = (rng.normal(size=shape) for shape in shapes)
     return {"w": w}, h, xs
 
 
@@ -40,7 +40,7 @@ def discounted(num_steps, levels):
 
 @pytest.mark.parametrize(
     ("levels", "num_steps"),
-    [(1, 7), (3, 7), *(pytest.param(n, T, marks=pytest.mark.slow) for n in (1, 2, 3, 5) for T in (1, 2, 16, 30))],
+    [(3, 7), *(pytest.param(n, T, marks=pytest.mark.slow) for n in (1, 2, 3, 5) for T in (1, 2, 7, 16, 30))],
 )
 def test_the_gradient_is_the_same(levels, num_steps, x64):
     assert_close(discounted(num_steps, levels), discounted(num_steps, 0), f"{levels} levels")

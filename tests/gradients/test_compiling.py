@@ -30,7 +30,7 @@ STREAM = Stream(np.ones(4, np.float32), np.ones(4, np.float32), np.array([0, 4])
 
 def trained():
     options = {"sampler": Sequential(1, 4), "gradient": Full(), "optimizer": SGD(0.1), "epochs": 1}
-    ((_, row),) = sj.train(PROBLEM, STREAM, params=jnp.asarray(ARGS[0]), **options)
+    ((_, row),) = sj.train(PROBLEM, STREAM, params=jax.device_put(ARGS[0]), **options)
     return row["train_loss"]
 
 
@@ -73,7 +73,7 @@ def test_only_models_that_are_equal_share_a_program():
     def traces(strategy, problem_of):
         before = len(traced)
         for _ in range(3):
-            jit_of(function, problem_of(), strategy).eval_shape(jnp.ones(2))
+            jit_of(function, problem_of(), strategy).eval_shape(np.ones(2))
         return len(traced) - before
 
     assert traces(Full(), lambda: Problem.of(RNN(hidden=2), spec)) == 1

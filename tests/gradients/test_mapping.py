@@ -3,6 +3,7 @@
 import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import seqjax as sj
@@ -91,6 +92,17 @@ def by_the_parameters(flag, gain):
     return step
 
 
+def in_all_places(flag, gain):
+    """In the state, in the loss and by the parameters: whatever a strategy maps, the batch would change it."""
+    steps = [make(flag, gain) for make in (stateful, in_the_loss, by_the_parameters)]
+
+    def step(p, s, x):
+        found = [each(p, s, x) for each in steps]
+        return jax.tree.map(lambda *a: sum(a) / 3, *(state for state, _ in found)), sum(loss for _, loss in found)
+
+    return step
+
+
 STEPS = {
     "custom_vmap": (stateful, any_of, 1.0),
     "doubled": (stateful, any_of, 2.0),
@@ -99,26 +111,39 @@ STEPS = {
     "in the loss": (in_the_loss, any_of, 0.9),
     "in a rule": (in_a_rule, any_of, 1.5),
     "by the parameters": (by_the_parameters, any_of, 0.9),
+    "in all places": (in_all_places, any_of, 2.0),
 }
-QUICK = {"by the parameters", "doubled", "in the loss"}
 FORWARD = {"forward", "directional", "dodge", "uoro", "kf-rtrl", "ok"}
 """These take tangents, which a rule of `custom_vjp` does not have."""
 
 
 def arguments(num_rows=B):
-    u = jax.random.normal(jax.random.key(0), (T, B))
-    xs = {"t": jnp.broadcast_to(jnp.arange(T)[:, None], (T, B)), "u": u}
-    params = {"w": jnp.asarray(0.9), "b": jnp.asarray(0.4)}
-    state = {"y": jnp.array([1.0, -0.5]), "k": jnp.array([0.1, 0.2])}
+    xs = {"t": np.tile(np.arange(T)[:, None], B), "u": np.random.default_rng(0).normal(size=(T, B))}
+    state = {"y": np.array([1.0, -0.5]), "k": np.array([0.1, 0.2])}
+    params = {"w": np.array(0.9), "b": np.array(0.4)}
     return params, jax.tree.map(lambda a: a[:num_rows], state), jax.tree.map(lambda a: a[:, :num_rows], xs)
+
+
+def check_is_that_without(flag, run, what):
+    """Compares what `run`, which takes a flag, computes with the flag and without it, in one program."""
+    assert_close(*quick_jit(lambda: (run(flag), run(lambda flag: flag)))(), what)
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_a_step_that_sees_vmap_is_known(kind):
+    make, flag, gain = STEPS[kind]
+    params, state, xs = arguments()
+    first = params, {name: a[0] for name, a in state.items()}, {name: a[0, 0] for name, a in xs.items()}
+    assert sees_vmap(make(flag, gain), *first)
+    assert not sees_vmap(make(lambda flag: flag, gain), *first)
 
 
 OF_MODELS = {"e-prop", "kernl", "sk-rtrl"}
 """These take models alone."""
-MAPPED = {"es", "full", "immediate", "pes", "rtrl", "sliding", "snap", "uoro"}
-"""These map the step, or its loss, over time or over particles."""
+MAPPED = {"es", "full", "immediate", "pes", "rtrl", "uoro"}
+"""Each of these maps the step, or its loss, over time or over particles in code of its own."""
 PAIRS = [
-    pytest.param(name, kind, marks=() if name in MAPPED and kind in QUICK else pytest.mark.slow)
+    pytest.param(name, kind, marks=() if name in MAPPED and kind == "in all places" else pytest.mark.slow)
     for name in sj.names("gradient")
     for kind in STEPS
     if name not in OF_MODELS
@@ -130,29 +155,36 @@ PAIRS = [
 def test_a_strategy_differentiates_a_step_that_sees_vmap_like_one_that_does_not(name, kind):
     make, flag, gain = STEPS[kind]
     strategy = sj.create("gradient", name)
-    key = jax.random.key(1) if strategy.draws else None
-    num_rows = 1 if make is by_the_parameters else B
+    # Rows are always mapped, and would see the parameters of particles of other rows.
+    num_rows = 1 if make in (by_the_parameters, in_all_places) else B
     # A loss that does not count is not evaluated.
-    weights = jnp.linspace(0.1, 1, T * num_rows).reshape(T, num_rows).at[1:3].set(0)
+    weights = np.linspace(0.1, 1, T * num_rows).reshape(T, num_rows)
+    weights[1:3] = 0
 
     def run(flag):
-        gradient = quick_jit(sj.value_and_grad(make(flag, gain), strategy))
+        gradient = sj.value_and_grad(make(flag, gain), strategy)
+        key = jax.random.key(1) if strategy.draws else None
         return gradient(*arguments(num_rows), weights=weights, key=key)[:2]
 
-    assert_close(run(flag), run(lambda flag: flag), f"{name}, {kind}, ")
+    check_is_that_without(flag, run, f"{name}, {kind}, ")
 
 
-@pytest.mark.parametrize("kind", list(STEPS))
-def test_diagnostics_of_a_step_that_sees_vmap_are_those_of_one_that_does_not(kind):
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=[pytest.mark.slow] * (k not in ("in all places", "in a rule"))) for k in STEPS]
+)
+def test_lags_of_a_step_that_sees_vmap_are_those_of_one_that_does_not(kind):
     make, flag, gain = STEPS[kind]
+    run = lambda flag: sj.lags(make(flag, gain), *arguments(), max_lag=T - 1)[:2]
+    check_is_that_without(flag, run, kind)
 
-    def run(flag):
-        step = make(flag, gain)
-        lags = sj.lags(step, *arguments(), max_lag=T - 1)
-        found = sj.jacobians(step, *arguments(), max_lag=3)
-        return lags.gradients, lags.norms, found.mean_norm, found.lyapunov
 
-    assert_close(run(flag), run(lambda flag: flag), f"{kind}, ")
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] * (k != "in all places")) for k in STEPS])
+def test_jacobians_of_a_step_that_sees_vmap_are_those_of_one_that_does_not(kind):
+    make, flag, gain = STEPS[kind]
+    found, want = (
+        sj.jacobians(make(f, gain), *jax.device_put(arguments()), max_lag=3) for f in (flag, lambda flag: flag)
+    )
+    assert_close((found.mean_norm, found.lyapunov), (want.mean_norm, want.lyapunov), kind)
 
 
 @pytest.mark.parametrize("name", ["immediate", "full"])
@@ -160,9 +192,9 @@ def test_a_rule_of_what_a_step_reads_is_that_of_the_step_alone(name):
     def run(flag):
         gradient = sj.value_and_grad(by_the_input(flag, 2.0), sj.create("gradient", name), argnums=2)
         params, state, xs = arguments(1)
-        return quick_jit(gradient)(params, state, {"u": xs["u"]}).grads
+        return gradient(params, state, {"u": xs["u"]}).grads
 
-    assert_close(run(any_of), run(lambda flag: flag), name)
+    check_is_that_without(any_of, run, name)
 
 
 def keyed(p, s, x):
@@ -172,38 +204,43 @@ def keyed(p, s, x):
     return {"y": y, "key": s["key"]}, y**2
 
 
-@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+@pytest.mark.parametrize(
+    "impl", ["rbg", *(pytest.param(impl, marks=pytest.mark.slow) for impl in ("threefry2x32", "unsafe_rbg"))]
+)
 def test_random_numbers_of_a_step_are_those_of_its_own_key(impl):
-    state = {"y": jnp.asarray(0.5), "key": jax.random.key(3, impl=impl)}
+    @quick_jit
+    def both(p):
+        state = {"y": jnp.asarray(0.5), "key": jax.random.key(3, impl=impl)}
 
-    def total(p):
-        s, loss = state, 0.0
-        for t in range(T):
-            s, each = keyed(p, s, jnp.asarray(t))
-            loss += each / T
-        return loss
+        def total(p):
+            return jax.lax.scan(lambda s, t: keyed(p, s, t), state, jnp.arange(T))[1].mean()
 
-    found = sj.lags(keyed, jnp.asarray(0.8), state, jnp.arange(T), max_lag=T - 1, batched=False)
-    assert_close(found.gradients.sum(0), jax.grad(total)(0.8), impl)
-    assert sees_vmap(keyed, jnp.asarray(0.8), state, jnp.asarray(0)) == (impl != "threefry2x32")
+        found = sj.lags(keyed, p, state, jnp.arange(T), max_lag=T - 1, batched=False)
+        return found.gradients.sum(0), jax.grad(total)(p)
+
+    assert_close(*both(0.8), impl)
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_keys_that_draw_for_a_batch_from_its_first_key_are_known(impl):
+    state = jax.eval_shape(lambda: {"y": jnp.asarray(0.5), "key": jax.random.key(3, impl=impl)})
+    assert sees_vmap(keyed, 0.8, state, 0) == (impl != "threefry2x32")
 
 
 def test_a_loss_that_sees_vmap():
     """The loss of a model, which seqjax evaluates for all steps at once."""
     model = sj.create("model", "rnn", hidden=3)
+    numbers = np.random.default_rng(0).normal(size=(T, 1, 1))
 
-    def loss_with(flag):
-        return lambda output, target: jnp.where(flag(target[0] > 0), 1.0, 0.1) * jnp.sum((output - target) ** 2)
-
-    x = jax.random.normal(jax.random.key(0), (T, 1, 1))
-    scored = jnp.ones((T, 1), bool)
-    losses = []
-    for flag in (any_of, lambda flag: flag):
-        problem = sj.Problem.of(model, sj.Spec(sj.Values(1)), loss_with(flag))
+    def run(flag):
+        x, scored = jnp.asarray(numbers), jnp.ones((T, 1), bool)
+        loss = lambda output, target: jnp.where(flag(target[0] > 0), 1.0, 0.1) * jnp.sum((output - target) ** 2)
+        problem = sj.Problem.of(model, sj.Spec(sj.Values(1)), loss)
         params = problem.init(jax.random.key(1))
         state = problem.init_rows(params, 1)
-        losses.append([problem.unroll(params, state, (x, x), None, some)[1] for some in (None, scored)])
-    assert_close(losses[0], losses[1], "losses")
+        return [problem.unroll(params, state, (x, x), None, some)[1] for some in (None, scored)]
+
+    check_is_that_without(any_of, run, "losses")
 
 
 def plain_steps():
@@ -229,17 +266,14 @@ def plain_steps():
 
 @pytest.mark.parametrize("name", ["control", "drawn", "looked up"])
 def test_plain_steps_stay_side_by_side(name):
-    p, s, x = jnp.eye(3) + 0.1, jnp.ones(3), jnp.asarray(0.5)
-    assert not sees_vmap(plain_steps()[name], p, s, x)
-    assert not any(
-        sees_vmap(problem.step, problem.init(jax.random.key(0)), *first(problem))
-        for problem in (sj.Problem.of(sj.create("model", model), sj.Spec(sj.Tokens(5))) for model in ("lstm", "gru"))
-    )
+    assert not sees_vmap(plain_steps()[name], np.eye(3) + 0.1, np.ones(3), np.asarray(0.5))
 
 
-def first(problem):
-    params = problem.init(jax.random.key(0))
-    return problem.init_state(params), (jnp.asarray(0), jnp.asarray(1))
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_models_stay_side_by_side(name):
+    problem = sj.Problem.of(sj.create("model", name), sj.Spec(sj.Tokens(5)))
+    params = jax.eval_shape(lambda: problem.init(jax.random.key(0)))
+    assert not sees_vmap(problem.step, params, jax.eval_shape(problem.init_state, params), (np.array(0), np.array(1)))
 
 
 def test_an_unknown_primitive_counts_as_one_that_sees_vmap():
@@ -260,10 +294,16 @@ def test_what_has_no_reverse_mode_can_be_evaluated():
     def halved(x):
         return jax.lax.while_loop(lambda y: y > 1, lambda y: y / 2, jax.nn.relu(x))
 
-    x = jnp.linspace(-1, 9, T)[:, None, None]
+    x = np.linspace(-1, 9, T)[:, None, None]
     for loss in (lambda y, t: halved(y[0]) + t[0], lambda y, t: own(halved(y[0])) + t[0]):
         problem = sj.Problem.of(sj.create("model", "rnn", hidden=2), sj.Spec(sj.Values(1)), loss)
-        params = problem.init(jax.random.key(0))
-        _, losses, _ = problem.unroll_with_outputs(params, problem.init_rows(params, 1), (x, x))
-        outputs = problem.outputs(params, problem.init_rows(params, 1), x)[1]
-        assert_close(losses[:, 0], jnp.stack([loss(y[0], t[0]) for y, t in zip(outputs, x, strict=True)]), "losses")
+
+        @quick_jit
+        def both(problem=problem, loss=loss):
+            params = problem.init(jax.random.key(0))
+            state = problem.init_rows(params, 1)
+            outputs = problem.outputs(params, state, x)[1]
+            one_by_one = jax.lax.map(lambda pair: loss(pair[0][0], pair[1][0]), (outputs, x))
+            return problem.unroll_with_outputs(params, state, (x, x))[1][:, 0], one_by_one
+
+        assert_close(*both(), "losses")

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from seqjax import Error, Problem, jacobians, lags, measure, value_and_grad
@@ -19,23 +20,23 @@ def vector_loss(params, state, x):
     return state, jnp.square(state)
 
 
-XS = jnp.ones((5, 1, 1))
+XS = np.ones((5, 1, 1), np.float32)
 
 
 @pytest.mark.parametrize(
-    ("xs", "message"), [(None, r"pass jnp\.arange\(T\)"), (jnp.ones(5), "a single sequence takes batched=False")]
+    ("xs", "message"), [(None, r"pass jnp\.arange\(T\)"), (np.ones(5), "a single sequence takes batched=False")]
 )
 def test_inputs_without_time_and_rows_are_refused(xs, message):
     with pytest.raises(Error, match=message):
-        value_and_grad(step, Full())(jnp.ones(1), jnp.ones((1, 1)), xs)
+        value_and_grad(step, Full())(np.ones(1), np.ones((1, 1)), xs)
 
 
 def test_one_sequence_that_does_not_fit_is_named():
     run = value_and_grad(step, Full(), batched=False)
     with pytest.raises(Error, match=r"xs\['target'\] is a single number: what the steps read has an axis T"):
-        run(jnp.ones(1), jnp.ones(1), {"u": jnp.ones(5), "target": 0.0})
+        run(np.ones(1), np.ones(1), {"u": np.ones(5), "target": 0.0})
     with pytest.raises(Error, match=r"weights must be float\[T\] for a single sequence, not of shape \[\]"):
-        run(jnp.ones(1), jnp.ones(1), jnp.ones((5, 1)), weights=1.0)
+        run(np.ones(1), np.ones(1), np.ones((5, 1)), weights=1.0)
     with pytest.raises(Error, match="a step is a function"):
         value_and_grad(3, Full())
 
@@ -46,9 +47,9 @@ def test_a_state_of_python_integers_is_that_of_floats():
     def decay(w, state, x):
         return {"h": w * state["h"] + x}, state["h"] ** 2.0
 
-    xs = jnp.ones(4)
+    xs = np.ones(4)
     run = jax.jit(value_and_grad(decay, Full(), (0, 1), batched=False))
-    found, want = (run(0.5, {"h": h}, xs).grads for h in (2, jnp.array(2.0)))
+    found, want = (run(0.5, {"h": h}, xs).grads for h in (2, np.array(2.0)))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool(a == b), found, want))
 
 
@@ -91,7 +92,7 @@ STEPS = {
 def test_a_step_that_returns_something_else_is_refused(call, fault):
     wrong, message = STEPS[fault]
     with pytest.raises(Error, match=message):
-        FIRST[call](wrong, jnp.ones(1), jnp.ones((1, 1)), XS)
+        FIRST[call](wrong, np.ones(1, np.float32), np.ones((1, 1), np.float32), XS)
 
 
 def test_a_dictionary_is_named_by_its_entry():
@@ -99,7 +100,7 @@ def test_a_dictionary_is_named_by_its_entry():
         loss, h = jnp.sum(state["h"] * params), state["h"].astype(jnp.float16)
         return loss, state | {"h": h}
 
-    args = jnp.ones(1), {"h": jnp.ones((1, 1)), "n": jnp.zeros(1, jnp.int32)}, XS
+    args = np.ones(1, np.float32), {"h": np.ones((1, 1), np.float32), "n": np.zeros(1, np.int32)}, XS
     with pytest.raises(Error, match=r"takes the state \{'h': float32\[1\], 'n': int32\[\]\} and .* \(loss, state\)\?"):
         value_and_grad(wrong, Full())(*args)
     with pytest.raises(Error, match=r"state\['h'\] goes into the step as float32\[1\] and comes out as float16\[1\]"):
@@ -108,9 +109,9 @@ def test_a_dictionary_is_named_by_its_entry():
 
 @pytest.mark.parametrize("call", FIRST)
 def test_a_state_that_is_no_array_is_named(call):
-    state = {"h": jnp.ones((1, 1)), "kind": "tanh"}
+    state = {"h": np.ones((1, 1)), "kind": "tanh"}
     with pytest.raises(Error, match=r"state\['kind'\] is a str, not an array.*close over the rest"):
-        FIRST[call](step, jnp.ones(1), state, XS)
+        FIRST[call](step, np.ones(1), state, XS)
 
 
 @pytest.mark.parametrize(
@@ -118,12 +119,12 @@ def test_a_state_that_is_no_array_is_named(call):
 )
 def test_parameters_may_hold_what_is_no_array(call):
     """They are constants of the step."""
-    cell = eqx.nn.MLP(1, 1, 2, 1, key=jax.random.key(0))
+    cell = eqx.filter_jit(eqx.nn.MLP)(1, 1, 2, 1, key=jax.random.key(0))
 
     def apply(cell, state, x):
         return cell(state) * x, jnp.sum(state)
 
-    found = FIRST[call](apply, cell, jnp.ones((1, 1)), XS)
+    found = FIRST[call](apply, cell, np.ones((1, 1), np.float32), XS)
     if call == "value_and_grad":
         assert found.grads.activation is None
 

@@ -1,11 +1,13 @@
 """Resets inside of a window, against the pieces between them, each a window of its own."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.passes import by_passes, passes_of
 
 import seqjax as sj
 from seqjax.gradients import Batch, init_memory
@@ -37,9 +39,9 @@ from seqjax_gradients import (
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-T, B = 6, 2
-RESETS = [np.array([[0, 0, 1, 0, 1, 1], [0, 0, 0, 0, 0, 1]], bool).T, np.array([[1, 0, 0, 0, 0, 0], [0] * 6], bool).T]
-"""Those of two windows, [T, B]."""
+T, B = 4, 2
+RESETS = [np.array(rows, bool).T for rows in ([[0, 0, 1, 1], [0, 1, 0, 1]], [[1, 0, 1, 0], [0, 0, 1, 0]])]
+"""Those of two windows, [T, B]. The pieces between them have one or two steps."""
 WEIGHTS = 1 / (T * B)
 
 
@@ -58,10 +60,9 @@ def learned(params, key=None):
 
 
 def arguments():
-    keys = jax.random.split(jax.random.key(0), 4)
-    params = {"W": jax.random.normal(keys[0], (2, 2)), "b": jax.random.normal(keys[1], (2,))}
-    state = {"h": jax.random.normal(keys[2], (B, 2)), "n": jnp.array([0, 2])}
-    return params, state, list(jax.random.normal(keys[3], (2, T, B, 2)))
+    rng = np.random.default_rng(0)
+    params = {"W": rng.normal(size=(2, 2)), "b": rng.normal(size=2)}
+    return params, {"h": rng.normal(size=(B, 2)), "n": np.array([0, 2])}, list(rng.normal(size=(2, T, B, 2)))
 
 
 def with_resets(strategy, init_state):
@@ -81,31 +82,32 @@ def with_resets(strategy, init_state):
 
 def in_pieces(strategy, init_state):
     """The same, row by row and piece by piece."""
-    problem = sj.Problem(step, init_state)
+    problem, (params, state, windows) = sj.Problem(step, init_state), arguments()
 
-    def run_row(params, state, windows, row):
-        memory, grads = init_memory(strategy, problem, params, state, 1), []
-        for xs, reset in zip(windows, RESETS, strict=True):
+    @quick_jit
+    def first_memory(state):
+        return init_memory(strategy, problem, params, state, 1)
+
+    @quick_jit
+    def piece(state, memory, xs, reset):
+        """Compiled once for each number of steps."""
+        weights = jnp.full((len(xs), 1), WEIGHTS)
+        found = strategy(problem, params, state, memory, Batch(xs, weights, reset, jnp.zeros(1, jnp.int32)))
+        return found.grads, found.state, found.memory
+
+    grads, ends = [jax.tree.map(np.zeros_like, params) for _ in windows], []
+    for row in range(B):
+        state_row = {name: a[row : row + 1] for name, a in state.items()}
+        memory = first_memory(state_row)
+        for w, (xs, reset) in enumerate(zip(windows, RESETS, strict=True)):
             starts = [0, *(t for t in range(1, T) if reset[t, row])]
-            total = jax.tree.map(jnp.zeros_like, params)
-            for first, last in zip(starts, [*starts[1:], T], strict=True):
-                weights = jnp.full((last - first, 1), WEIGHTS)
-                batch = Batch(xs[first:last], weights, jnp.asarray(reset[first, row])[None], jnp.zeros(1, jnp.int32))
-                found = strategy(problem, params, state, memory, batch)
-                state, memory = found.state, found.memory
-                total = jax.tree.map(jnp.add, total, found.grads)
-            grads.append(total)
-        return grads, state, memory.rows
-
-    def run(params, state, windows):
-        rows = []
-        for row in range(B):
-            start = {name: a[row : row + 1] for name, a in state.items()}
-            rows.append(run_row(params, start, [xs[:, row : row + 1] for xs in windows], row))
-        grads = jax.tree.map(lambda *a: sum(a), *(row[0] for row in rows))
-        return grads, *jax.tree.map(lambda *a: jnp.concatenate(a), *(row[1:] for row in rows))
-
-    return quick_jit(run)(*arguments())
+            for first, last in itertools.pairwise([*starts, T]):
+                part, state_row, memory = piece(
+                    state_row, memory, xs[first:last, row : row + 1], reset[first, row : row + 1]
+                )
+                grads[w] = jax.tree.map(np.add, grads[w], part)
+        ends.append((state_row, memory.rows))
+    return grads, *jax.tree.map(lambda *a: np.concatenate(a), *ends)
 
 
 PIECEWISE = [
@@ -113,7 +115,7 @@ PIECEWISE = [
     SparseRTRL(paths=1),
     *(Sliding(steps=3), Clipped(limit=0.5)),
 ]
-QUICK = [RTRL(), SnAp(n=2), RFLO(leak=0.3)]
+QUICK = [RTRL(), RFLO(leak=0.3)]
 CASES = [(strategy, constant) for strategy in PIECEWISE] + [
     # A learned initial state belongs to the step that is reset: `sliding` differentiates it as a part of this step,
     # and `clipped` does not clip its gradient.
@@ -133,46 +135,35 @@ def test_a_reset_is_the_start_of_a_window(strategy, init_state):
     assert_close(with_resets(strategy, init_state), in_pieces(strategy, init_state), repr(strategy))
 
 
+@functools.partial(quick_jit, static_argnums=0)
+def by_hand(init_state, passes, params, state, xs):
+    """Loss and gradients by all arguments, with edges weighted by hand, row by row."""
+
+    def loss(params, h, xs):
+        def row(h, n, xs, reset):
+            start = {"h": h, "n": n}
+            initial = start if init_state is None else init_state(params)
+            return by_passes(functools.partial(step, params), start, xs, passes, reset, initial)[1].sum() * WEIGHTS
+
+        return jax.vmap(row, (0, 0, 1, 1))(h, state["n"], xs, RESETS[0]).sum()
+
+    return jax.value_and_grad(loss, (0, 1, 2))(params, state["h"], xs)
+
+
 @pytest.mark.parametrize(
-    "strategy",
-    [Truncated(steps=2), Truncated(steps=4), K1K2(k1=2, k2=3), Discounted(discount=0.6), Only(Truncated(), ("h",))],
+    ("strategy", "same"),
+    [
+        *((each, each) for each in (K1K2(k1=2, k2=3), Only(Truncated(steps=2), ("h",)))),
+        (Sliding(steps=2), K1K2(k1=1, k2=2)),
+        *(pytest.param(each, each, marks=pytest.mark.slow) for each in (Truncated(steps=3), Discounted(discount=0.6))),
+    ],
     ids=repr,
 )
-def test_cuts_are_counted_from_the_start_of_the_scan(strategy):
-    """Against `scan`, row by row, which is compared with loops."""
+def test_cuts_are_counted_from_the_start_of_the_scan(strategy, same):
     params, state, (xs, _) = arguments()
-
-    def by_scan(params, state):
-        def row(state, xs, reset):
-            f = functools.partial(step, params)
-            return sj.scan(f, state, xs, gradient=strategy, reset=reset, initial=learned(params))[1].sum() * WEIGHTS
-
-        return jax.vmap(row, (0, 1, 1))(state, xs, jnp.asarray(RESETS[0])).sum()
-
+    loss, grads = by_hand(learned, passes_of(same, T, ("h",)), params, state, xs)
     found = quick_jit(sj.value_and_grad(sj.Problem(step, learned), strategy))(params, state, xs, reset=RESETS[0])
-    assert_close(found[:2], quick_jit(jax.value_and_grad(by_scan))(params, state), repr(strategy))
-
-
-def test_sliding_differentiates_each_loss_through_its_last_steps():
-    params, state, (xs, _) = arguments()
-    K = 3
-
-    def total(params):
-        def loss(row, t):
-            """The loss of one step, whose state K steps before is a constant."""
-            carry, found = {name: a[row] for name, a in state.items()}, 0.0
-            for i in range(t + 1):
-                carry = jax.lax.stop_gradient(carry) if i == t - K + 1 else carry
-                carry = learned(params) if RESETS[0][i, row] else carry
-                carry, found = step(params, carry, xs[i, row])
-            return found * WEIGHTS
-
-        return sum(loss(row, t) for row in range(B) for t in range(T))
-
-    found = quick_jit(sj.value_and_grad(sj.Problem(step, learned), Sliding(steps=K)))(
-        params, state, xs, reset=RESETS[0]
-    )
-    assert_close(found.grads, quick_jit(jax.grad(total))(params), "sliding")
+    assert_close(found[:2], (loss, grads[0]), repr(strategy))
 
 
 def scalar(params, s, x):
@@ -182,23 +173,25 @@ def scalar(params, s, x):
 
 @pytest.mark.parametrize("strategy", [Randomized(keep_prob=0.5), ARTBP(length=2.0), UORO()], ids=repr)
 def test_the_mean_over_all_outcomes_is_the_gradient_with_resets(strategy):
-    reset, xs = jnp.array([False, False, True, False]), jnp.linspace(-1, 1, 4)
-    w, s = jnp.asarray(0.7), jnp.asarray(0.5)
-    problem = sj.Problem(scalar, lambda w, key=None: jnp.sin(w))
-    memory = strategy.init(problem, w, s)
-    outcomes, probabilities = strategy.outcomes(problem, w, memory, len(xs))
+    reset, problem = np.array([False, False, True, False]), sj.Problem(scalar, lambda w, key=None: jnp.sin(w))
 
-    def one(noise):
-        class Given(type(strategy)):
-            def draw(self, *args):
-                return noise
+    @quick_jit
+    def both(w, s, xs):
+        def by(strategy):
+            gradient = sj.value_and_grad(problem, strategy, batched=False)
+            return gradient(w, s, xs, reset=reset, key=jax.random.key(0)).grads
 
-        given = sj.value_and_grad(problem, Given(**vars(strategy)), batched=False)
-        return given(w, s, xs, reset=reset, key=jax.random.key(0)).grads
+        def one(noise):
+            class Given(type(strategy)):
+                def draw(self, *args):
+                    return noise
 
-    mean = probabilities @ quick_jit(jax.vmap(one))(outcomes)
-    full = sj.value_and_grad(problem, Full(), batched=False)(w, s, xs, reset=reset).grads
-    assert_close(mean, full, repr(strategy))
+            return by(Given(**vars(strategy)))
+
+        outcomes, probabilities = strategy.outcomes(problem, w, strategy.init(problem, w, s), len(xs))
+        return probabilities @ jax.vmap(one)(outcomes), by(Full())
+
+    assert_close(*both(np.array(0.7), np.array(0.5), np.linspace(-1, 1, 4)), repr(strategy))
 
 
 CARRYING = [SparseRTRL(paths=1), KFRTRL(), DNI(), Layerwise(), OK(rank=2), PES(particles=2), RFLO(), RTRL(), SnAp(n=2)]
@@ -207,35 +200,44 @@ reset inside of a window."""
 
 
 @pytest.mark.parametrize(
-    "strategy", [pytest.param(each, marks=[pytest.mark.slow][: i > 2], id=f"{each}") for i, each in enumerate(CARRYING)]
+    "strategy", [pytest.param(each, marks=[pytest.mark.slow][: i > 1], id=f"{each}") for i, each in enumerate(CARRYING)]
 )
 def test_a_reset_of_the_first_step_is_a_reset_of_the_batch(strategy):
     problem, (params, state, windows) = sj.Problem(step, learned), arguments()
-    memory, key = init_memory(strategy, problem, params, state, B), jax.random.key(0)
-    xs, weights, reset = windows[0][:2], jnp.full((2, B), 1 / (2 * B)), jnp.array([True, False])
 
-    def both(params, state, memory):
-        by_batch = strategy(problem, params, state, memory, Batch(xs, weights, reset, jnp.arange(B)), key)
+    @quick_jit
+    def both(params, state, xs, reset):
+        memory, key = init_memory(strategy, problem, params, state, B), jax.random.key(0)
+        batch = Batch(xs, jnp.full((2, B), 1 / (2 * B)), reset, jnp.arange(B))
+        by_batch = strategy(problem, params, state, memory, batch, key)
         gradient, resets = sj.value_and_grad(problem, strategy), jnp.stack([reset, jnp.zeros(B, bool)])
         return by_batch, gradient(params, state, xs, memory=memory, key=key, reset=resets)
 
-    by_batch, by_step = quick_jit(both)(params, state, memory)
+    by_batch, by_step = both(params, state, windows[0][:2], np.array([True, False]))
     assert_close(by_step.grads, by_batch.grads, repr(strategy))
 
 
-@pytest.mark.parametrize("strategy", [RTRL(), SnAp(n=2), RFLO(), UORO(), PES(particles=4)], ids=repr)
+@pytest.mark.parametrize(
+    "strategy",
+    [UORO(), PES(particles=4), *(pytest.param(each, marks=pytest.mark.slow) for each in (RTRL(), SnAp(n=2), RFLO()))],
+    ids=repr,
+)
 def test_what_a_history_carries_begins_anew(strategy):
     """After a reset at the first step, nothing depends on what was carried."""
-    problem, (params, state, windows) = sj.Problem(step, learned), arguments()
-    gradient = quick_jit(sj.value_and_grad(problem, strategy))
+    problem, (params, state, (xs, _)) = sj.Problem(step, learned), arguments()
     key = jax.random.key(0) if strategy.draws else None
-    first = gradient(params, state, windows[0], key=key)
-    memories = [first.memory, jax.tree.map(lambda a: 2 * a + 1 if a.dtype == float else a, first.memory)]
-    always, once = jnp.zeros(T, bool).at[0].set(True), jnp.zeros(T, bool).at[3].set(True)
-    found = [gradient(params, first.state, windows[1], memory=m, reset=always, key=key) for m in memories]
-    assert_close(found[0], found[1], repr(strategy), bound=0)
-    other = [gradient(params, first.state, windows[1], memory=m, reset=once, key=key) for m in memories]
-    assert not jnp.allclose(other[0].grads["W"], other[1].grads["W"])
+    gradient = sj.value_and_grad(problem, strategy)
+    like, run = jax.eval_shape(lambda: gradient(params, state, xs, key=key).memory), quick_jit(gradient)
+
+    def found(seed, at):
+        """The estimate for what some history may have carried, with a reset at one step."""
+        rng = np.random.default_rng(seed)
+        carried = lambda a: rng.normal(size=a.shape) if a.dtype == float else np.zeros(a.shape, a.dtype)
+        memory = jax.tree.map(carried, like)
+        return run(params, state, xs, memory=memory, reset=np.arange(T) == at, key=key)
+
+    assert_close(found(0, 0), found(1, 0), repr(strategy), bound=0)
+    assert not np.allclose(found(0, 2).grads["W"], found(1, 2).grads["W"])
 
 
 def test_persistent_particles_use_the_perturbations_since_the_reset():
@@ -245,65 +247,61 @@ def test_persistent_particles_use_the_perturbations_since_the_reset():
         s = s + w * x
         return s, s
 
-    strategy, reset = PES(particles=2, sigma=0.5), jnp.array([False, False, True, False])
-    w, xs = jnp.asarray(0.3), jnp.array([[1.0, 2.0, -1.0, 3.0], [0.5, 1.0, 2.0, 1.0]])
-    gradient = functools.partial(sj.value_and_grad, linear, batched=False)
-    total = 0.0
-    for first in (False, True):
-        for second in (False, True):
-            one = gradient(_signed(strategy, first))(w, jnp.zeros(()), xs[0], key=jax.random.key(0))
-            two = gradient(_signed(strategy, second))(
-                w, one.state, xs[1], memory=one.memory, reset=reset, initial=jnp.zeros(()), key=jax.random.key(0)
-            )
-            total += (one.grads + two.grads) / 4
+    reset, xs = np.array([False, False, True, False]), np.array([[1.0, 2.0, -1.0, 3.0], [0.5, 1.0, 2.0, 1.0]])
+
+    @quick_jit
+    @jax.vmap
+    def both_windows(signs):
+        def gradient(sign):
+            class Given(PES):
+                def draw(self, key, problem, params, memory, num_steps):
+                    return jnp.full(memory.rows[1].shape, sign)
+
+            estimate = sj.value_and_grad(linear, Given(particles=2, sigma=0.5), batched=False)
+            return functools.partial(estimate, jnp.asarray(0.3), key=jax.random.key(0))
+
+        one = gradient(signs[0])(jnp.zeros(()), xs[0])
+        two = gradient(signs[1])(one.state, xs[1], memory=one.memory, reset=reset, initial=jnp.zeros(()))
+        return one.grads + two.grads
+
     wanted, state = 0.0, 0.0
-    for t, x in enumerate(jnp.concatenate(list(xs))):
+    for t, x in enumerate(np.concatenate(xs)):
         state = x if t == 6 else state + x  # ds/dw, which begins anew at step 2 of the second window
         wanted += state / 4
-    assert_close(total, wanted, "pes")
-
-
-def _signed(strategy, sign):
-    class Given(type(strategy)):
-        def draw(self, key, problem, params, memory, num_steps):
-            return jnp.full(memory.rows[1].shape, sign)
-
-    return Given(**vars(strategy))
+    signs = np.array([[False, False], [False, True], [True, False], [True, True]])
+    assert_close(np.mean(both_windows(signs)), np.asarray(wanted), "pes")
 
 
 @pytest.mark.parametrize(
     ("strategy", "argnums"),
     [
-        *((strategy, (0, 1)) for strategy in (RTRL(), Sliding(steps=10**9))),
-        *((strategy, (0, 1, 2)) for strategy in (Full(), Truncated(steps=2))),
+        (RTRL(), (0, 1)),
+        (Full(), (0, 1, 2)),
+        pytest.param(Sliding(steps=10**9), (0, 1), marks=pytest.mark.slow),
+        pytest.param(Truncated(steps=2), (0, 1, 2), marks=pytest.mark.slow),
     ],
     ids=repr,
 )
 def test_every_argument_is_differentiated_through_resets(strategy, argnums):
     """Without `init_state`, steps that are reset start from the state that was given, which gets their gradient."""
     params, state, (xs, _) = arguments()
-    floats = {"h": state["h"]}
-
-    def by_scan(params, h, xs):
-        def row(h, n, xs, reset):
-            f, cut = functools.partial(step, params), strategy if isinstance(strategy, Truncated) else Full()
-            return sj.scan(f, {"h": h, "n": n}, xs, gradient=cut, reset=reset)[1].sum() * WEIGHTS
-
-        return jax.vmap(row, (0, 0, 1, 1))(h, state["n"], xs, jnp.asarray(RESETS[0])).sum()
-
     found = quick_jit(sj.value_and_grad(step, strategy, argnums=argnums))(params, state, xs, reset=RESETS[0])
-    want = quick_jit(jax.grad(by_scan, argnums))(params, floats["h"], xs)
-    assert_close(jax.tree.leaves(found.grads), jax.tree.leaves(want), f"{strategy}, {argnums}")
+    _, want = by_hand(None, passes_of(strategy, T, ("h",)), params, state, xs)
+    assert_close(jax.tree.leaves(found.grads), jax.tree.leaves(want[: len(argnums)]), f"{strategy}, {argnums}")
 
 
 def test_a_step_without_a_state_may_have_rows_that_are_reset():
     def stateless(w, s, x):
         return s, (w * x) ** 2
 
-    xs = jnp.ones((T, B))
-    for strategy in (Full(), RTRL(), Immediate()):
-        found = sj.value_and_grad(stateless, strategy)(jnp.asarray(2.0), (), xs, reset=RESETS[0])
-        assert_close(found.grads, jnp.asarray(4.0), repr(strategy))
+    @quick_jit
+    def gradients(w):
+        strategies = Full(), RTRL(), Immediate()
+        return [
+            sj.value_and_grad(stateless, each)(w, (), jnp.ones((T, B)), reset=RESETS[0]).grads for each in strategies
+        ]
+
+    assert_close(gradients(2.0), [np.asarray(4.0)] * 3, "gradients")
 
 
 def test_outputs_and_a_single_sequence():
@@ -313,48 +311,55 @@ def test_outputs_and_a_single_sequence():
         new, loss = step(params, state, x)
         return new, (loss, new["h"])
 
-    row = jax.tree.map(lambda a: a[0], state)
-    h, n, wanted = row["h"], row["n"], []
-    for t in range(T):
-        s = row if RESETS[0][t, 0] else {"h": h, "n": n}
-        s, _ = step(params, s, xs[t, 0])
-        h, n = s["h"], s["n"]
-        wanted.append(h)
-    for strategy in (Full(), RTRL()):
-        run = sj.value_and_grad(with_outputs, strategy, has_aux=True, batched=False)
-        found = run(params, row, xs[:, 0], reset=RESETS[0][:, 0])
-        assert_close(found.outputs, jnp.stack(wanted), repr(strategy))
+    row = {name: a[0] for name, a in state.items()}
+    s, wanted = row, []
+    for x, reset in zip(xs[:, 0], RESETS[0][:, 0], strict=True):
+        s = row if reset else s
+        wanted.append(np.tanh(params["W"] @ s["h"] + x + params["b"] * s["n"]))
+        s = {"h": wanted[-1], "n": (s["n"] + 1) % 3}
+
+    @quick_jit
+    def outputs():
+        runs = [sj.value_and_grad(with_outputs, each, has_aux=True, batched=False) for each in (Full(), RTRL())]
+        return [run(params, row, xs[:, 0], reset=RESETS[0][:, 0]).outputs for run in runs]
+
+    assert_close(outputs(), [np.stack(wanted)] * 2, "outputs")
 
 
 def test_no_part_of_a_gradient_by_lag_crosses_a_reset():
     """Of each row and piece apart; the parts of the lags that a piece does not have are zero."""
-    params, state, (xs, _) = arguments()
-    found = sj.lags(sj.Problem(step, learned), params, state, xs, max_lag=T, reset=RESETS[0])
-    total = jax.tree.map(jnp.zeros_like, found.gradients)
+    (params, state, (xs, _)), problem = arguments(), sj.Problem(step, learned)
+    whole, pieces = np.full((T, B), WEIGHTS), []
     for row in range(B):
         starts = [0, *(t for t in range(1, T) if RESETS[0][t, row])]
-        for first, last in zip(starts, [*starts[1:], T], strict=True):
-            weights = jnp.zeros((T, B)).at[first:last, row].set(WEIGHTS)
-            part = sj.lags(
-                sj.Problem(step, learned), params, state, xs, max_lag=T, weights=weights, reset=RESETS[0]
-            ).gradients
-            assert all(not a[last - first :].any() for a in jax.tree.leaves(part))
-            total = jax.tree.map(jnp.add, total, part)
-    full = sj.value_and_grad(sj.Problem(step, learned), Full())(params, state, xs, reset=RESETS[0]).grads
-    assert_close(found.gradients, total, "pieces")
-    assert_close(jax.tree.map(lambda a: a.sum(0), found.gradients), full, "sum")
+        for first, last in itertools.pairwise([*starts, T]):
+            pieces.append((last - first, np.zeros((T, B))))
+            pieces[-1][1][first:last, row] = WEIGHTS
+    options = {"reset": RESETS[0]}
+
+    @quick_jit
+    def parts(weights):
+        full = sj.value_and_grad(problem, Full())(params, state, xs, weights=weights, **options).grads
+        return sj.lags(problem, params, state, xs, max_lag=T, weights=weights, **options).gradients, full
+
+    found, full = parts(whole)
+    several = [(length, parts(weights)[0]) for length, weights in pieces]
+    assert all(not np.asarray(a)[length:].any() for length, part in several for a in jax.tree.leaves(part))
+    assert_close(found, jax.tree.map(lambda *a: np.sum(a, 0), *(part for _, part in several)), "pieces")
+    assert_close(jax.tree.map(lambda a: np.sum(a, 0), found), full, "sum")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"initial": jnp.zeros(2)}, r"pass reset, bool\[T\], too"),
-        ({"reset": np.zeros(T, int)}, r"reset must be bool\[6\] or bool\[6, 2\], not int64\[6\]"),
-        ({"reset": jnp.zeros((T, 3), bool)}, r"not bool\[6, 3\]"),
-        ({"reset": jnp.zeros(T, bool), "initial": jnp.zeros(3)}, "initial must be like state, with leaves"),
+        ({"initial": np.zeros(2)}, r"pass reset, bool\[T\], too"),
+        ({"reset": np.zeros(T, int)}, r"reset must be bool\[4\] or bool\[4, 2\], not int64\[4\]"),
+        ({"reset": np.zeros((T, 3), bool)}, r"not bool\[4, 3\]"),
+        ({"reset": np.zeros(T, bool), "initial": np.zeros(3)}, "initial must be like state, with leaves"),
     ],
 )
 def test_wrong_resets_are_refused(options, message):
+    params, state, (xs, _) = jax.device_put(arguments())
     for call in (sj.value_and_grad(step, Full()), functools.partial(sj.lags, step, max_lag=2)):
         with pytest.raises(sj.Error, match=message):
-            call(*arguments()[:2], arguments()[2][0], **options)
+            call(params, state, xs, **options)

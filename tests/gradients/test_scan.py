@@ -1,13 +1,17 @@
 """`value_and_grad` of every argument of a scan, against JAX's own reverse mode through the scan."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.passes import Passes, by_passes
 
 import seqjax
 from seqjax import create, value_and_grad
+from seqjax.gradients import Memory
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
 
@@ -26,26 +30,23 @@ def step(params, state, x):
 
 def arguments():
     rng = np.random.default_rng(0)
-    params = {name: jnp.asarray(rng.normal(size=2)) for name in "ab"}
-    state = {"v": jnp.asarray(rng.normal(size=(B, 2))), "n": jnp.array([4, 9], jnp.int32)}
+    params = {name: rng.normal(size=2) for name in "ab"}
+    state = {"v": rng.normal(size=(B, 2)), "n": np.array([4, 9], np.int32)}
     xs = {"u": rng.normal(size=(T, B)), "y": rng.normal(size=(T, B, 2)), "on": rng.random((T, B)) < 0.5}
-    return params, state, jax.tree.map(jnp.asarray, xs)
+    return params, state, xs
 
 
 @quick_jit
 def by_jax(params, state, xs, weights, kept):
-    """Loss, gradients, state and outputs; the state that enters a step is a constant where `kept` is False."""
-    counts, on = state["n"], xs["on"]
+    """Loss, gradients, state and outputs; the state that enters a step is a constant where `kept` is 0."""
+    passes, no_reset = Passes(kept[None, :, None], np.zeros(T, int)), np.zeros(T, bool)
 
     def total(params, v, floats):
-        def body(state, inputs):
-            x, weights, kept = inputs
-            state = state | {"v": jnp.where(kept, state["v"], jax.lax.stop_gradient(state["v"]))}
-            state, (losses, outputs) = jax.vmap(step, (None, 0, 0))(params, state, x)
-            return state, (weights @ losses, outputs)
+        def row(v, n, xs):
+            return by_passes(functools.partial(step, params), {"v": v, "n": n}, xs, passes, no_reset)
 
-        state, (losses, outputs) = jax.lax.scan(body, {"v": v, "n": counts}, (floats | {"on": on}, weights, kept))
-        return losses.sum(), (state, outputs)
+        state_after, (losses, outputs) = jax.vmap(row, (0, 0, 1), (0, 1))(v, state["n"], floats | {"on": xs["on"]})
+        return jnp.sum(weights * losses), (state_after, outputs)
 
     floats = {name: xs[name] for name in "uy"}
     (loss, rest), grads = jax.value_and_grad(total, (0, 1, 2), has_aux=True)(params, state["v"], floats)
@@ -55,7 +56,7 @@ def by_jax(params, state, xs, weights, kept):
 def wanted(cut=T, weights=1 / (T * B)):
     """The values for a gradient that is cut at positive multiples of `cut`."""
     steps = np.arange(T)
-    return by_jax(*arguments(), jnp.broadcast_to(weights, (T, B)), (steps == 0) | (steps % cut > 0))
+    return by_jax(*arguments(), np.broadcast_to(weights, (T, B)), 1.0 * ((steps == 0) | (steps % cut > 0)))
 
 
 def found_by(strategy, argnums=(0, 1, 2), **options):
@@ -92,8 +93,8 @@ def test_one_sequence_and_vmap_over_sequences():
     rows = jax.vmap(one, (None, 0, 1), seqjax.gradients.Estimate(0, (0, 0, 1), 0, None, 1))
     found = quick_jit(rows)(*arguments())
     of_params, *others = found.grads
-    mean = jax.tree.map(lambda a: a.mean(0), of_params), *jax.tree.map(lambda a: a / B, others)
-    assert_close((found.loss.mean(), mean, found.state, found.outputs), wanted(), "vmap")
+    mean = jax.tree.map(lambda a: np.mean(a, 0), of_params), *jax.tree.map(lambda a: np.divide(a, B), others)
+    assert_close((np.mean(found.loss), mean, found.state, found.outputs), wanted(), "vmap")
 
 
 def test_the_last_loss_alone():
@@ -126,9 +127,9 @@ def cell_step(cell, h, x):
 @pytest.mark.parametrize("name", ["full", *(pytest.param(n, marks=pytest.mark.slow) for n in ("truncated", "rtrl"))])
 def test_parameters_are_any_pytree(name):
     """Leaves that are no floats are constants, and their gradient is None."""
-    linear = eqx.nn.Linear(4, 3, key=jax.random.key(1))
-    cell = Cell(linear, jnp.tanh, jnp.array(5), jax.random.key(2), 0.1)
-    h, xs = jnp.ones((B, 3)), jnp.asarray(np.random.default_rng(1).normal(size=(4, B)))
+    linear = eqx.filter_jit(eqx.nn.Linear)(4, 3, key=jax.random.key(1))
+    cell = Cell(linear, jnp.tanh, np.array(5), jax.random.key(2), 0.1)
+    h, xs = np.ones((B, 3)), np.random.default_rng(1).normal(size=(4, B))
     found = eqx.filter_jit(value_and_grad(cell_step, create("gradient", name)))(cell, h, xs)
     assert (found.grads.activation, found.grads.count, found.grads.key) == (None, None, None)
 
@@ -149,7 +150,7 @@ def test_memory_is_carried_with_all_arguments_of_a_window():
     """The ages of the rows pass from window to window, whatever is differentiated."""
     strategy, args = create("gradient", "artbp", length=1e6), arguments()
     run = quick_jit(value_and_grad(step, strategy, (0, 2), has_aux=True))
-    first = run(*args, key=jax.random.key(0))
+    first = run(*args, memory=Memory(rows=np.zeros(B, np.int32)), key=jax.random.key(0))
     second = run(*args, memory=first.memory, key=jax.random.key(1))
     assert first.memory.rows.tolist() == [T] * B
     assert second.memory.rows.tolist() == [2 * T] * B
@@ -178,10 +179,8 @@ def test_calls_that_do_not_fit_are_refused():
         value_and_grad(lambda p, s, x: (s, jnp.zeros(())), FULL, has_aux=True)(params, state, xs)
     with pytest.raises(seqjax.Error, match=r"weights = 'first' must be \"last\""):
         run(params, state, xs, weights="first")
-    with pytest.raises(seqjax.Error, match="a single sequence takes batched=False"):
-        run(params, state, {"u": jnp.zeros(T)})
     with pytest.raises(seqjax.Error, match="no parameter is a float"):
-        value_and_grad(lambda p, s, x: (s, s), FULL)({"n": jnp.arange(3)}, jnp.ones(1), jnp.ones((2, 1)))
+        value_and_grad(lambda p, s, x: (s, s), FULL)({"n": np.arange(3)}, np.ones(1), np.ones((2, 1)))
     rtrl = value_and_grad(step, create("gradient", "rtrl"), (0, 1), has_aux=True)
     first = jax.eval_shape(rtrl, params, state, xs)
     with pytest.raises(seqjax.Error, match="leave memory out, or differentiate the parameters only, argnums=0"):

@@ -32,18 +32,23 @@ def nan_in_places(params, state, x):
 
 def setting():
     rng = np.random.default_rng(0)
-    params = {"w": jnp.asarray(0.7), "a": jnp.asarray(1.3)}
-    state = {"h": jnp.asarray(rng.normal(size=B)), "n": jnp.zeros(B, jnp.int32)}
+    params = {"w": np.asarray(0.7), "a": np.asarray(1.3)}
+    state = {"h": rng.normal(size=B), "n": np.zeros(B, np.int32)}
     bad = np.zeros((T, B), bool)
     bad[0, 0] = bad[2] = bad[T - 1, 1] = True
     xs = {"u": rng.normal(size=(T, B)), "y": rng.normal(size=(T, B)), "bad": bad}
-    return params, state, jax.tree.map(jnp.asarray, xs), jnp.where(bad, 0.0, 0.1)
+    return params, state, xs, np.where(bad, 0.0, 0.1)
+
+
+def first(tree, n):
+    """The first entries of n axes."""
+    return jax.tree.map(lambda a: a[(0,) * n], tree)
 
 
 def check_nan_has_no_effect(run):
     """Compares what `run(params, state, xs, weights)` returns with NaN where the weight is 0, and without any NaN."""
     params, state, xs, weights = setting()
-    got, want = (run(params, state, xs | {"bad": bad}, weights) for bad in (xs["bad"], jnp.zeros((T, B), bool)))
+    got, want = (run(params, state, xs | {"bad": bad}, weights) for bad in (xs["bad"], np.zeros((T, B), bool)))
     assert_close(got, want, "NaN")
 
 
@@ -73,7 +78,7 @@ def test_a_step_that_is_one_equation(wrap, x64):
 
 
 def test_lags_see_no_unscored_loss(x64):
-    check_nan_has_no_effect(lambda *args: lags(nan_in_places, *args[:3], 3, weights=args[3])[:3])
+    check_nan_has_no_effect(quick_jit(lambda *args: lags(nan_in_places, *args[:3], 3, weights=args[3])[:3]))
 
 
 @pytest.mark.slow
@@ -93,19 +98,18 @@ def test_a_nan_that_counts_is_seen(x64):
 
 def test_no_loss_counts_and_all_are_nan(x64):
     params, state, xs, weights = setting()
-    loss, grads, _ = by(Full())(params, state, xs | {"y": jnp.full((T, B), jnp.nan)}, jnp.zeros_like(weights))
+    loss, grads, _ = by(Full())(params, state, xs | {"y": np.full((T, B), np.nan)}, np.zeros_like(weights))
     assert_close((loss, grads), jax.tree.map(np.zeros_like, (loss, params)), "nothing is scored")
 
 
 def test_a_jitted_step_is_not_evaluated_twice():
     """tanh stands once in both parts, as it does for a step without jit."""
     params, state, xs, _ = setting()
-    first = jax.tree.map(lambda a: a[0], (state, jax.tree.map(lambda a: a[0], xs)))
-    counts = []
+    args, counts = (first(state, 1), first(xs, 2)), []
     for step in (finite, jax.jit(lambda params, state, x: jax.jit(finite)(params, state, x))):
-        advance, loss = split_step(step, params, *first)
-        _, between = advance(params, *first)
-        jaxprs = jax.make_jaxpr(advance)(params, *first), jax.make_jaxpr(loss)(params, between)
+        advance, loss = split_step(step, params, *args)
+        _, between = jax.eval_shape(advance, params, *args)
+        jaxprs = jax.make_jaxpr(advance)(params, *args), jax.make_jaxpr(loss)(params, between)
         counts.append([str(jaxpr).count("tanh") for jaxpr in jaxprs])
     assert counts == [[1, 0], [1, 0]]
 
@@ -120,28 +124,37 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_the_two_parts_of_a_step_are_the_step(step, x64):
+def test_the_two_parts_of_a_step_are_the_step(x64):
     params, state, xs, _ = setting()
-    row, x = jax.tree.map(lambda a: a[0], state), jax.tree.map(lambda a: a[0, 0], xs)
-    advance, loss = split_step(STEPS[step], params, row, x)
-    after, between = advance(params, row, x)
-    want_after, want_loss = STEPS[step](params, row, x)
-    assert_close((after, loss(params, between)), (want_after, jnp.asarray(want_loss)), step, 0)
+
+    @quick_jit
+    def parts_and_steps(params, state, x):
+        found = {}
+        for name, step in STEPS.items():
+            advance, loss = split_step(step, params, state, x)
+            after, between = advance(params, state, x)
+            want_after, want_loss = step(params, state, x)
+            found[name] = (after, loss(params, between)), (want_after, jnp.asarray(want_loss))
+        return found
+
+    for name, (got, want) in parts_and_steps(params, first(state, 1), first(xs, 2)).items():
+        assert_close(got, want, name, 0)
 
 
 def test_unscored_values_are_those_of_the_first_scored_step():
-    tree = {"x": jnp.arange(4.0), "key": jax.random.split(jax.random.key(0), 4)}
-    found = replace_unscored(tree, jnp.array([False, True, False, True]))
+    keys = jax.random.split(jax.random.key(0), 4)
+    replace = quick_jit(lambda scored: replace_unscored({"x": jnp.arange(4.0), "key": keys}, scored))
+    found = replace(np.array([False, True, False, True]))
     assert found["x"].tolist() == [1, 1, 1, 3]
-    keys = jax.random.key_data(tree["key"])
-    np.testing.assert_array_equal(jax.random.key_data(found["key"]), keys[np.array([1, 1, 1, 3])])
-    assert replace_unscored(tree, jnp.zeros(4, bool))["x"].tolist() == [0, 0, 0, 0]
+    key_data = lambda keys: np.asarray(jax.random.key_data(keys))
+    np.testing.assert_array_equal(key_data(found["key"]), key_data(keys)[[1, 1, 1, 3]])
+    assert replace(np.zeros(4, bool))["x"].tolist() == [0, 0, 0, 0]
 
 
 def test_a_problem_without_weights_is_scanned_as_it_is(x64):
-    params, state, xs, _ = setting()
-    problem = Problem(finite)
-    after, losses = problem.unroll(params, state, xs)
-    scored = problem.unroll(params, state, xs, scored=jnp.ones((T, B), bool))
-    assert_close(scored, (after, losses), "all scored")
+    @quick_jit
+    def both(params, state, xs):
+        problem = Problem(finite)
+        return problem.unroll(params, state, xs, scored=jnp.ones((T, B), bool)), problem.unroll(params, state, xs)
+
+    assert_close(*both(*setting()[:3]), "all scored")

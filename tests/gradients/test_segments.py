@@ -1,9 +1,12 @@
 """Windows that are differentiated segment after segment, against one pass of JAX's own for each segment."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.passes import Passes, by_passes
 
 import seqjax
 from seqjax import Problem, value_and_grad
@@ -25,31 +28,24 @@ def step(params, state, x):
 
 def arguments(num_steps=T, hidden=2):
     rng = np.random.default_rng(num_steps)
-    params = {"a": jnp.asarray(rng.normal(size=hidden)), "c": jnp.array(0.7)}
-    state = {"v": jnp.asarray(rng.normal(size=(B, hidden))), "n": jnp.arange(B)}
-    xs = {"u": jnp.asarray(rng.normal(size=(num_steps, B))), "y": jnp.asarray(rng.normal(size=(num_steps, B, hidden)))}
+    params = {"a": rng.normal(size=hidden), "c": np.array(0.7)}
+    state = {"v": rng.normal(size=(B, hidden)), "n": np.arange(B)}
+    xs = {"u": rng.normal(size=(num_steps, B)), "y": rng.normal(size=(num_steps, B, hidden))}
     weights = rng.uniform(0.5, 1, (num_steps, B)) * (rng.random((num_steps, B)) < 0.8)
-    return params, state, xs, jnp.asarray(weights)
+    return params, state, xs, weights
 
 
 @quick_jit
-def segment_by_segment(params, state, xs, weights_NTB, edges_NTB):
-    """The sum over N passes through the window, each with its own weights of losses and edges."""
+def segment_by_segment(params, state, xs, weights, owner, edges_NTB):
+    """Loss, gradients and state for N passes through the window, from one of which the loss of each step is taken."""
 
     def total(params, v, xs):
-        def one(weights_TB, edges_TB):
-            def body(state, inputs):
-                x, weights, edges = inputs
-                fixed = jax.lax.stop_gradient(state["v"])
-                state = state | {"v": fixed + edges[:, None] * (state["v"] - fixed)}
-                state, losses = jax.vmap(step, (None, 0, 0))(params, state, x)
-                return state, weights @ losses
+        def row(v, n, xs, edges_NT):
+            passes, reset = Passes(edges_NT[..., None], owner), np.zeros(T, bool)
+            return by_passes(functools.partial(step, params), {"v": v, "n": n}, xs, passes, reset)
 
-            state_after, losses = jax.lax.scan(body, state | {"v": v}, (xs, weights_TB, edges_TB))
-            return losses.sum(), state_after
-
-        losses, states = jax.vmap(one)(weights_NTB, edges_NTB)
-        return losses.sum(), jax.tree.map(lambda a: a[0], states)
+        after, losses_BT = jax.vmap(row, (0, 0, 1, 2))(v, state["n"], xs, edges_NTB)
+        return jnp.sum(weights.T * losses_BT), after
 
     (loss, after), grads = jax.value_and_grad(total, (0, 1, 2), has_aux=True)(params, state["v"], xs)
     return loss, grads, after
@@ -71,23 +67,19 @@ class Reads(Problem):
 
 
 @pytest.mark.parametrize(
-    ("size", "lead"),
-    [pytest.param(1, 0, marks=pytest.mark.slow), pytest.param(12, 0, marks=pytest.mark.slow), (3, 2), (2, 5), (7, 9)],
+    ("size", "lead"), [(3, 2), (2, 5), (7, 9), *(pytest.param(n, 0, marks=pytest.mark.slow) for n in (1, 12))]
 )
 def test_every_segment_reaches_back_to_its_lead(size, lead):
     params, state, xs, weights = arguments()
     edges = np.random.default_rng(1).uniform(0, 2, (T, B))
-    # There are T passes, so that one compiled program serves all sizes. Passes without losses add nothing.
-    first, steps = size * np.arange(T)[:, None], np.arange(T)
-    scored, entered = (steps >= first) & (steps < first + size), np.maximum(0, first - lead)
+    # There are T passes, so that one compiled program serves all sizes.
+    entered, steps = np.maximum(0, size * np.arange(T)[:, None] - lead), np.arange(T)
     reached = (steps != entered) | (entered == 0)
-    want = segment_by_segment(
-        params, state, xs, *(np.where(a[..., None], b, 0) for a, b in ((scored, weights), (reached, edges)))
-    )
+    want = segment_by_segment(params, state, xs, weights, steps // size, reached[..., None] * edges)
 
     @quick_jit
     def run(args):
-        batch = Batch(xs, weights, jnp.zeros(B, bool), jnp.arange(B))
+        batch = Batch(*jax.tree.map(jnp.asarray, (xs, weights, np.zeros(B, bool), np.arange(B))))
         return segment_gradient(Reads(), args, lambda args: state | {"v": args[1]}, batch, size, lead, edges)
 
     found = run((params, state["v"], xs))
@@ -118,13 +110,16 @@ def test_truncated_on_a_fused_model_is_the_same_by_its_step(model, steps):
     """A `Cell`, whose unroll is fused, against a scan of its step; few rows and many take different ways."""
     spec = seqjax.Spec(seqjax.Tokens(5))
     problem = Problem.of(model, spec)
-    params = jax.tree.map(lambda a: a + 0.3, model.init(jax.random.key(0), spec))
     ids = np.random.default_rng(1).integers(0, 5, (67, B)).astype(np.int32)
-    args = params, problem.init_rows(params, B), (ids[:-1], ids[1:])
-    fused, scanned = (
-        quick_jit(value_and_grad(each, Truncated(steps=steps), (0, 1)))(*args) for each in (problem, problem.step)
-    )
-    assert_close(fused[:3], scanned[:3], "fused")
+
+    @quick_jit
+    def both(key):
+        params = jax.tree.map(lambda a: a + 0.3, model.init(key, spec))
+        args = params, problem.init_rows(params, B), (ids[:-1], ids[1:])
+        ways = problem, problem.step
+        return [value_and_grad(each, Truncated(steps=steps), (0, 1))(*args)[:3] for each in ways]
+
+    assert_close(*both(jax.random.key(0)), "fused")
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 """Random strategies are unbiased, which is proved by summing over all outcomes and not by sampling."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.strategies import Adapting, Aging, Constant, Randomized, ages
 
-from seqjax.testing.proofs.cases import case
 from seqjax.testing.proofs.claims import check_mean, check_unbiased
 from seqjax.testing.proofs.draws import check_draw, check_rows_draw_apart
+from seqjax.testing.quick_jit import quick_jit
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -35,9 +37,9 @@ def test_draw_follows_the_probabilities(strategy):
 
 @pytest.mark.parametrize("start", [0, 5])
 def test_ages_count_the_edges_kept_since_the_last_cut_and_persist(start):
-    strategy, (memory,), c = Aging(), ages(start), case("small")
-    cuts_MT = np.asarray(strategy.outcomes(c.problem, c.params, memory, 4)[0])
-    edge_weights_MT, after = jax.vmap(lambda cuts_T: strategy.edge_weights(cuts_T, memory, 4))(jnp.asarray(cuts_MT))
+    strategy, (memory,) = Aging(), ages(start)
+    cuts_MT = np.array([*itertools.product([False, True], repeat=4)])
+    edge_weights_MT, after = quick_jit(jax.vmap(lambda cuts_T: strategy.edge_weights(cuts_T, memory, 4)))(cuts_MT)
     want_MT, want = np.zeros(cuts_MT.shape), np.full(len(cuts_MT), start)
     for t, cut in enumerate(cuts_MT.T):
         want_MT[:, t] = np.where(cut, 0, 1 / (1 - 3 / (6 + want)))

@@ -34,13 +34,13 @@ def recurrence(w, h, x):
 
 @pytest.mark.parametrize("strategy", [Full(), RTRL()], ids=repr)
 def test_the_scalar_network(strategy):
-    w = {"x": jnp.asarray(0.5), "h": jnp.asarray(0.5), "q": jnp.asarray(1.0), "e": jnp.zeros(3)}
-    xs = jnp.ones((3, 1)), jnp.arange(3)[:, None]
-    estimate = quick_jit(value_and_grad(linear_network, strategy))(w, jnp.zeros(1), xs, key=jax.random.key(0))
+    w = {"x": np.asarray(0.5), "h": np.asarray(0.5), "q": np.asarray(1.0), "e": np.zeros(3)}
+    xs = np.ones((3, 1)), np.arange(3)[:, None]
+    estimate = quick_jit(value_and_grad(linear_network, strategy))(w, np.zeros(1), xs, key=jax.random.key(0))
     want = {"x": 101 / 96, "h": 5 / 12, "q": 101 / 192, "e": [35 / 96, 19 / 48, 7 / 24]}
     want = jax.tree.map(np.asarray, want, is_leaf=lambda a: isinstance(a, list))
     assert_close((estimate.loss, estimate.grads), (np.asarray(101 / 384), want), "(8.7.10)-(8.7.16)")
-    assert estimate.state == 0.875
+    assert float(estimate.state[0]) == 0.875
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,9 @@ def test_the_scalar_network(strategy):
 )
 def test_the_sum_over_paths(strategy, a):
     # If the edge into step 2 is cut, a_3 = b_3 and a_4 = 4 + 3·3.
-    xs = {"b": jnp.asarray(B_T)[:, None], "c": jnp.asarray(C_T)[:, None]}
-    weights, key = jnp.asarray(LAST), jax.random.key(0)
+    xs = {"b": B_T[:, None], "c": C_T[:, None]}
     run = quick_jit(value_and_grad(recurrence, strategy))
-    estimate = run(jnp.asarray(0.3), jnp.ones(1), xs, weights=weights, key=key)
+    estimate = run(np.asarray(0.3), np.ones(1), xs, weights=LAST, key=jax.random.key(0))
     assert_close(estimate.grads, np.asarray(a), "a_4", 1e-15)
 
 
@@ -62,5 +61,4 @@ def test_edge_weights_are_the_factors_of_the_sum():
         step = functools.partial(lambda w, h, b: (h + b * w, h), w)
         return unroll(step, jnp.ones(1), jnp.asarray(B_T)[:, None], jnp.asarray(C_T))[0][0]
 
-    w = jnp.asarray(0.3)
-    assert (jax.grad(last)(w), jax.jvp(last, (w,), (jnp.ones_like(w),))[1]) == (28, 28)
+    assert [float(found) for found in quick_jit(lambda w: (jax.grad(last)(w), jax.jacfwd(last)(w)))(0.3)] == [28, 28]

@@ -74,10 +74,11 @@ class CutsOnce(Truncated):
             states.append(problem.unroll(params, states[-1], xs)[0])
 
         def loss(params, states):
-            losses = [problem.unroll(params, state, xs)[1] for state, (xs, _) in zip(states, parts, strict=True)]
+            entering = zip([start(params), *states], parts, strict=True)
+            losses = [problem.unroll(params, state, xs)[1] for state, (xs, _) in entering]
             return sum(jnp.sum(weights * each) for each, (_, weights) in zip(losses, parts, strict=True))
 
-        value, grads = jax.value_and_grad(loss)(params, states[:-1])
+        value, grads = jax.value_and_grad(loss)(params, states[1:-1])
         return Estimate(value, grads, states[-1], Memory())
 
 

@@ -12,6 +12,7 @@ from seqjax.models.elementwise import Elementwise
 from seqjax.testing.checking import run_checks
 from seqjax.testing.compare import Failed, Skipped
 from seqjax.testing.elementwise import check_affine, check_complex, check_feeds, check_stable, check_units
+from seqjax.testing.quick_jit import quick_jit
 from seqjax_models import LRU, IndRNN, MinGRU
 
 
@@ -28,14 +29,22 @@ class NotAffine(MinGRU):
 
 
 @dataclass(frozen=True)
-class Swapped(LRU):
+class CompiledLRU(LRU):
+    """An LRU that draws its parameters in one program."""
+
+    def init_cell(self, key):
+        return quick_jit(LRU.init_cell, static_argnums=0)(self, key)
+
+
+@dataclass(frozen=True)
+class Swapped(CompiledLRU):
     def cell(self, u, state, nu, theta, gamma):
         re, im = super().cell(u, state, nu, theta, gamma)
         return ComplexState(im, re)
 
 
 @dataclass(frozen=True)
-class Unstable(LRU):
+class Unstable(CompiledLRU):
     def cell(self, u, state, nu, theta, gamma):
         return (
             super()

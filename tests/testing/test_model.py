@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from seqjax import Error, Model, Spec, Values, value_and_grad
@@ -94,8 +95,7 @@ def test_a_weight_that_is_left_out_of_a_second_derivative_is_named():
 
 def test_a_strategy_refuses_an_unroll_that_ignores_edge_weights():
     problem = changed(lambda edge_weights: None).problem(VALUES)
-    params, state = problem.init(None), jnp.zeros((1, 2))
-    xs = jnp.ones((4, 1, 2)), jnp.ones((4, 1, 2))
+    args = jax.eval_shape(problem.init, None), np.zeros((1, 2)), (np.ones((4, 1, 2)), np.ones((4, 1, 2)))
     with pytest.raises(Error, match="the unroll of this problem ignores its edge weights"):
-        value_and_grad(problem, Truncated(steps=2))(params, state, xs)
-    jax.eval_shape(lambda: value_and_grad(problem, Full())(params, state, xs))  # it cuts nothing
+        jax.eval_shape(value_and_grad(problem, Truncated(steps=2)), *args)
+    jax.eval_shape(value_and_grad(problem, Full()), *args)  # it cuts nothing

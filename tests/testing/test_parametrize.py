@@ -37,7 +37,7 @@ def test_there_is_a_test_for_each_check_of_each_plugin():
         f"optimizer {plugin}: {name}" for plugin in ("sgd", "sgd learning_rate=0.5") for name in names
     ]
     assert not any(parameter.marks for parameter in found.values())
-    found["optimizer sgd: downhill"].values[0]()
+    found["optimizer sgd: equal instances"].values[0]()
 
 
 def test_a_check_that_fails_or_cannot_be_made_ends_its_test():

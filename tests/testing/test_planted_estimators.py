@@ -218,8 +218,6 @@ QUICK = {
     "1.5 times the gradient where the incoming state is zero",
     "1.1 times the gradient by the state",
     "one draw for all edges",
-    "memory of the history",
-    "a draw for each edge",
 }
 """The others are in the slow suite."""
 

@@ -1,7 +1,6 @@
 """The problems of the literature against their equations."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import seqjax
@@ -31,10 +30,10 @@ def crossings(trace, dt):
 
 
 def test_the_spikes_of_the_neuron_are_those_of_its_equations():
+    step = seqjax.testing.spiking_neuron()
+    trace = quick_jit(lambda xs: jax.lax.scan(lambda state, x: step(TRUE, state, x), REST, xs)[1][1])
     with jax.enable_x64(True):
-        xs = jnp.full(1200, 4.0), jnp.zeros(1200)
-        step = seqjax.testing.spiking_neuron()
-        _, (_, v) = jax.lax.scan(lambda state, x: step(TRUE, state, x), REST, xs)
+        v = trace((np.full(1200, 4.0), np.zeros(1200)))
     found, expected = crossings(np.asarray(v), 0.025), crossings(euler(4.0, 30, 0.001), 0.001)
     assert len(found) == len(expected) >= 2
     assert np.abs(found - expected).max() < 0.5
@@ -48,5 +47,6 @@ def test_the_neuron_has_a_derivative_where_a_rate_is_0_by_0():
     with jax.enable_x64(True):
         v, h = np.array([-47.0, -45.0, -20.0]), 1e-2
         losses, slopes = quick_jit(jax.vmap(jax.value_and_grad(loss)))(np.concatenate([v, v + h, v - h]))
+    losses, slopes = np.asarray(losses), np.asarray(slopes)
     difference = np.subtract(losses[3:6], losses[6:]) / (2 * h)
     np.testing.assert_allclose(slopes[:3], difference, rtol=1e-3)
