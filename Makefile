@@ -12,7 +12,7 @@ SPHINX := build/env/docs
 
 # The machine and the lock file decide what is installed, not the user's settings. uv does not read the settings of
 # pip, so it is given the index of pip, and the certificates of the system, which pip trusts too.
-unexport PYTHONPATH PYTHONHOME
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 export UV_NO_CONFIG = 1
 export UV_PYTHON_DOWNLOADS = never
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),1)
@@ -127,9 +127,9 @@ authors: $(READY)  ## write a package of each kind of plugin, install it in a ne
 clean:  ## remove all files that make has made
 	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache build dist docs/reference
 
-# pyenv hides all Pythons but its current one, so its folders are added to the end of PATH. Bytecode is compiled here:
-# without it (PYTHONDONTWRITEBYTECODE), importing jax takes three times as long. A second `sync` compiles it, since uv
-# shows nothing meanwhile, and the line has to come first.
+# pyenv hides all Pythons but its current one, so its folders are added to the end of PATH. Bytecode is compiled here, so
+# that the first command need not do it. A second `sync` compiles it, since uv shows nothing meanwhile, and the line has
+# to come first.
 BYTECODE = Compiling the bytecode of these packages, which may take a minute
 $(READY): pyproject.toml requirements.lock | $(UV)
 	@export PATH="$$PATH:$$(echo "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/*/bin | tr ' ' :)" $(with_index); \

@@ -96,7 +96,10 @@ def imported(module: str) -> set[str]:
     return found
 
 
-EVER = {module: imported(module) for module in MODULES}
+@functools.cache
+def ever() -> dict[str, set[str]]:
+    """What each module of ours imports."""
+    return {module: imported(module) for module in MODULES}
 
 
 def top(module: str) -> str:
@@ -126,11 +129,11 @@ def test_every_file_of_the_core_lies_in_a_layer():
 
 
 def test_layers_import_the_layers_that_the_table_allows():
-    assert forbidden(EVER) == set()
+    assert forbidden(ever()) == set()
 
 
 def test_a_forbidden_import_is_found():
-    planted = EVER | {"seqjax.gradients.base": EVER["seqjax.gradients.base"] | {"seqjax.data.spec"}}
+    planted = ever() | {"seqjax.gradients.base": ever()["seqjax.gradients.base"] | {"seqjax.data.spec"}}
     assert forbidden(planted) == {("seqjax.gradients.base", "seqjax.data.spec")}
 
 
@@ -140,12 +143,12 @@ def test_the_table_of_layers_has_no_cycle():
 
 def test_there_is_no_cycle_of_imports():
     """Imports inside functions count, too."""
-    ours = {module: others & {*MODULES} for module, others in EVER.items()}
+    ours = {module: others & {*MODULES} for module, others in ever().items()}
     list(graphlib.TopologicalSorter(ours).static_order())  # raises CycleError
 
 
 def test_the_core_imports_no_plugin_package():
-    found = {(m, i) for m, imports in EVER.items() if top(m) == "seqjax" for i in imports if top(i) in PACKAGES}
+    found = {(m, i) for m, imports in ever().items() if top(m) == "seqjax" for i in imports if top(i) in PACKAGES}
     assert found == set()
 
 
@@ -194,7 +197,7 @@ def test_a_private_import_of_a_plugin_is_found(tmp_path):
 
 
 def test_a_plugin_package_imports_the_core_and_itself():
-    for module, imports in EVER.items():
+    for module, imports in ever().items():
         if top(module) in PACKAGES:
             ours = {top(i) for i in imports if top(i) in PACKAGES | {"seqjax", "tests", "experiments"}}
             assert ours <= {"seqjax", top(module)}, module
@@ -325,7 +328,7 @@ def unsafe(module: str) -> set[str]:
     nodes = list(ast.walk(tree(MODULES[module])))
     calls = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-    found = {top(i) for i in EVER[module]} & UNSAFE_MODULES | calls & UNSAFE_CALLS
+    found = {top(i) for i in ever()[module]} & UNSAFE_MODULES | calls & UNSAFE_CALLS
     found |= {node.arg for node in nodes if isinstance(node, ast.keyword)} & {"allow_pickle", "shell"}
     return found | (set() if module in BRINGS_CODE else attributes & DYNAMIC)
 
@@ -343,7 +346,7 @@ def prints(module: str) -> bool:
     calls = [node.func for node in ast.walk(tree(MODULES[module])) if isinstance(node, ast.Call)]
     names = {getattr(call, "id", "") for call in calls}
     writes = {ast.unparse(call) for call in calls} & {f"sys.{name}.write" for name in ("stdout", "stderr")}
-    return "print" in names or bool(writes) or bool(EVER[module] & {"rich", "rich.console", "rich.live"})
+    return "print" in names or bool(writes) or bool(ever()[module] & {"rich", "rich.console", "rich.live"})
 
 
 def test_only_the_command_line_prints_without_escaping():
