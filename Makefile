@@ -54,8 +54,9 @@ test: $(READY)  ## run the quick tests, which cover every module; ARGS="-k name"
 test-all: $(READY)  ## run all tests: also the exhaustive ones, and those of all documents, experiments, claims and crashes
 	@$(PYTHON) -m pytest -n 2 --dist worksteal $(SLOW) $(ARGS)
 
-documents: $(READY)  ## run every command and code block of README.md and docs, the notebooks and the experiments at a small size
-	@$(PYTHON) -m pytest -n 2 --dist worksteal $(SLOW) tests/test_docs.py tests/test_notebooks.py tests/test_experiments.py $(ARGS)
+documents: $(READY)  ## run all commands and code of README.md, docs and docstrings, the notebooks and the experiments at a small size
+	@$(PYTHON) -m pytest -n 2 --dist worksteal $(SLOW) tests/test_docs.py tests/test_docstring_examples.py \
+		tests/test_notebooks.py tests/test_experiments.py $(ARGS)
 
 nightly: test-all authors slurm browser faults simulators search  ## run everything that takes longer than `.ci/run` may
 

@@ -32,6 +32,7 @@ def failures(examples: list[doctest.DocTest]) -> str:
     return differences.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_examples_show_their_results(name, tmp_path, monkeypatch, forget_local_plugins):
     monkeypatch.chdir(tmp_path)
