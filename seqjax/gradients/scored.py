@@ -39,7 +39,7 @@ def replace_unscored(tree: PyTree, scored: Bool[Array, "..."]) -> PyTree:
     first, exists = jnp.argmax(scored.ravel()), scored.any()
 
     def leaf(a):
-        example = a.reshape(scored.size, *a.shape[scored.ndim :])[first]
+        example = jnp.asarray(a).reshape(scored.size, *a.shape[scored.ndim :])[first]
         if not jnp.issubdtype(a.dtype, jnp.inexact):
             return _choose(scored, a, example)
         return _replace(a, jnp.where(exists, example, jnp.zeros_like(example)), scored)

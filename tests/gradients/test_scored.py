@@ -143,9 +143,10 @@ def test_the_two_parts_of_a_step_are_the_step(x64):
 
 def test_unscored_values_are_those_of_the_first_scored_step():
     keys = jax.random.split(jax.random.key(0), 4)
-    replace = quick_jit(lambda scored: replace_unscored({"x": jnp.arange(4.0), "key": keys}, scored))
+    values = {"x": jnp.arange(4.0), "n": np.arange(4), "key": keys}
+    replace = quick_jit(lambda scored: replace_unscored(values, scored))
     found = replace(np.array([False, True, False, True]))
-    assert found["x"].tolist() == [1, 1, 1, 3]
+    assert found["x"].tolist() == found["n"].tolist() == [1, 1, 1, 3]
     key_data = lambda keys: np.asarray(jax.random.key_data(keys))
     np.testing.assert_array_equal(key_data(found["key"]), key_data(keys)[[1, 1, 1, 3]])
     assert replace(np.zeros(4, bool))["x"].tolist() == [0, 0, 0, 0]
