@@ -11,7 +11,8 @@ SEARCH := build/env/search
 SPHINX := build/env/docs
 
 # The machine and the lock file decide what is installed, not the user's settings. uv does not read the settings of
-# pip, so it is given the index of pip, and the certificates of the system, which pip trusts too.
+# pip, so it is given the index of pip, and the certificates of the system, which pip trusts too. Without bytecode, each
+# start of pytest would rewrite and compile all files of the tests again.
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 export UV_NO_CONFIG = 1
 export UV_PYTHON_DOWNLOADS = never

@@ -1,7 +1,9 @@
 """What the tests cost by folder: seconds, and XLA programs, whose number `make test` bounds by that of programs.toml.
 
 The number of programs does not depend on the machine, nor on what is in the cache of compiled programs: a program that
-is read from it counts too. Programs of child processes are not counted.
+is read from it counts too. A program that several tests use is counted once in each worker, in the folder that uses it
+first there, so that the number of a folder varies a little with the order of the tests. Programs of child processes are
+not counted.
 """
 
 import tomllib
@@ -51,7 +53,7 @@ def pytest_testnodedown(node):
 def too_many(programs: Counter[str], limits: dict[str, int]) -> list[str]:
     """A sentence for each folder with more programs than its limit, which is 0 for a folder without one."""
     return [
-        f"{folder} compiles {number:,} programs, and {LIMITS.name} allows {limits.get(folder, 0):,}: "
+        f"{folder}: the number of compiled programs is {number:,}, and {LIMITS.name} allows {limits.get(folder, 0):,}; "
         "compile fewer (compute oracles in numpy, and cases of one shape in one program), or raise the number"
         for folder, number in programs.items()
         if number > limits.get(folder, 0)

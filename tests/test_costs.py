@@ -6,6 +6,8 @@ import sys
 from collections import Counter
 
 import costs
+import jax
+import numpy as np
 import pytest
 
 TESTS = """
@@ -23,9 +25,16 @@ def test_a_folder_with_too_many_programs_is_named():
     limits = {"tests/models": 10, "tests/runs": 5}
     assert costs.too_many(Counter({"tests/models": 10, "tests/runs": 1}), limits) == []
     (sentence,) = costs.too_many(Counter({"tests/models": 11, "tests/runs": 5}), limits)
-    assert sentence.startswith("tests/models compiles 11 programs, and programs.toml allows 10: ")
+    assert sentence.startswith("tests/models: the number of compiled programs is 11, and programs.toml allows 10; ")
     (sentence,) = costs.too_many(Counter({"tests/new": 1}), limits)
-    assert sentence.startswith("tests/new compiles 1 programs, and programs.toml allows 0: ")
+    assert sentence.startswith("tests/new: the number of compiled programs is 1, and programs.toml allows 0; ")
+
+
+def test_a_compiled_program_is_counted():
+    """If JAX gave its event another name, no limit would ever be reached."""
+    before = costs.programs["tests"]
+    jax.jit(lambda a: a - 17)(np.zeros(17))
+    assert costs.programs["tests"] == before + 1
 
 
 @pytest.mark.slow
@@ -45,6 +54,6 @@ def test_fifty_programs_more_are_an_error(workers, tmp_path):
     found = run("tests")
     assert found.returncode == 1, found.stdout
     assert "70 passed" in found.stdout
-    assert "tests/models compiles 60 programs, and programs.toml allows 10: " in found.stdout
-    assert "tests compiles" not in found.stdout
+    assert "tests/models: the number of compiled programs is 60, and programs.toml allows 10; " in found.stdout
+    assert "tests: the number" not in found.stdout
     assert run("tests/test_it.py").returncode == 0
