@@ -105,7 +105,6 @@ def test_the_updates_are_those_of_train(gradient, model):
         assert float(metrics[name]) > 0
 
 
-@pytest.mark.slow
 def test_it_learns_to_predict_a_sine_wave():
     learner = make(Layerwise(), LRU(hidden=8))
     state, losses = learner.init(jax.random.key(1)), []
