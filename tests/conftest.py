@@ -1,15 +1,10 @@
-"""Every annotation is enforced, dtypes are never promoted silently, and warnings are errors."""
+"""Dtypes are never promoted silently, and warnings are errors."""
 
 import os
 import shutil
 import signal
 import sys
 from pathlib import Path
-
-from jaxtyping import install_import_hook
-
-PLUGINS = ("datasets", "tokenizers", "samplers", "models", "gradients", "optimizers", "trackers", "launchers")
-PACKAGES = ["seqjax", *(f"seqjax_{kind}" for kind in PLUGINS)]
 
 COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 """Compiled programs, which all tests, their child processes and later sessions share. `make clean` deletes them."""
@@ -23,7 +18,6 @@ os.environ |= {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
-install_import_hook(PACKAGES, "enforce.enforce")
 pytest_plugins = ["costs"]
 
 import jax  # noqa: E402
