@@ -21,6 +21,7 @@ MODELS = {
     "LRU": LRU(hidden=7),  # 4, and 3 for D x, as x has 5 numbers
 }
 EACH = pytest.mark.parametrize("name", MODELS)
+QUICK = {"minGRU", "minLSTM_stacked", "LRU"}
 
 
 def recorded(name):
@@ -43,7 +44,7 @@ def results(model, params, xs, targets):
     return outputs, value, grads
 
 
-@EACH
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in MODELS])
 def test_outputs_and_gradients_are_pytorchs(name):
     net, found = recorded(name)
     outputs, loss, grads = results(MODELS[name], sj.from_torch(net), found["xs"], found["targets"])
