@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.cells import MGU, PeepholeLSTM
+from support.slow import slow
 
 from seqjax import Error, Model, Problem, Spec, Tokens, Values
 from seqjax.models.cell import scan_cell
@@ -342,10 +343,9 @@ def only_read(model, tree):
     ("sparse", "dense", "spec"),
     [
         (Ring(hidden=4, layers=2), GRU, VALUES),
-        pytest.param(Ring(hidden=4, layers=2, dropout=0.4, recurrent_dropout=0.3), GRU, VALUES, marks=pytest.mark.slow),
-        pytest.param(GRU(hidden=5, layers=2, density=0.4), GRU, TOKENS, marks=pytest.mark.slow),
-        pytest.param(LSTM(hidden=5, density=0.3), LSTM, TOKENS, marks=pytest.mark.slow),
-        pytest.param(RNN(hidden=6, density=0.3, embedding=2), RNN, TOKENS, marks=pytest.mark.slow),
+        *slow((Ring(hidden=4, layers=2, dropout=0.4, recurrent_dropout=0.3), GRU, VALUES)),
+        *slow((GRU(hidden=5, layers=2, density=0.4), GRU, TOKENS), (LSTM(hidden=5, density=0.3), LSTM, TOKENS)),
+        *slow((RNN(hidden=6, density=0.3, embedding=2), RNN, TOKENS)),
     ],
     ids=repr,
 )

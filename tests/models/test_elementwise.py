@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.slow import slow
 
 import seqjax as sj
 from seqjax.models.layered import CellState
@@ -183,7 +184,7 @@ def test_resets_start_the_state_of_the_equations_anew(name, x64):
     assert_close(*both(params), "with resets")
 
 
-@pytest.mark.parametrize("num_steps", [16, *(pytest.param(n, marks=pytest.mark.slow) for n in (64, 4_096))])
+@pytest.mark.parametrize("num_steps", [16, *slow(64, 4_096)])
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "min-gru")) for n in MODELS])
 def test_in_float32_errors_are_about_those_of_a_scan_of_the_step(name, num_steps):
     model, _ = MODELS[name]
@@ -229,11 +230,7 @@ def of_steps(model, params, start, xs, edge_weights):
 
 @pytest.mark.parametrize(
     ("cls", "residual"),
-    [
-        (IndRNN, True),
-        *(pytest.param(*each, marks=pytest.mark.slow) for each in ((MinGRU, False), (IndRNN, False), (LRU, True))),
-        *(pytest.param(SSM, each, marks=pytest.mark.slow) for each in (False, True)),
-    ],
+    [(IndRNN, True), *slow((MinGRU, False), (IndRNN, False), (LRU, True), (SSM, False), (SSM, True))],
 )
 def test_layers_dropout_and_embedding(cls, residual, x64):
     model = cls(hidden=H, layers=2, residual=residual, dropout=0.3, embedding=3)

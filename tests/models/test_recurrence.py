@@ -1,12 +1,12 @@
 """Linear recurrences against loops of numpy, forwards and backwards, with resets, and their derivatives."""
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.slow import slow
 
 import seqjax as sj
 from seqjax.models.recurrence import affine_scan
@@ -41,13 +41,8 @@ def in_both_ways(run, *args):
     return quick_jit(lambda *args: [run(parallel, *args) for parallel in (False, True)])(*args)
 
 
-@pytest.mark.parametrize(
-    ("resets", "num_steps", "reverse"),
-    [
-        pytest.param(*case, marks=[pytest.mark.slow] * (case not in [(False, 7, False), (True, 7, True)]))
-        for case in itertools.product((False, True), (7, 1, 2, 64, 4_096), (False, True))
-    ],
-)
+@pytest.mark.parametrize("num_steps", [7, *slow(1, 2, 64, 4_096)])
+@pytest.mark.parametrize(("resets", "reverse"), [(False, False), (True, True), *slow((False, True), (True, False))])
 def test_values_and_gradients_are_those_of_a_loop(reverse, num_steps, resets, x64):
     a, b, h0 = np.tanh(draw(0, num_steps, 2, 3)), draw(1, num_steps, 2, 3), draw(2, 2, 3)
     reset = np.random.default_rng(3).random((num_steps, 2)) < 0.2 if resets else None
@@ -87,7 +82,7 @@ def test_a_cut_stops_a_gradient_that_is_not_finite(x64):
         assert grads[:4].tolist() == [0] * 4
 
 
-@pytest.mark.parametrize("fixed", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("fixed", [False, *slow(True)])
 def test_units_of_two_numbers_are_complex_numbers(fixed, x64):
     a, b, h0 = 0.5 * draw(0, 6, 2, 3, dtype=complex), draw(1, 6, 2, 3, dtype=complex), draw(2, 2, 3, dtype=complex)
     a = a[0, 0] if fixed else a
@@ -108,10 +103,10 @@ def test_units_of_two_numbers_are_complex_numbers(fixed, x64):
 
 def test_all_derivatives(x64):
     """In forward and in reverse mode, after each other, against those of a loop over the steps."""
-    a, b, h0 = np.tanh(draw(0, 4, 2)), draw(1, 4, 2), draw(2, 2)
-    reset = np.array([False, False, True, False])
+    a, b, h0 = np.tanh(draw(0, 3, 2)), draw(1, 3, 2), draw(2, 2)
+    reset = np.array([False, True, False])
 
-    def by_loop(a, b, h0=0.0, reset=(False,) * 4):
+    def by_loop(a, b, h0=0.0, reset=(False,) * 3):
         hs = [h0]
         for a_t, b_t, reset_t in zip(jnp.broadcast_to(a, b.shape), b, reset, strict=True):
             hs.append((0 if reset_t else a_t * hs[-1]) + b_t)

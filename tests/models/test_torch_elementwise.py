@@ -17,8 +17,8 @@ MODELS = {
     "minGRU": MinGRU(hidden=8, positive=True),
     "minGRU_stacked": MinGRU(hidden=5, layers=2, positive=True),
     "minLSTM": MinLSTM(hidden=8, positive=True),
-    "minLSTM_stacked": MinLSTM(hidden=5, layers=2, positive=True),
-    "LRU": LRU(hidden=7),  # 4, and 3 for D x, as x has 5 numbers
+    "minLSTM_stacked": MinLSTM(hidden=5, layers=2, positive=True, parallel=False),
+    "LRU": LRU(hidden=7, parallel=False),  # 4, and 3 for D x, as x has 5 numbers
 }
 EACH = pytest.mark.parametrize("name", MODELS)
 QUICK = {"minGRU", "minLSTM_stacked", "LRU"}

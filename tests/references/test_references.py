@@ -28,6 +28,7 @@ import numpy as np
 import pytest
 from references.setting import AFTER, INPUTS, LEAKS, OUTPUTS, STEPS, UNITS, Setting, recorded
 from references.test_definitions import steps, with_units
+from support.slow import slow
 
 import seqjax
 import seqjax_gradients.kf_rtrl
@@ -86,7 +87,7 @@ COMPARISONS = [
     Comparison("sketched_rtrl", "sk-rtrl-4", SKRTRL(rank=4), ("cell",), slow=("cell",)),
     Comparison("sketched_rtrl", "sk-rtrl-6", SKRTRL(rank=6), ("cell",), slow=("cell",)),
     # No matrix needs more products than it has rows.
-    Comparison("sketched_rtrl", "rtrl", OK(rank=UNITS), slow=("scan",)),
+    Comparison("sketched_rtrl", "rtrl", OK(rank=UNITS), slow=("scan", "cell")),
     Comparison("sketched_rtrl", "rflo", RFLO(leak=0.1), slow=("cell",)),
     Comparison("vanilla_rtrl", "rflo", RFLO(leak=LEAK), slow=("scan",)),
     Comparison("jax_rtrl_cells", "rflo, leaky", RFLO(leak=LEAK), slow=("scan",)),
@@ -94,8 +95,8 @@ COMPARISONS = [
     Comparison("braintrace_rules", "d-rtrl, leaky", RFLO(leak=LEAK), slow=("scan",)),
     Comparison("braintrace_rules", "e-prop 0, leaky", RFLO(leak=LEAK), slow=("scan",)),
     Comparison("braintrace_rules", "d-rtrl, tanh", EProp(), ("readout",), slow=("readout",)),
-    Comparison("braintrace_rules", "d-rtrl, leaky", EProp(), ("readout",)),
-    Comparison("braintrace_rules", "e-prop 0, leaky", EProp(), ("readout",)),
+    Comparison("braintrace_rules", "d-rtrl, leaky", EProp(), ("readout",), slow=("readout",)),
+    Comparison("braintrace_rules", "e-prop 0, leaky", EProp(), ("readout",), slow=("readout",)),
     Comparison("braintrace_rules", "e-prop 0.5, tanh", EProp(kappa=0.5), ("readout",)),
     Comparison("braintrace_rules", "e-prop 0.5, leaky", EProp(kappa=0.5), ("readout",), slow=("readout",)),
     # The gradient of a segment comes at its end.
@@ -295,7 +296,7 @@ def test_rflo_with_random_feedback_is_that_of_public_code_for_the_same_weights(m
     assert_close(by_count(found), sums("vanilla_rtrl", "rflo, feedback"), "rflo after steps")
 
 
-@pytest.mark.parametrize("rank", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rank", [2, *slow(4)])
 def test_the_certificate_of_sk_rtrl_lies_between_the_true_error_and_that_of_public_code(rank):
     """It bounds |J| by its largest singular value, and the public code by norms that are larger."""
     problem, params, xs, _ = cell_problem("tanh")
@@ -323,7 +324,7 @@ def matrix_rows(by_unit, index):
     return rows(found | {"b_h": found["b_h"][0]})
 
 
-@pytest.mark.parametrize("library", [pytest.param("sketched_rtrl", marks=pytest.mark.slow), "vanilla_rtrl"])
+@pytest.mark.parametrize("library", ["vanilla_rtrl", *slow("sketched_rtrl")])
 def test_kf_rtrl_is_that_of_public_code_for_the_same_signs(library, monkeypatch):
     """In public code one product holds all weights, so here they are one matrix, which multiplies [h, x, 1].
 
@@ -366,11 +367,7 @@ def joint_problem(network):
     return seqjax.Problem(step)
 
 
-@pytest.mark.parametrize(
-    ("strategy", "count"),
-    [(OK(rank=2), 3), *(pytest.param(each, 6, marks=pytest.mark.slow) for each in (KFRTRL(), OK(rank=1)))],
-    ids=str,
-)
+@pytest.mark.parametrize(("strategy", "count"), [(OK(rank=2), 3), *slow((KFRTRL(), 6), (OK(rank=1), 6))], ids=str)
 def test_the_mean_over_all_signs_is_the_exact_gradient_of_public_code(strategy, count):
     (xs, ys), first = inputs_of(False)
     problem, window = seqjax.Problem(scan_body("tanh", False)), (xs[: count + 1], ys[: count + 1])
@@ -442,9 +439,7 @@ UOROS = {
 """Library -> rule, whether its loss is that of the state after the step, whether s̃ and θ̃ start from given numbers."""
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "vanilla_rtrl")) for name in UOROS]
-)
+@pytest.mark.parametrize("name", ["vanilla_rtrl", *slow(*sorted(UOROS.keys() - {"vanilla_rtrl"}))])
 def test_uoro_is_that_of_public_code_for_the_same_signs(name):
     """Two things differ, and are made equal here.
 
