@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.slow import slow
 
 import seqjax as sj
 from seqjax_gradients import Full
@@ -65,12 +66,10 @@ def by_scan(kind, strategy, num_steps, rows, hidden=HIDDEN):
     return temp_size(jax.jit(jax.grad(loss)).lower(*arguments(kind, num_steps, rows, hidden)))
 
 
-@pytest.mark.parametrize("rows", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rows", [3, *slow(1)])
 @pytest.mark.parametrize("budget", [1, 2, 17, 120])
-@pytest.mark.parametrize(
-    "kind", ["dense", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("elementwise", "gated"))]
-)
-@pytest.mark.parametrize("measured", [temporary, pytest.param(by_scan, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["dense", *slow("elementwise", "gated")])
+@pytest.mark.parametrize("measured", [temporary, *slow(by_scan)])
 def test_a_budget_is_kept_with_the_fewest_levels_that_it_allows(measured, kind, budget, rows):
     allowed = 1e6 * budget
     needed = [measured(kind, Full(levels=n) if n else Full(), STEPS, rows) for n in range(3)]
@@ -87,11 +86,7 @@ def test_a_budget_is_kept_with_the_fewest_levels_that_it_allows(measured, kind, 
 
 
 @pytest.mark.parametrize(
-    ("kind", "weights"),
-    [
-        *(("dense", None), ("elementwise", "last")),
-        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("dense", "last"), ("elementwise", None))),
-    ],
+    ("kind", "weights"), [("elementwise", "last"), *slow(("elementwise", None), ("dense", "last"), ("dense", None))]
 )
 def test_short_windows_and_losses_that_do_not_count(kind, weights):
     budget, num_steps, hidden = {"dense": (500, 500, 64), "elementwise": (100, 1000, 16)}[kind]

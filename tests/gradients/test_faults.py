@@ -77,13 +77,9 @@ FAULTS = {
     "drawn with the mean probability": lambda: check_draw(planted.SmoothedDraw(keep_prob=(0.3, 0.9) * 3)),
     "1/π left out of whole calls": lambda: check_mean(planted.Unweighted(keep_prob=0.5), SMALL),
     "all rows draw the same": lambda: check_rows_draw_apart(planted.SharedDraw(keep_prob=0.5), SMALL),
-    "all rows draw the same, seen in the memory": lambda: check_rows_draw_apart(SharedNoise(), SMALL),
     "edge weights one step late": lambda: check_window(planted.Shifted(steps=2), CUTS[2], SMALL),
-    "a state of zeros cut off": lambda: check_window(planted.CutsAtRest(), cases=LEARNED),
     "states cut in the first derivative alone": lambda: check_second_derivatives(planted.CutsOnce(steps=2), SMALL),
     "learned state cut off": lambda: check_initial_state(planted.CutsTheEdge(steps=2), LEARNED),
-    "outputs one step late": lambda: check_arguments(planted.LateOutputs(), SMALL),
-    "gradient of the state lost": lambda: check_arguments(planted.LosesTheStart(), SMALL),
     "gradient of the inputs lost": lambda: check_arguments(planted.LosesInputs(), SMALL),
     "memory dropped": lambda: check_history(planted.forgetful("rtrl"), SMALL),
     "UORO: memory dropped": lambda: check_unbiased_history(planted.forgetful("uoro"), SMALL),
@@ -94,8 +90,7 @@ FAULTS = {
     "0 times NaN": lambda: check_unscored(planted.Multiplies(), LEARNED),
     "nothing where no state is float": lambda: check_no_floats(planted.scaled(planted.has_float(jnp.inexact))),
     "another gradient in training": lambda: check_scan(planted.TwiceInTraining(), SMALL),
-    "another gradient in training of models": lambda: check_scan(OfModels(), LEARNED),
-    "twice in float32": lambda: check_half(planted.scaled(lambda *a: 1 + planted.has_float(jnp.float32)(*a))),
+    "twice in float32 in a cell": lambda: check_half(planted.scaled(lambda p, s: 1 + (p.precision == "float32")), CELL),
     "one gradient for all seeds": lambda: check_seeds(MergesSeeds(), SMALL),
 }
 """One fault for each check."""
@@ -114,12 +109,17 @@ def test_a_correct_strategy_passes():
 
 
 MORE = {
+    "outputs one step late": lambda: check_arguments(planted.LateOutputs(), SMALL),
+    "gradient of the state lost": lambda: check_arguments(planted.LosesTheStart(), SMALL),
+    "all rows draw the same, seen in the memory": lambda: check_rows_draw_apart(SharedNoise(), SMALL),
+    "a state of zeros cut off": lambda: check_window(planted.CutsAtRest(), cases=LEARNED),
+    "another gradient in training of models": lambda: check_scan(OfModels(), LEARNED),
     "drawn once for all steps": lambda: check_draw(planted.RepeatedDraw(keep_prob=0.5)),
     "PES: accumulator dropped": lambda: check_unbiased_history(planted.forgetful("pes", particles=2), ["linear"]),
     "memory of reset rows kept": lambda: check_history(planted.NeverResets(), LEARNED),
     "a state of zeros of a cell cut off": lambda: check_window(planted.CutsAtRest(), cases=CELL),
     "0 times NaN in a cell": lambda: check_unscored(planted.Multiplies(), CELL),
-    "twice in float32 in a cell": lambda: check_half(planted.scaled(lambda p, s: 1 + (p.precision == "float32")), CELL),
+    "twice in float32": lambda: check_half(planted.scaled(lambda *a: 1 + planted.has_float(jnp.float32)(*a))),
     "reset rows started outside": lambda: check_window(planted.StartsOutside(), cases=LEARNED),
     "drawn by local row": lambda: check_rows(planted.LocalRows(keep_prob=0.5), LEARNED),
 }

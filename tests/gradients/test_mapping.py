@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.slow import slow
 
 import seqjax as sj
 from seqjax.gradients import sees_vmap
@@ -140,8 +141,8 @@ def test_a_step_that_sees_vmap_is_known(kind):
 
 OF_MODELS = {"e-prop", "kernl", "sk-rtrl"}
 """These take models alone."""
-MAPPED = {"es", "full", "immediate", "pes", "rtrl", "uoro"}
-"""Each of these maps the step, or its loss, over time or over particles in code of its own."""
+MAPPED = {"full", "pes", "rtrl", "uoro"}
+"""These map the step, or its loss, over time or over particles in code of their own, as do `immediate` and `es`."""
 PAIRS = [
     pytest.param(name, kind, marks=() if name in MAPPED and kind == "in all places" else pytest.mark.slow)
     for name in sj.names("gradient")
@@ -169,9 +170,7 @@ def test_a_strategy_differentiates_a_step_that_sees_vmap_like_one_that_does_not(
     check_is_that_without(flag, run, f"{name}, {kind}, ")
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=[pytest.mark.slow] * (k not in ("in all places", "in a rule"))) for k in STEPS]
-)
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] * (k != "in all places")) for k in STEPS])
 def test_lags_of_a_step_that_sees_vmap_are_those_of_one_that_does_not(kind):
     make, flag, gain = STEPS[kind]
     run = lambda flag: sj.lags(make(flag, gain), *arguments(), max_lag=T - 1)[:2]
@@ -204,9 +203,7 @@ def keyed(p, s, x):
     return {"y": y, "key": s["key"]}, y**2
 
 
-@pytest.mark.parametrize(
-    "impl", ["rbg", *(pytest.param(impl, marks=pytest.mark.slow) for impl in ("threefry2x32", "unsafe_rbg"))]
-)
+@pytest.mark.parametrize("impl", ["rbg", *slow("threefry2x32", "unsafe_rbg")])
 def test_random_numbers_of_a_step_are_those_of_its_own_key(impl):
     @quick_jit
     def both(p):
@@ -294,16 +291,16 @@ def test_what_has_no_reverse_mode_can_be_evaluated():
     def halved(x):
         return jax.lax.while_loop(lambda y: y > 1, lambda y: y / 2, jax.nn.relu(x))
 
-    x = np.linspace(-1, 9, T)[:, None, None]
-    for loss in (lambda y, t: halved(y[0]) + t[0], lambda y, t: own(halved(y[0])) + t[0]):
-        problem = sj.Problem.of(sj.create("model", "rnn", hidden=2), sj.Spec(sj.Values(1)), loss)
+    x, model = np.linspace(-1, 9, T)[:, None, None], sj.create("model", "rnn", hidden=2)
+    losses = (lambda y, t: halved(y[0]) + t[0]), (lambda y, t: own(halved(y[0])) + t[0])
+    problems = [sj.Problem.of(model, sj.Spec(sj.Values(1)), loss) for loss in losses]
 
-        @quick_jit
-        def both(problem=problem, loss=loss):
-            params = problem.init(jax.random.key(0))
-            state = problem.init_rows(params, 1)
-            outputs = problem.outputs(params, state, x)[1]
-            one_by_one = jax.lax.map(lambda pair: loss(pair[0][0], pair[1][0]), (outputs, x))
-            return problem.unroll_with_outputs(params, state, (x, x))[1][:, 0], one_by_one
+    @quick_jit
+    def both():
+        params = problems[0].init(jax.random.key(0))
+        state = problems[0].init_rows(params, 1)
+        outputs = problems[0].outputs(params, state, x)[1]
+        one_by_one = [jax.lax.map(lambda each, f=f: f(each[0][0], each[1][0]), (outputs, x)) for f in losses]
+        return [each.unroll_with_outputs(params, state, (x, x))[1][:, 0] for each in problems], one_by_one
 
-        assert_close(*both(), "losses")
+    assert_close(*both(), "losses")

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from support.slow import slow
 
 from seqjax import Error, Problem, value_and_grad
 from seqjax.gradients import UnrolledProblem
@@ -55,7 +56,7 @@ def test_values_are_those_of_numpy_with_the_same_rounding():
     assert 1e-5 < np.abs(np.subtract(found.grads["W"], exact.grads["W"])).max() < 0.01
 
 
-@pytest.mark.parametrize("strategy", [Full(), Full(checkpoint=True), Truncated(steps=50)], ids=str)
+@pytest.mark.parametrize("strategy", [Full(), *slow(Full(checkpoint=True)), Truncated(steps=50)], ids=str)
 def test_gradients_are_summed_over_time_in_float32(strategy):
     """In bfloat16 the sum of ones would end at 256, since 256 + 1 is rounded to 256."""
     run = value_and_grad(lambda w, s, x: (s, w * x), strategy, batched=False, precision="bfloat16")

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.passes import by_passes, passes_of
+from support.slow import slow
 
 import seqjax as sj
 from seqjax.gradients import Batch, init_memory
@@ -115,7 +116,6 @@ PIECEWISE = [
     SparseRTRL(paths=1),
     *(Sliding(steps=3), Clipped(limit=0.5)),
 ]
-QUICK = [RTRL(), RFLO(leak=0.3)]
 CASES = [(strategy, constant) for strategy in PIECEWISE] + [
     # A learned initial state belongs to the step that is reset: `sliding` differentiates it as a part of this step,
     # and `clipped` does not clip its gradient.
@@ -127,7 +127,7 @@ CASES = [(strategy, constant) for strategy in PIECEWISE] + [
 @pytest.mark.parametrize(
     ("strategy", "init_state"),
     [
-        pytest.param(*each, marks=() if each[0] in QUICK and each[1] is learned else pytest.mark.slow, id=f"{each[0]}")
+        pytest.param(*each, marks=() if each == (RTRL(), learned) else pytest.mark.slow, id=f"{each[0]}")
         for each in CASES
     ],
 )
@@ -153,9 +153,11 @@ def by_hand(init_state, passes, params, state, xs):
 @pytest.mark.parametrize(
     ("strategy", "same"),
     [
-        *((each, each) for each in (K1K2(k1=2, k2=3), Only(Truncated(steps=2), ("h",)))),
+        (K1K2(k1=2, k2=3), K1K2(k1=2, k2=3)),
         (Sliding(steps=2), K1K2(k1=1, k2=2)),
-        *(pytest.param(each, each, marks=pytest.mark.slow) for each in (Truncated(steps=3), Discounted(discount=0.6))),
+        *slow(
+            *((each, each) for each in (Truncated(steps=3), Discounted(discount=0.6), Only(Truncated(steps=2), ("h",))))
+        ),
     ],
     ids=repr,
 )
@@ -171,7 +173,7 @@ def scalar(params, s, x):
     return s, s**2
 
 
-@pytest.mark.parametrize("strategy", [Randomized(keep_prob=0.5), ARTBP(length=2.0), UORO()], ids=repr)
+@pytest.mark.parametrize("strategy", [ARTBP(length=2.0), UORO(), *slow(Randomized(keep_prob=0.5))], ids=repr)
 def test_the_mean_over_all_outcomes_is_the_gradient_with_resets(strategy):
     reset, problem = np.array([False, False, True, False]), sj.Problem(scalar, lambda w, key=None: jnp.sin(w))
 
@@ -194,13 +196,13 @@ def test_the_mean_over_all_outcomes_is_the_gradient_with_resets(strategy):
     assert_close(*both(np.array(0.7), np.array(0.5), np.linspace(-1, 1, 4)), repr(strategy))
 
 
-CARRYING = [SparseRTRL(paths=1), KFRTRL(), DNI(), Layerwise(), OK(rank=2), PES(particles=2), RFLO(), RTRL(), SnAp(n=2)]
+CARRYING = [KFRTRL(), SparseRTRL(paths=1), DNI(), Layerwise(), OK(rank=2), PES(particles=2), RFLO(), RTRL(), SnAp(n=2)]
 """All that carry something and take any step, except UORO: it draws a sign for the start of a batch, and none for a
 reset inside of a window."""
 
 
 @pytest.mark.parametrize(
-    "strategy", [pytest.param(each, marks=[pytest.mark.slow][: i > 1], id=f"{each}") for i, each in enumerate(CARRYING)]
+    "strategy", [pytest.param(each, marks=[pytest.mark.slow][:i], id=f"{each}") for i, each in enumerate(CARRYING)]
 )
 def test_a_reset_of_the_first_step_is_a_reset_of_the_batch(strategy):
     problem, (params, state, windows) = sj.Problem(step, learned), arguments()
@@ -217,11 +219,7 @@ def test_a_reset_of_the_first_step_is_a_reset_of_the_batch(strategy):
     assert_close(by_step.grads, by_batch.grads, repr(strategy))
 
 
-@pytest.mark.parametrize(
-    "strategy",
-    [UORO(), PES(particles=4), *(pytest.param(each, marks=pytest.mark.slow) for each in (RTRL(), SnAp(n=2), RFLO()))],
-    ids=repr,
-)
+@pytest.mark.parametrize("strategy", [UORO(), *slow(PES(particles=4), RTRL(), SnAp(n=2), RFLO())], ids=repr)
 def test_what_a_history_carries_begins_anew(strategy):
     """After a reset at the first step, nothing depends on what was carried."""
     problem, (params, state, (xs, _)) = sj.Problem(step, learned), arguments()
@@ -274,12 +272,7 @@ def test_persistent_particles_use_the_perturbations_since_the_reset():
 
 @pytest.mark.parametrize(
     ("strategy", "argnums"),
-    [
-        (RTRL(), (0, 1)),
-        (Full(), (0, 1, 2)),
-        pytest.param(Sliding(steps=10**9), (0, 1), marks=pytest.mark.slow),
-        pytest.param(Truncated(steps=2), (0, 1, 2), marks=pytest.mark.slow),
-    ],
+    [(RTRL(), (0, 1)), (Full(), (0, 1, 2)), *slow((Sliding(steps=10**9), (0, 1)), (Truncated(steps=2), (0, 1, 2)))],
     ids=repr,
 )
 def test_every_argument_is_differentiated_through_resets(strategy, argnums):

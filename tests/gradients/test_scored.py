@@ -60,7 +60,7 @@ def by(strategy, step=nan_in_places):
 
 
 NAMES = ["full", "truncated", "randomized", "k1k2", "sliding", "rtrl", "uoro", "forward", "adaptive", "pes"]
-QUICK = {"full", "uoro"}
+QUICK = {"full", "rtrl"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in NAMES])

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.passes import Passes, by_passes
+from support.slow import slow
 
 import seqjax
 from seqjax import Problem, value_and_grad
@@ -18,7 +19,7 @@ from seqjax_models import GRU, RNN
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-T, B = 10, 2
+T, B = 11, 2
 
 
 def step(params, state, x):
@@ -66,9 +67,7 @@ class Reads(Problem):
         return args[2]
 
 
-@pytest.mark.parametrize(
-    ("size", "lead"), [(3, 2), (2, 5), (7, 9), *(pytest.param(n, 0, marks=pytest.mark.slow) for n in (1, 12))]
-)
+@pytest.mark.parametrize(("size", "lead"), [(2, 3), *slow((3, 2), (2, 5), (7, 9), (1, 0), (12, 0))])
 def test_every_segment_reaches_back_to_its_lead(size, lead):
     params, state, xs, weights = arguments()
     edges = np.random.default_rng(1).uniform(0, 2, (T, B))
@@ -102,10 +101,8 @@ def test_a_cap_is_one_pass_with_the_same_weights():
     assert_close(*both(jax.random.key(3)), "capped")
 
 
-@pytest.mark.parametrize(
-    "model", [RNN(hidden=2), pytest.param(GRU(hidden=3, layers=2), marks=pytest.mark.slow)], ids=repr
-)
-@pytest.mark.parametrize("steps", [pytest.param(3, marks=pytest.mark.slow), 64])
+@pytest.mark.parametrize("model", [RNN(hidden=2), *slow(GRU(hidden=3, layers=2))], ids=repr)
+@pytest.mark.parametrize("steps", [*slow(3), 64])
 def test_truncated_on_a_fused_model_is_the_same_by_its_step(model, steps):
     """A `Cell`, whose unroll is fused, against a scan of its step; few rows and many take different ways."""
     spec = seqjax.Spec(seqjax.Tokens(5))
@@ -123,13 +120,7 @@ def test_truncated_on_a_fused_model_is_the_same_by_its_step(model, steps):
 
 
 @pytest.mark.parametrize(
-    ("strategy", "numbers"),
-    [
-        (Truncated(steps=10), 1),
-        pytest.param(K1K2(10, 20), 1, marks=pytest.mark.slow),
-        pytest.param(ARTBP(cap=10), 6, marks=pytest.mark.slow),
-    ],
-    ids=repr,
+    ("strategy", "numbers"), [(Truncated(steps=10), 1), *slow((K1K2(10, 20), 1), (ARTBP(cap=10), 6))], ids=repr
 )
 def test_the_states_of_the_window_are_not_kept(strategy, numbers):
     """ARTBP keeps a few numbers for each step and row: the weights of all edges, and their draws."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.cells import MGU, PeepholeLSTM
+from support.slow import slow
 
 from seqjax import Error, Model, Problem, Spec, Tokens, Values
 from seqjax.models.cell import scan_cell
@@ -257,9 +258,11 @@ def test_parameters_are_as_documented(cls):
         shapes_of(model, VALUES)
 
 
-def initial(model, spec=TOKENS):
-    """The initial parameters, compiled at once."""
-    return jax.tree.map(np.asarray, quick_jit(lambda key: model.init(key, spec))(jax.random.key(1)))
+def initial(models, spec=TOKENS):
+    """The initial parameters of some models, compiled at once."""
+    return jax.tree.map(
+        np.asarray, quick_jit(lambda key: [model.init(key, spec) for model in models])(jax.random.key(1))
+    )
 
 
 def test_each_layer_draws_the_parameters_of_its_cell():
@@ -278,8 +281,8 @@ def test_initial_weights_are_those_of_the_scheme():
         "glorot": [(2 / (40 + h)) ** 0.5, (2 / (h + h)) ** 0.5, (2 / (h + 50)) ** 0.5],
         "orthogonal": [40**-0.5, h**-0.5, h**-0.5],
     }
-    for scheme, expected in deviations.items():
-        params = initial(GRU(hidden=h, initializer=scheme), spec)
+    models = {scheme: GRU(hidden=h, initializer=scheme) for scheme in deviations}
+    for (scheme, expected), params in zip(deviations.items(), initial(models.values(), spec), strict=True):
         layer = params["layer_0"]
         assert not layer["b_h"].any()
         assert not params["b_q"].any()
@@ -298,7 +301,7 @@ def test_initial_weights_are_those_of_the_scheme():
 
 
 def test_the_bias_of_forget_gates_and_the_scale_of_embeddings():
-    params = initial(LSTM(hidden=3, layers=2, forget_bias=1.5, embedding=50))
+    (params,) = initial([LSTM(hidden=3, layers=2, forget_bias=1.5, embedding=50)])
     for layer in ("layer_0", "layer_1"):
         assert params[layer]["b_h"].tolist() == [0.0] * 3 + [1.5] * 3 + [0.0] * 6
     assert params["E"].std() == pytest.approx(1, abs=4 / (2 * 7 * 50) ** 0.5)
@@ -339,10 +342,10 @@ def only_read(model, tree):
 @pytest.mark.parametrize(
     ("sparse", "dense", "spec"),
     [
-        (Ring(hidden=4, layers=2, dropout=0.4, recurrent_dropout=0.3), GRU, VALUES),
-        pytest.param(GRU(hidden=5, layers=2, density=0.4), GRU, TOKENS, marks=pytest.mark.slow),
-        pytest.param(LSTM(hidden=5, density=0.3), LSTM, TOKENS, marks=pytest.mark.slow),
-        pytest.param(RNN(hidden=6, density=0.3, embedding=2), RNN, TOKENS, marks=pytest.mark.slow),
+        (Ring(hidden=4, layers=2), GRU, VALUES),
+        *slow((Ring(hidden=4, layers=2, dropout=0.4, recurrent_dropout=0.3), GRU, VALUES)),
+        *slow((GRU(hidden=5, layers=2, density=0.4), GRU, TOKENS), (LSTM(hidden=5, density=0.3), LSTM, TOKENS)),
+        *slow((RNN(hidden=6, density=0.3, embedding=2), RNN, TOKENS)),
     ],
     ids=repr,
 )
@@ -393,11 +396,10 @@ def test_a_dense_cell_has_no_mask_in_its_programs():
 
 
 def test_the_initial_weights_of_a_sparse_cell_are_those_of_the_dense_one_and_zeros():
-    fields = {"hidden": 6, "layers": 2, "initializer": "orthogonal"}
-    sparse, dense = GRU(density=0.4, **fields), GRU(**fields)
-    of_dense = initial(dense)
+    sparse, dense = (GRU(hidden=6, layers=2, density=density) for density in (0.4, 1.0))
+    of_sparse, of_dense = initial([sparse, dense])
     wanted = only_read(sparse, of_dense)
-    jax.tree.map(np.testing.assert_array_equal, initial(sparse), wanted)
+    jax.tree.map(np.testing.assert_array_equal, of_sparse, wanted)
     assert (wanted["layer_1"]["W_hh"] != of_dense["layer_1"]["W_hh"]).any()
 
 

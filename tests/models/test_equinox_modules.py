@@ -122,12 +122,12 @@ def test_gradients_and_states_of_a_users_module_are_equinoxs_own(x64):
     @eqx.filter_jit
     @functools.partial(eqx.filter_value_and_grad, has_aux=True)
     def whole(module):
-        losses, states = [], []
-        for row in range(B):
-            state, logits = loop(module, module.init_state(), tokens[:-1, row])
-            losses.append(-jax.nn.log_softmax(logits)[jnp.arange(T), tokens[1:, row]])
-            states.append(state)
-        return jnp.stack(losses).mean(), jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        def row(tokens):
+            state, logits = loop(module, module.init_state(), tokens[:-1])
+            return -jax.nn.log_softmax(logits)[jnp.arange(T), tokens[1:]].mean(), state
+
+        losses, states = jax.vmap(row, 1)(jnp.asarray(tokens))
+        return losses.mean(), states
 
     start = init_rows(model, params, TOKENS)
     found = quick_jit(value_and_grad(problem, Full()))(params, start, (tokens[:-1], tokens[1:]))

@@ -13,13 +13,13 @@ from seqjax.testing.quick_jit import quick_jit
 T, B = 5, 2
 SPEC = sj.Spec(sj.Values(2), sj.Values(1))
 MODELS = {
-    name: sj.create("model", name, hidden=3)
-    for name in ("rnn", "gru", "lstm", "lru", "rtu", "min-gru", "min-lstm", "ind-rnn")
+    name: sj.create("model", name, hidden=3) for name in ("rnn", "gru", "lstm", "lru", "rtu", "min-lstm", "ind-rnn")
 } | {
     "ssm": sj.create("model", "ssm", hidden=3, states=2),
+    "min-gru": sj.create("model", "min-gru", hidden=3, parallel=False),
     "lru, parallel": sj.create("model", "lru", hidden=3, parallel=True),
 }
-FUSED = ("lstm", "ind-rnn", "lru")
+FUSED = ("rnn", "ind-rnn", "min-gru")
 """One model of each fused unroll: that of `Cell`, of units, and of an affine recurrence."""
 WEIGHTS = np.array([[0.5, 1, 0, 1.5, 2], [1, 0.5, 0, 1.25, 1]]).T
 """Edge weights of each row: cuts, ones, and others."""

@@ -17,10 +17,11 @@ MODELS = {
     "minGRU": MinGRU(hidden=8, positive=True),
     "minGRU_stacked": MinGRU(hidden=5, layers=2, positive=True),
     "minLSTM": MinLSTM(hidden=8, positive=True),
-    "minLSTM_stacked": MinLSTM(hidden=5, layers=2, positive=True),
-    "LRU": LRU(hidden=7),  # 4, and 3 for D x, as x has 5 numbers
+    "minLSTM_stacked": MinLSTM(hidden=5, layers=2, positive=True, parallel=False),
+    "LRU": LRU(hidden=7, parallel=False),  # 4, and 3 for D x, as x has 5 numbers
 }
 EACH = pytest.mark.parametrize("name", MODELS)
+QUICK = {"minGRU", "minLSTM_stacked", "LRU"}
 
 
 def recorded(name):
@@ -43,7 +44,7 @@ def results(model, params, xs, targets):
     return outputs, value, grads
 
 
-@EACH
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in MODELS])
 def test_outputs_and_gradients_are_pytorchs(name):
     net, found = recorded(name)
     outputs, loss, grads = results(MODELS[name], sj.from_torch(net), found["xs"], found["targets"])

@@ -18,7 +18,6 @@ Strategies that draw, or that learn something themselves, have tests of their ow
 """
 
 import functools
-import itertools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from unittest import mock
@@ -29,6 +28,7 @@ import numpy as np
 import pytest
 from references.setting import AFTER, INPUTS, LEAKS, OUTPUTS, STEPS, UNITS, Setting, recorded
 from references.test_definitions import steps, with_units
+from support.slow import slow
 
 import seqjax
 import seqjax_gradients.kf_rtrl
@@ -73,21 +73,21 @@ COMPARISONS = [
     Comparison("sketched_rtrl", "sk-rtrl-6", RTRL(), slow=("scan",)),
     Comparison("braintrace_rules", "snap-2, tanh", RTRL(), slow=("scan",)),
     Comparison("jax_rtrl_cells", "rtrl, tanh", RTRL(), slow=("scan",)),
-    Comparison("vanilla_rtrl", "rtrl", RTRL(), slow=("cell",)),
-    Comparison("jax_rtrl_cells", "rtrl, leaky", RTRL(), slow=("cell",)),
+    Comparison("vanilla_rtrl", "rtrl", RTRL(), slow=("scan", "cell")),
+    Comparison("jax_rtrl_cells", "rtrl, leaky", RTRL(), slow=("scan", "cell")),
     Comparison("sketched_rtrl", "snap-1", SnAp(n=1), slow=("cell",)),
     Comparison("braintrace_rules", "snap-1, tanh", SnAp(n=1), slow=("cell",)),
-    Comparison("braintrace_rules", "snap-1, leaky", SnAp(n=1), slow=("scan",)),
-    Comparison("braintrace_rules", "snap-1, window", SnAp(n=1), ("after",)),
+    Comparison("braintrace_rules", "snap-1, leaky", SnAp(n=1), slow=("scan", "cell")),
+    Comparison("braintrace_rules", "snap-1, window", SnAp(n=1), ("after",), slow=("after",)),
     # Two steps reach all units: the weights are dense.
     Comparison("braintrace_rules", "snap-2, tanh", SnAp(n=2), slow=("scan",)),
-    Comparison("jax_rtrl_cells", "eprop, leaky", SnAp(n=1), slow=("scan",)),
+    Comparison("jax_rtrl_cells", "eprop, leaky", SnAp(n=1), slow=("scan", "cell")),
     Comparison("sketched_rtrl", "snap-1", SKRTRL(rank=0), ("cell",), slow=("cell",)),
     Comparison("sketched_rtrl", "sk-rtrl-2", SKRTRL(rank=2), ("cell",)),
     Comparison("sketched_rtrl", "sk-rtrl-4", SKRTRL(rank=4), ("cell",), slow=("cell",)),
     Comparison("sketched_rtrl", "sk-rtrl-6", SKRTRL(rank=6), ("cell",), slow=("cell",)),
     # No matrix needs more products than it has rows.
-    Comparison("sketched_rtrl", "rtrl", OK(rank=UNITS), slow=("scan",)),
+    Comparison("sketched_rtrl", "rtrl", OK(rank=UNITS), slow=("scan", "cell")),
     Comparison("sketched_rtrl", "rflo", RFLO(leak=0.1), slow=("cell",)),
     Comparison("vanilla_rtrl", "rflo", RFLO(leak=LEAK), slow=("scan",)),
     Comparison("jax_rtrl_cells", "rflo, leaky", RFLO(leak=LEAK), slow=("scan",)),
@@ -95,12 +95,12 @@ COMPARISONS = [
     Comparison("braintrace_rules", "d-rtrl, leaky", RFLO(leak=LEAK), slow=("scan",)),
     Comparison("braintrace_rules", "e-prop 0, leaky", RFLO(leak=LEAK), slow=("scan",)),
     Comparison("braintrace_rules", "d-rtrl, tanh", EProp(), ("readout",), slow=("readout",)),
-    Comparison("braintrace_rules", "d-rtrl, leaky", EProp(), ("readout",)),
-    Comparison("braintrace_rules", "e-prop 0, leaky", EProp(), ("readout",)),
+    Comparison("braintrace_rules", "d-rtrl, leaky", EProp(), ("readout",), slow=("readout",)),
+    Comparison("braintrace_rules", "e-prop 0, leaky", EProp(), ("readout",), slow=("readout",)),
     Comparison("braintrace_rules", "e-prop 0.5, tanh", EProp(kappa=0.5), ("readout",)),
     Comparison("braintrace_rules", "e-prop 0.5, leaky", EProp(kappa=0.5), ("readout",), slow=("readout",)),
     # The gradient of a segment comes at its end.
-    Comparison("vanilla_rtrl", "segments-12", Full(), ("after",), after=(12,)),
+    Comparison("vanilla_rtrl", "segments-12", Full(), ("after",), slow=("after",), after=(12,)),
     Comparison("vanilla_rtrl", "segments-4", Truncated(steps=4), ("after",), after=(12,)),
 ]
 
@@ -162,11 +162,11 @@ def inputs_of(is_after):
     return (np.concatenate([s.x, np.zeros((1, INPUTS))]), np.concatenate([np.zeros((1, OUTPUTS)), s.y])), 1
 
 
-def in_windows(step_or_problem, strategy, params, state, xs, weights, shared=None):
+def in_windows(problem, strategy, params, state, xs, weights, shared=None):
     """The sums of the gradients of two windows, for strategies of the history; for others, of one window.
 
     Args:
-        step_or_problem: the problem.
+        problem: the problem.
         strategy: the strategy.
         params: the parameters.
         state: the state before the first step.
@@ -174,29 +174,32 @@ def in_windows(step_or_problem, strategy, params, state, xs, weights, shared=Non
         weights: the weights of the losses, a row for each sum.
         shared: what the first memory shares; None: what it starts with.
     """
-    cuts = (0, 6, weights.shape[1]) if strategy.of == "history" else (0, weights.shape[1])
-    gradient = seqjax.value_and_grad(step_or_problem, strategy, batched=False)
+    count = 2 if strategy.of == "history" else 1
+    gradient = seqjax.value_and_grad(problem, strategy, batched=False)
+
+    def windows(a):
+        """[windows, steps, ...], so that one program serves all windows; a last step may be added, of weight 0."""
+        a = np.concatenate([a, a[: len(a) % count] * 0])
+        return a.reshape(count, -1, *a.shape[1:])
 
     @quick_jit
     def run(params, state, xs, weights, shared):
-        memory = None
-        if shared is not None:
-            memory = init_memory(strategy, step_or_problem, params, jax.tree.map(lambda a: a[None], state), 1)
-            memory = memory._replace(shared=shared)
+        memory = init_memory(strategy, problem, params, jax.tree.map(lambda a: a[None], state), 1)
+        memory = memory if shared is None else memory._replace(shared=shared)
+        keys = jax.random.split(jax.random.key(0), count) if strategy.draws else None
 
-        def one(weights, state=state, memory=memory):
-            found = []
-            for begin, end in itertools.pairwise(cuts):
-                window, of_window = jax.tree.map(lambda a, begin=begin, end=end: a[begin:end], (xs, weights))
-                key = jax.random.key(begin) if strategy.draws else None
-                estimate = gradient(params, state, window, memory=memory, weights=of_window, key=key)
-                state, memory = estimate.state, estimate.memory
-                found.append(estimate.grads)
-            return jax.tree.map(lambda *each: sum(each), *found)
+        def window(carry, inputs):
+            (state, memory), (xs, weights, key) = carry, inputs
+            found = gradient(params, state, xs, memory=memory, weights=weights, key=key)
+            return (found.state, found.memory), found.grads
+
+        def one(weights):
+            grads = jax.lax.scan(window, (state, memory), (xs, weights, keys))[1]
+            return jax.tree.map(lambda a: a.sum(0), grads)
 
         return jax.lax.map(one, weights)
 
-    return run(params, state, xs, weights, shared)
+    return run(params, state, jax.tree.map(windows, xs), np.stack([*map(windows, weights)]), shared)
 
 
 def first_losses(num_steps, first=0):
@@ -208,7 +211,7 @@ def by_scan(strategy, network, is_after=False):
     """The sums of gradients over the first steps, of a scan body, in the order of `AFTER`."""
     xs, first = inputs_of(is_after)
     args = parameters(Setting()), Setting().h_0, xs, first_losses(len(xs[0]), first)
-    return rows(in_windows(scan_body(network, is_after), strategy, *args))
+    return rows(in_windows(seqjax.Problem(scan_body(network, is_after)), strategy, *args))
 
 
 def model_of(network):
@@ -293,12 +296,14 @@ def test_rflo_with_random_feedback_is_that_of_public_code_for_the_same_weights(m
     assert_close(by_count(found), sums("vanilla_rtrl", "rflo, feedback"), "rflo after steps")
 
 
-@pytest.mark.parametrize("rank", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rank", [2, *slow(4)])
 def test_the_certificate_of_sk_rtrl_lies_between_the_true_error_and_that_of_public_code(rank):
     """It bounds |J| by its largest singular value, and the public code by norms that are larger."""
     problem, params, xs, _ = cell_problem("tanh")
-    gradient = quick_jit(seqjax.value_and_grad(problem, SKRTRL(rank=rank), batched=False))
-    state, memory = first_state(problem, params), None
+    strategy = SKRTRL(rank=rank)
+    gradient = quick_jit(seqjax.value_and_grad(problem, strategy, batched=False))
+    state = first_state(problem, params)
+    memory = quick_jit(lambda: init_memory(strategy, problem, params, jax.tree.map(lambda a: a[None], state), 1))()
     published = recorded("sketched_rtrl")["rules"][f"sk-rtrl-{rank}"]["certificate"]
     true = np.zeros((UNITS, UNITS, UNITS + INPUTS + 1))
     for step in steps(LEAKS["tanh"]):
@@ -319,7 +324,7 @@ def matrix_rows(by_unit, index):
     return rows(found | {"b_h": found["b_h"][0]})
 
 
-@pytest.mark.parametrize("library", ["sketched_rtrl", "vanilla_rtrl"])
+@pytest.mark.parametrize("library", ["vanilla_rtrl", *slow("sketched_rtrl")])
 def test_kf_rtrl_is_that_of_public_code_for_the_same_signs(library, monkeypatch):
     """In public code one product holds all weights, so here they are one matrix, which multiplies [h, x, 1].
 
@@ -362,11 +367,7 @@ def joint_problem(network):
     return seqjax.Problem(step)
 
 
-@pytest.mark.parametrize(
-    ("strategy", "count"),
-    [(KFRTRL(), 6), pytest.param(OK(rank=1), 6, marks=pytest.mark.slow), (OK(rank=2), 3)],
-    ids=str,
-)
+@pytest.mark.parametrize(("strategy", "count"), [(OK(rank=2), 3), *slow((KFRTRL(), 6), (OK(rank=1), 6))], ids=str)
 def test_the_mean_over_all_signs_is_the_exact_gradient_of_public_code(strategy, count):
     (xs, ys), first = inputs_of(False)
     problem, window = seqjax.Problem(scan_body("tanh", False)), (xs[: count + 1], ys[: count + 1])
@@ -438,7 +439,7 @@ UOROS = {
 """Library -> rule, whether its loss is that of the state after the step, whether s̃ and θ̃ start from given numbers."""
 
 
-@pytest.mark.parametrize("name", UOROS)
+@pytest.mark.parametrize("name", ["vanilla_rtrl", *slow(*sorted(UOROS.keys() - {"vanilla_rtrl"}))])
 def test_uoro_is_that_of_public_code_for_the_same_signs(name):
     """Two things differ, and are made equal here.
 
