@@ -80,7 +80,7 @@ def signs_for(strategy):
 
 
 @pytest.mark.parametrize(
-    "name", ["gru", "sparse rnn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rnn", "lstm"))]
+    "name", ["sparse rnn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rnn", "gru", "lstm"))]
 )
 def test_one_draw_of_kf_rtrl_follows_the_equations(name):
     c, steps = of_model(*MODELS[name])
@@ -88,7 +88,7 @@ def test_one_draw_of_kf_rtrl_follows_the_equations(name):
     assert_close(gradients(KFRTRL(), c, noise), by_equations(c, steps, noise), name, 1e-11)
 
 
-@pytest.mark.parametrize("name", ["lstm", "sparse gru", pytest.param("gru", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["sparse gru", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gru", "lstm"))])
 def test_a_sum_that_is_long_enough_is_that_of_rtrl(name):
     """Three units, and so matrices of two, three or five rows: no more products are needed."""
     c, steps = of_model(*MODELS[name])
@@ -96,7 +96,8 @@ def test_a_sum_that_is_long_enough_is_that_of_rtrl(name):
     assert_close(run(OK(rank=5), c, signs_for(OK(rank=5))), by_hand(c, steps, Rtrl), name, 1e-11)
 
 
-@pytest.mark.parametrize("strategy", [OK(rank=1), pytest.param(KFRTRL(), marks=pytest.mark.slow)], ids=repr)
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", [OK(rank=1), KFRTRL()], ids=repr)
 def test_all_signs_average_to_the_gradient_of_a_sparse_cell(strategy):
     """One window from M = 0, with the same signs in both rows, since their gradients are added."""
     c, steps = of_model(*MODELS["sparse rnn"])
@@ -133,16 +134,19 @@ def two_steps(strategy, dtype):
     return found, jax.grad(loss)(*jax.tree.map(lambda a: a.astype("float64"), (params, xs)))
 
 
-HALF = [(OK(rank=8), "bfloat16"), (OK(rank=8), "float16"), (KFRTRL(), "bfloat16"), (KFRTRL(), "float16")]
+def test_half_precision_reaches_no_decomposition():
+    """They are those of float32: JAX refuses others when it traces them."""
+    found, _ = jax.eval_shape(lambda: two_steps(OK(rank=8), "bfloat16"))
+    assert {str(a.dtype) for a in jax.tree.leaves(found)} == {"bfloat16"}
 
 
-@pytest.mark.parametrize(
-    ("strategy", "dtype"), [HALF[0], *(pytest.param(*each, marks=pytest.mark.slow) for each in HALF[1:])], ids=repr
-)
-def test_parameters_of_half_precision(strategy, dtype):
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "bound"), [("bfloat16", 3e-2), ("float16", 3e-3)])
+@pytest.mark.parametrize("strategy", [OK(rank=8), KFRTRL()], ids=repr)
+def test_parameters_of_half_precision(strategy, dtype, bound):
     found, exact = quick_jit(lambda: two_steps(strategy, dtype))()
     assert {str(a.dtype) for a in jax.tree.leaves(found)} == {dtype}
-    assert_close(found, exact, dtype, {"bfloat16": 3e-2, "float16": 3e-3}[dtype])
+    assert_close(found, exact, dtype, bound)
 
 
 @pytest.mark.parametrize("strategy", [KFRTRL(), OK(rank=3)], ids=repr)
@@ -167,10 +171,10 @@ def test_what_is_carried_is_as_large_as_they_say(strategy):
 @pytest.mark.parametrize(
     ("strategy", "names"),
     [
-        (OK(rank=1), ["foreign"]),
-        pytest.param(OK(rank=2), ["learned", "foreign"], marks=pytest.mark.slow),
-        pytest.param(OK(rank=3), ["learned", "foreign"], marks=pytest.mark.slow),
-        pytest.param(KFRTRL(), ["learned", "foreign", "small"], marks=pytest.mark.slow),
+        (KFRTRL(), ["foreign"]),
+        pytest.param(KFRTRL(), ["learned", "small"], marks=pytest.mark.slow),
+        pytest.param(OK(rank=1), ["foreign"], marks=pytest.mark.slow),
+        *(pytest.param(OK(rank=rank), ["learned", "foreign"], marks=pytest.mark.slow) for rank in (2, 3)),
     ],
     ids=repr,
 )
@@ -199,7 +203,7 @@ def moments(strategy, products):
     return mean, float(p @ np.sum((dense - mean) ** 2, (1, 2, 3)))
 
 
-@pytest.mark.parametrize("rank", [1, 2, 3, 5])
+@pytest.mark.parametrize("rank", [1, 3, *(pytest.param(rank, marks=pytest.mark.slow) for rank in (2, 5))])
 @pytest.mark.parametrize("decay", [1.0, 0.3, 0.01])
 def test_the_mean_is_kept_with_the_least_variance(rank, decay):
     """That of theorem 1 of Benzing et al.: s² / (r - m) - Σ_{i > m} d_i², for the least m with (r - m) d_{m+1} ≤ s."""
