@@ -88,11 +88,13 @@ def test_one_draw_of_kf_rtrl_follows_the_equations(name):
     assert_close(gradients(KFRTRL(), c, noise), by_equations(c, steps, noise), name, 1e-11)
 
 
-@pytest.mark.parametrize("name", ["sparse gru", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gru", "lstm"))])
+@pytest.mark.parametrize(
+    "name", ["sparse rnn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sparse gru", "gru", "lstm"))]
+)
 def test_a_sum_that_is_long_enough_is_that_of_rtrl(name):
     """Three units, and so matrices of two, three or five rows: no more products are needed."""
     c, steps = of_model(*MODELS[name])
-    assert name != "sparse gru" or not c.problem.model.recurrent_mask(0).all()
+    assert "sparse" not in name or not c.problem.model.recurrent_mask(0).all()
     assert_close(run(OK(rank=5), c, signs_for(OK(rank=5))), by_hand(c, steps, Rtrl), name, 1e-11)
 
 
