@@ -136,19 +136,20 @@ def two_steps(strategy, dtype):
     return found, jax.grad(loss)(*jax.tree.map(lambda a: a.astype("float64"), (params, xs)))
 
 
-def test_half_precision_reaches_no_decomposition():
-    """They are those of float32: JAX refuses others when it traces them."""
-    found, _ = jax.eval_shape(lambda: two_steps(OK(rank=8), "bfloat16"))
-    assert {str(a.dtype) for a in jax.tree.leaves(found)} == {"bfloat16"}
+HALF = [(OK(rank=8), "bfloat16"), (OK(rank=8), "float16"), (KFRTRL(), "bfloat16"), (KFRTRL(), "float16")]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("dtype", "bound"), [("bfloat16", 3e-2), ("float16", 3e-3)])
-@pytest.mark.parametrize("strategy", [OK(rank=8), KFRTRL()], ids=repr)
-def test_parameters_of_half_precision(strategy, dtype, bound):
-    found, exact = quick_jit(lambda: two_steps(strategy, dtype))()
+@pytest.mark.parametrize("traced", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("strategy", "dtype"), [HALF[0], *(pytest.param(*each, marks=pytest.mark.slow) for each in HALF[1:])], ids=repr
+)
+def test_parameters_of_half_precision(strategy, dtype, traced):
+    """Decompositions are those of float32: JAX traces no others."""
+    run = lambda: two_steps(strategy, dtype)
+    found, exact = jax.eval_shape(run) if traced else quick_jit(run)()
     assert {str(a.dtype) for a in jax.tree.leaves(found)} == {dtype}
-    assert_close(found, exact, dtype, bound)
+    if not traced:
+        assert_close(found, exact, dtype, {"bfloat16": 3e-2, "float16": 3e-3}[dtype])
 
 
 @pytest.mark.parametrize("strategy", [KFRTRL(), OK(rank=3)], ids=repr)

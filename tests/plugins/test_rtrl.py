@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.flatten_util import ravel_pytree
-from support.influence import RESET, B, Rtrl, V, by_hand, estimates, follow, of_model, run, summary, windows
+from support.influence import RESET, B, Rtrl, V, by_hand, follow, of_model, run, summary, windows, with_a_reset
 from support.parts import derivatives
 
 import seqjax as sj
@@ -147,11 +147,8 @@ SLOW = [
     model_case("lru", residual=True),
     model_case("ind-rnn", embedding=2, residual=True),
     *(model_case(name, layers=2) for name in ("ind-rnn", "gru")),
-    pytest.param(lambda: of_model(Shared(hidden=3), TOKENS), id="shared"),
-    pytest.param(lambda: of_model(Scalar(hidden=3), TOKENS), id="scalar"),
-    pytest.param(pendulum, id="pendulum"),
-    pytest.param(lambda: of_model(Gain(hidden=3), TOKENS), id="gain"),
-    pytest.param(flax_cell, id="flax"),
+    *(pytest.param(lambda m=m: of_model(m(hidden=3), TOKENS), id=m.__name__) for m in (Shared, Scalar, Gain)),
+    *(pytest.param(make, id=make.__name__) for make in (pendulum, flax_cell)),
 ]
 
 
@@ -169,7 +166,7 @@ FAULTS = ("none", "M is not multiplied by J", "I of the last block is lost", "M 
 
 
 def test_planted_faults_are_found(monkeypatch):
-    """One program serves all faults, of which the argument chooses one; without one it gives the right gradient."""
+    """One program serves all faults, of which the argument chooses one."""
     c, steps = pendulum()
     after, plus_start, counter = _parts.Part.after, _carrying.plus_start, itertools.count()
     either = lambda flag, one, other: jax.tree.map(lambda a, b: jnp.where(flag, a, b), one, other)
@@ -246,39 +243,15 @@ def test_a_row_that_is_reset_forgets():
     assert_far(gradient(params, True), want, "M is kept at a reset")
 
 
-def test_resets_inside_of_a_window_by_units():
-    """The gradient is that of windows of one step, which begin anew at the resets, and so is what is carried on."""
-    c, _ = of_model(sj.create("model", "ind-rnn", hidden=3), TOKENS)
-    xs, weights = jax.tree.map(lambda *a: np.stack(a), *(batch[:2] for batch in c.windows))
-    reset = np.zeros(weights.shape, bool)
-    reset[0, 2, 0] = reset[1, 0, 1] = reset[1, -1, 0] = True
-
-    @quick_jit
-    def whole(params, state):
-        def window(carry, inputs):
-            x, weights, reset = inputs
-            e = sj.value_and_grad(c.problem, RTRL())(params, carry[0], x, memory=carry[1], weights=weights, reset=reset)
-            return (e.state, e.memory), e.grads
-
-        start = state, init_memory(RTRL(), c.problem, params, state, B)
-        (_, memory), grads = jax.lax.scan(window, start, (xs, weights, reset))
-        return grads, memory
-
-    grads, memory = whole(c.params, c.state)
-    one_step = lambda a: np.reshape(a, (-1, 1, *a.shape[2:]))
-    steps = zip(*map(one_step, (*xs, weights)), one_step(reset)[:, 0], strict=True)
-    rows = c.windows[0].rows
-    found = estimates(RTRL(), c._replace(windows=[Batch((x, y), w, flags, rows) for x, y, w, flags in steps]))
-    sums = jax.tree.map(lambda a: np.reshape(a, (*weights.shape[:2], *a.shape[1:])).sum(1), found.grads)
-    assert_close(grads, sums, "the gradient", bound=1e-12)
-    assert_close(memory, jax.tree.map(lambda a: a[-1], found.memory), "the memory", bound=1e-12)
+@pytest.mark.parametrize("at", [0, 2])
+def test_a_reset_inside_of_a_window_by_units(at):
+    """The gradient is that of two windows, the second of which begins anew, and so is what is carried on."""
+    c, _ = of_model(sj.create("model", "min-gru", hidden=3), TOKENS)
+    assert_close(*with_a_reset(RTRL(), c, at), "min-gru", bound=1e-12)
 
 
 def test_a_stack_by_units_or_dense_has_the_right_number_of_numbers():
-    """M of `lru`: two numbers of a unit for each parameter; with an embedding, 6 for each of its entries.
-
-    A parameter that all units read has one for each of them, which its shape need not say.
-    """
+    """M of `lru`: two numbers of a unit for each parameter; with an embedding, 6 for each of its entries."""
 
     def shapes(model):
         problem = model.problem(TOKENS)
@@ -394,31 +367,16 @@ def test_a_problem_of_an_authors_own_makes_everything_dense():
     assert _layers.layered(OfModel(RNN(hidden=3))) is None
 
 
-def test_a_window_leads_from_bfloat16_to_bfloat16():
-    """JAX refuses another dtype when it traces a loop. The unroll of this model returns a state in float32."""
-    problem = sj.create("model", "min-gru", hidden=3).problem(TOKENS)
+@pytest.mark.parametrize("traced", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["min-gru", pytest.param("lru", marks=pytest.mark.slow)])
+def test_parameters_in_bfloat16(name, traced):
+    """The gradient is right to a few digits, though the unroll of these models returns a state in float32.
 
-    def gradient(key):
-        params = jax.tree.map(lambda a: a.astype(jnp.bfloat16), problem.init(key))
-        ids = jnp.zeros((T, B), jnp.int32)
-        return sj.value_and_grad(problem, RTRL())(params, problem.init_rows(params, B), (ids, ids)).grads
-
-    with jax.numpy_dtype_promotion("standard"):
-        found = jax.eval_shape(gradient, jax.random.key(0))
-    assert {a.dtype for a in jax.tree.leaves(found)} == {jnp.dtype(jnp.bfloat16)}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["min-gru", "lru"])
-def test_parameters_in_bfloat16(name):
-    """The gradient is right to a few digits, though the unroll of these models returns a state in float32."""
+    If it is traced alone, that shows that each loop leads from one dtype to the same.
+    """
     c, _ = of_model(sj.create("model", name, hidden=3), TOKENS)
     narrow = jax.tree.map(lambda a: np.asarray(a).astype(jnp.bfloat16), (c.params, c.state))
-    params, state = jax.tree.map(lambda a: a.astype(float), narrow)
-    wide = c._replace(params=params, state=state)
-    want = ravel_pytree(params)[1](by_hand(wide, derivatives(wide), Rtrl)[1][1])
 
-    @quick_jit
     def second(params, state):
         """The gradient of the second window."""
         memory = init_memory(RTRL(), c.problem, params, state, B)
@@ -428,9 +386,13 @@ def test_parameters_in_bfloat16(name):
         return e.grads
 
     with jax.numpy_dtype_promotion("standard"):
-        found = second(*narrow)
+        found = jax.eval_shape(second, *narrow) if traced else quick_jit(second)(*narrow)
     assert {a.dtype for a in jax.tree.leaves(found)} == {jnp.dtype(jnp.bfloat16)}
-    assert_close(found, want, "the gradient", bound=0.05)
+    if not traced:
+        params, state = jax.tree.map(lambda a: a.astype(float), narrow)
+        wide = c._replace(params=params, state=state)
+        want = ravel_pytree(params)[1](by_hand(wide, derivatives(wide), Rtrl)[1][1])
+        assert_close(found, want, "the gradient", bound=0.05)
 
 
 @pytest.mark.parametrize("strategy", [SnAp(), pytest.param(RFLO(), marks=pytest.mark.slow)], ids=repr)

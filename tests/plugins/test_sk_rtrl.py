@@ -224,11 +224,13 @@ def test_rounding_comes_on_top_of_the_bound():
     assert 0 < error.max() < 2e-6 * size.max()
 
 
-def of_rounded(dtype, precision):
-    """A gradient of parameters with few digits, in a precision, and its metrics in float32."""
+@pytest.mark.parametrize("traced", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
+def test_parameters_may_be_of_half_precision(dtype, traced):
+    """Eigenvectors are those of float32: JAX traces no others. The gradient is that of the same numbers in float32."""
     problem, strategy = LSTM(hidden=16).problem(VALUES), SKRTRL(rank=2)
 
-    def found():
+    def found(precision):
         keys = jax.random.split(jax.random.key(0), 3)
         xs = tuple(jax.random.normal(key, (12, B, 2)) for key in keys[1:])
         rounded = jax.tree.map(lambda a: a.astype(dtype).astype(precision), (problem.init(keys[0]), xs))
@@ -236,19 +238,10 @@ def of_rounded(dtype, precision):
         assert all(a.dtype == precision for a in jax.tree.leaves((e.grads, e.memory.rows.own)))
         return jax.tree.map(lambda a: a.astype(jnp.float32), (e.grads, strategy.metrics(e.memory)))
 
-    return found
-
-
-def test_half_precision_reaches_no_eigenvectors():
-    """They are those of float32: JAX refuses others when it traces them."""
-    jax.eval_shape(of_rounded("bfloat16", "bfloat16"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_in_half_precision_the_gradient_is_that_of_float32_up_to_rounding(dtype):
-    found, want = (quick_jit(of_rounded(dtype, precision))() for precision in (dtype, "float32"))
-    assert_close(found, want, dtype, bound=0.1)
+    jax.eval_shape(lambda: found(dtype))
+    if not traced:
+        run = quick_jit(found, static_argnums=0)
+        assert_close(run(dtype), run("float32"), dtype, bound=0.1)
 
 
 FAULTS = ("none", "smallest", "not carried", "twice", "no new part")
