@@ -98,14 +98,13 @@ def test_a_sum_that_is_long_enough_is_that_of_rtrl(name):
     assert_close(run(OK(rank=5), c, signs_for(OK(rank=5))), by_hand(c, steps, Rtrl), name, 1e-11)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", [OK(rank=1), KFRTRL()], ids=repr)
+@pytest.mark.parametrize("strategy", [KFRTRL(), pytest.param(OK(rank=1), marks=pytest.mark.slow)], ids=repr)
 def test_all_signs_average_to_the_gradient_of_a_sparse_cell(strategy):
     """One window from M = 0, with the same signs in both rows, since their gradients are added."""
     c, steps = of_model(*MODELS["sparse rnn"])
     c = c._replace(windows=c.windows[:1])
-    patterns, p = (np.asarray(a) for a in sign_patterns(T * strategy.num_signs))
-    noise = np.broadcast_to(patterns.reshape(-1, 1, 1, T, strategy.num_signs), (len(p), 1, B, T, strategy.num_signs))
+    patterns, p = map(np.asarray, strategy.outcomes(c.problem, c.params, None, T))
+    noise = np.stack([patterns[:, None]] * B, 2)
     of_signs = jax.vmap(lambda noise: follow(strategy, c.problem, c.params, c.state, c.windows, noise).grads)
     draws = np.concatenate([a.reshape(len(p), -1) for a in jax.tree.leaves(quick_jit(of_signs)(noise))], 1)
     assert_close(p @ draws, by_hand(c, steps[:1], Rtrl)[0][1], "mean", 1e-10)
@@ -171,13 +170,13 @@ def test_what_is_carried_is_as_large_as_they_say(strategy):
     assert count(sj.Problem(problem.step, problem.init_state)) == wide
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "names"),
     [
-        (KFRTRL(), ["foreign"]),
-        pytest.param(KFRTRL(), ["learned", "small"], marks=pytest.mark.slow),
-        pytest.param(OK(rank=1), ["foreign"], marks=pytest.mark.slow),
-        *(pytest.param(OK(rank=rank), ["learned", "foreign"], marks=pytest.mark.slow) for rank in (2, 3)),
+        (OK(rank=1), ["foreign"]),
+        *((OK(rank=rank), ["learned", "foreign"]) for rank in (2, 3)),
+        (KFRTRL(), ["learned", "foreign", "small"]),
     ],
     ids=repr,
 )
