@@ -9,7 +9,7 @@ import pytest
 from support.influence import B, H, Rtrl, T, V, by_hand, follow, of_model, run, states_of
 
 import seqjax as sj
-from seqjax.gradients import leaf_names, sign_patterns
+from seqjax.gradients import Batch, init_memory, leaf_names, sign_patterns
 from seqjax.testing.compare import Failed, assert_close, assert_far
 from seqjax.testing.proofs.claims import check_unbiased_history
 from seqjax.testing.quick_jit import quick_jit
@@ -114,7 +114,8 @@ def test_all_signs_average_to_the_gradient_of_a_sparse_cell(strategy):
 def two_steps(strategy, dtype):
     """The gradient of two steps of a tanh network with a learned initial state: by the strategy, and the right one.
 
-    Here kf-rtrl has no variance, since there is nothing to mix in the first step.
+    Twice, since a sequence may start with its window or inside of one. Here kf-rtrl has no variance, since there is
+    nothing to mix in the first step.
     """
     rng = np.random.default_rng(0)
     shapes = {"W": (3, 3), "U": (2, 3), "b": (3,), "start": (3,)}
@@ -129,10 +130,13 @@ def two_steps(strategy, dtype):
         first, of_first = step(p, p["start"], xs[0])
         return (of_first + step(p, first, xs[1])[1]) / 2
 
-    estimate = sj.value_and_grad(sj.Problem(step, lambda p, key=None: p["start"]), strategy, batched=False)
-    reset = np.array([True, False])
-    found = estimate(params, jnp.zeros(3, dtype), xs, key=jax.random.key(0), reset=reset).grads
-    return found, jax.grad(loss)(*jax.tree.map(lambda a: a.astype("float64"), (params, xs)))
+    problem, state, key = sj.Problem(step, lambda p, key=None: p["start"]), jnp.zeros((1, 3), dtype), jax.random.key(0)
+    memory = init_memory(strategy, problem, params, state, 1)
+    batch = Batch(xs[:, None], jnp.full((2, 1), 0.5, dtype), jnp.array([True]), jnp.zeros(1, jnp.int32))
+    reset = np.array([[True], [False]])
+    inside = sj.value_and_grad(problem, strategy)(params, state, batch.xs, key=key, reset=reset)
+    found = [e.grads for e in (strategy(problem, params, state, memory, batch, key), inside)]
+    return found, [jax.grad(loss)(*jax.tree.map(lambda a: a.astype("float64"), (params, xs)))] * 2
 
 
 HALF = [(OK(rank=8), "bfloat16"), (OK(rank=8), "float16"), (KFRTRL(), "bfloat16"), (KFRTRL(), "float16")]
@@ -269,7 +273,7 @@ def variance_of(strategy, size, num_steps):
     @quick_jit
     def run(params, s, xs):
         memory = jax.tree.map(lambda a: a[None], strategy.init(problem, params, s))
-        batch = sj.gradients.Batch(xs[:, None], jnp.ones((num_steps, 1)), None, jnp.zeros(1, jnp.int32))
+        batch = Batch(xs[:, None], jnp.ones((num_steps, 1)), None, jnp.zeros(1, jnp.int32))
 
         def matrix(number):
             bits = (number >> jnp.arange(num_steps * each)) & 1
