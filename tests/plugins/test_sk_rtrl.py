@@ -202,7 +202,7 @@ def test_the_bound_holds_at_every_step_while_parameters_change(precision, steps)
     with jax.enable_x64(precision == "float64"):
         one = lambda key, largest: learn_online(SKRTRL(rank=4), key, steps, largest)
         run_all = jax.jit(lambda key: jax.vmap(one)(jax.random.split(key, 10), np.repeat(largest, 5)))
-        bound, error, size = (np.reshape(a, (2, 5, -1)) for a in run_all(jax.random.key(0)))
+        bound, error, size = (np.asarray(a).reshape(2, 5, -1) for a in run_all(jax.random.key(0)))
     slack = 1e-12 if precision == "float64" else 2e-6
     assert bound.shape == (2, 5, steps)
     assert bound.dtype == precision
