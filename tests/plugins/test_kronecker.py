@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 TOKENS, VALUES = sj.Spec(sj.Tokens(V)), sj.Spec(sj.Values(2))
 MODELS = {"rnn": (RNN(hidden=H), TOKENS), "gru": (GRU(hidden=H), VALUES), "lstm": (LSTM(hidden=H), TOKENS)}
 MODELS |= {"sparse rnn": (RNN(hidden=H, density=0.5), TOKENS), "sparse gru": (GRU(hidden=H, density=0.5), VALUES)}
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name != "sparse rnn")) for name in MODELS]
 
 
 def shorten_to_one(products, signs):
@@ -79,18 +80,14 @@ def signs_for(strategy):
     return np.random.default_rng(5).random((3, B, T, strategy.num_signs)) < 0.5
 
 
-@pytest.mark.parametrize(
-    "name", ["sparse rnn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rnn", "gru", "lstm"))]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_one_draw_of_kf_rtrl_follows_the_equations(name):
     c, steps = of_model(*MODELS[name])
     noise = signs_for(KFRTRL())
     assert_close(gradients(KFRTRL(), c, noise), by_equations(c, steps, noise), name, 1e-11)
 
 
-@pytest.mark.parametrize(
-    "name", ["sparse rnn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sparse gru", "gru", "lstm"))]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_sum_that_is_long_enough_is_that_of_rtrl(name):
     """Three units, and so matrices of two, three or five rows: no more products are needed."""
     c, steps = of_model(*MODELS[name])
