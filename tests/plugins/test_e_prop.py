@@ -149,8 +149,8 @@ def test_unscored_losses_may_be_nan(strategy):
 @pytest.mark.parametrize(
     ("name", "strategy", "at"),
     [
-        ("rnn", EProp(feedback="none"), 0),
         ("rnn", RFLO(leak=0.3, feedback="random", seed=1), 2),
+        pytest.param("rnn", EProp(feedback="none"), 0, marks=pytest.mark.slow),
         *(
             pytest.param(name, strategy, at, marks=pytest.mark.slow)
             for name in ("lstm", "spiking")

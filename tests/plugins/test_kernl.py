@@ -238,7 +238,7 @@ def with_reset(state, memory, xs, weights, reset, noise):
     return gradient(c.params, state, xs, memory=memory, weights=weights, reset=reset, key=jax.random.key(0))
 
 
-@pytest.mark.parametrize("at", [0, T])
+@pytest.mark.parametrize("at", [T, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_reset_inside_of_a_window_begins_anew(at):
     """A window with a reset is that of its pieces, and the second piece starts with a new copy and new traces."""
     c, rng, no_reset = of_rnn(), np.random.default_rng(4), np.zeros(2 * T, bool)
@@ -268,7 +268,7 @@ def of_rflo():
     return quick_jit(sj.value_and_grad(of_rnn().problem, RFLO(leak=0.3)))
 
 
-@pytest.mark.parametrize("at", [None, 2])
+@pytest.mark.parametrize("at", [2, pytest.param(None, marks=pytest.mark.slow)])
 def test_before_it_learns_it_is_rflo(at):
     c, resets = of_rnn(), np.arange(2 * T) == at
     memory, xs = new_memory(KeRNL(gamma=0.3), c), joined(*c.windows[:2])

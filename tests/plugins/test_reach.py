@@ -19,7 +19,6 @@ def chunks(k1, k2):
 
 
 QUICK = [
-    (Truncated(steps=4), segments(4)),
     (K1K2(2, 5), chunks(2, 5)),
     (Sliding(steps=3), lambda t, u: t - u < 3),
     (Immediate(), lambda t, u: t == u or (t, u) == (0, -1)),
@@ -30,7 +29,7 @@ QUICK = [
 SLOW = [
     (Full(), lambda t, u: 1),
     (Full(checkpoint=True), lambda t, u: 1),
-    *((Truncated(steps=k), segments(k)) for k in (1, 2, T, T + 3)),
+    *((Truncated(steps=k), segments(k)) for k in (1, 2, 4, T, T + 3)),
     *((K1K2(k1, k2), chunks(k1, k2)) for k1, k2 in ((1, 3), (2, 3), (4, 4), (4, 5), (5, 6), (5, T + 4))),
     *((Sliding(steps=k), lambda t, u, k=k: t - u < k) for k in (1, 2, T + 1)),
     (Discounted(discount=0.0), lambda t, u: t == u),

@@ -28,11 +28,12 @@ def masked(strategy):
 @pytest.mark.parametrize(
     ("model", "spec"),
     [
-        (GRU(hidden=H), VALUES),
+        (RNN(hidden=H), TOKENS),
+        pytest.param(GRU(hidden=H), VALUES, marks=pytest.mark.slow),
         pytest.param(RNN(hidden=5, initializer="uniform"), TOKENS, marks=pytest.mark.slow),
         pytest.param(LSTM(hidden=H), TOKENS, marks=pytest.mark.slow),
     ],
-    ids=["gru", "rnn", "lstm"],
+    ids=["rnn", "gru", "rnn of five units", "lstm"],
 )
 def test_three_windows_give_the_gradients_of_the_definition(x64, model, spec):
     c, steps = of_model(model, spec)
@@ -42,7 +43,7 @@ def test_three_windows_give_the_gradients_of_the_definition(x64, model, spec):
     assert_far(by_hand(c, steps, Rtrl)[2][1], expected[2][1], "the gradient without the mask")
 
 
-@pytest.mark.parametrize("paths", [1, 3], ids=["", "all paths, which is rtrl"])
+@pytest.mark.parametrize("paths", [1, pytest.param(3, marks=pytest.mark.slow)], ids=["", "all paths, which is rtrl"])
 def test_the_influence_on_a_learned_initial_state_is_masked_from_its_first_step_on(x64, paths):
     """For a tanh network with the loss |s_t|², whose state begins anew inside of the window."""
 
