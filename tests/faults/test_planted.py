@@ -182,9 +182,9 @@ def endings():
 
 
 def few_escapes():
-    """What is wrong with each fourteenth of the quick places, and those where a fault is planted; how processes end."""
+    """What is wrong with each sixth of the quick places, and those where a fault is planted; how processes end."""
     names = [name for name, place in escapes.PLACES.items() if not place.is_slow and name not in ESCAPES]
-    return escapes.problems([*names[::14], *ESCAPES], plant), endings()
+    return escapes.problems([*names[::6], *ESCAPES], plant), endings()
 
 
 @pytest.fixture(scope="module")
@@ -192,12 +192,14 @@ def in_a_new_process():
     return in_new_process(few_escapes)
 
 
+@pytest.mark.slow
 def test_control_characters_are_printed_only_where_a_fault_is_planted(in_a_new_process):
     found = {problem.partition(":")[0]: problem for problem in in_a_new_process[0] if problem}
     assert found.keys() == ESCAPES.keys(), found
     assert all(words in found[name] for name, (*_, words) in ESCAPES.items()), found
 
 
+@pytest.mark.slow
 def test_how_a_process_ended_is_seen(in_a_new_process):
     assert in_a_new_process[1] == {name: expected for name, (_, expected) in ENDINGS.items()}
 
