@@ -54,8 +54,6 @@ def _train(argv: Sequence[str]) -> tuple[Any, argparse.Namespace]:
     plain, flags = split_fields(argv)
     parser = experiment_parser(f"{program()} run", DESCRIPTION.format(seqjax=program()))
     parser.add_argument("--seeds", metavar="0,1,2", help=f"several seeds: a sweep; see {program()} sweep --help")
-    layouts = "rows: some rows on each device; threads: one device; a long training measures which one is faster"
-    parser.add_argument("--layout", choices=("rows", "threads"), help=layouts)
     words = "makes the runs of several seeds in other processes"
     parser.add_plugin_argument("launcher", "--launcher", metavar="NAME", help=words)
     args = parser.read(plain)
@@ -79,19 +77,7 @@ def _train(argv: Sequence[str]) -> tuple[Any, argparse.Namespace]:
     if text := dry_run_or_config(args, experiment):
         print(text)
         return None, args
-    args.devices = _devices(experiment, args)
     return _run(experiment, argv, args, tracker), args
-
-
-def _devices(experiment: Any, args: argparse.Namespace) -> int | None:
-    """The number of devices that `--devices` or `--layout` names; None: neither does."""
-    if args.layout is None or experiment.sampler is None:
-        return args.devices
-    if args.devices is not None:
-        raise Error("--layout and --devices both choose devices; leave one of them out")
-    from seqjax.training.devices import usable_devices
-
-    return 1 if args.layout == "threads" else max(usable_devices(experiment.sampler.batch_size))
 
 
 def _run(experiment: Any, argv: Sequence[str], args: argparse.Namespace, tracker: Any) -> Any:

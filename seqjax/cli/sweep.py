@@ -116,17 +116,21 @@ def _pays(planned: Sequence[Any], out: Path) -> bool:
     from seqjax.runs.files.folder import INDEX
     from seqjax.sweeps.launching.state import JOBS
     from seqjax.training.devices import num_cores
-    from seqjax.training.layout import operations
+    from seqjax.training.fit import GradientDescent
 
     if (out / INDEX).is_file():
         return (out / JOBS).is_dir()
     first = planned[0].experiment
     is_set = "JAX_NUM_CPU_DEVICES" in os.environ  # each job would have as many
-    if len(planned) < 2 or num_cores() < 2 or jax.default_backend() != "cpu" or is_set or not first.gradient:
+    if len(planned) < 2 or num_cores() < 2 or jax.default_backend() != "cpu" or is_set:
+        return False
+    fit = first.fit()
+    if not isinstance(fit, GradientDescent):
         return False
     data = first.prepare()
-    work = operations(first.model.problem(data.spec, first.loss), data.streams["train"], first.setup())
-    return work >= MIN_OPERATIONS
+    num_params = fit.num_params(first.model.problem(data.spec, first.loss))
+    # Each parameter takes about 6 operations for each target, forwards and backwards.
+    return 6 * num_params * len(data.streams["train"].targets) * first.epochs >= MIN_OPERATIONS
 
 
 def _check_comparison(args: argparse.Namespace, out: Path, planned: Sequence[Any]) -> None:

@@ -29,7 +29,6 @@ from seqjax.runs.tracking.mirror import SafeMirror
 from seqjax.runs.tracking.tracker import Tracker
 from seqjax.terminal.stream import line
 from seqjax.training.fit import Fit
-from seqjax.training.layout import Layout
 from seqjax.training.optimizer import Optimizer, depends_on_num_updates
 
 
@@ -171,15 +170,12 @@ def environment_of(run: RunState, fit: Fit) -> Record:
     data = {name: data.sha256 for name, data in run.prepared.sources.items()}
     given = None if fit.params is None else sha256_of(by_name(fit.params))
     objects = fingerprints(run.experiment.objects, run.problem, fit.params_like(run.problem))
-    return environment(run.experiment, data, Layout(fit.num_devices, fit.precision), given, objects)
+    return environment(run.experiment, data, fit, given, objects)
 
 
-def begun_layout(path: Path | None) -> Layout | None:
-    """The layout in which the run in a folder was begun; None: there is no run."""
-    if path is None or not folder.is_run(path):
-        return None
-    record = read_environment(path)
-    return Layout(record["devices"], record["precision"])
+def begun_devices(path: Path) -> int:
+    """The number of devices on which the run in a folder was begun."""
+    return int(read_environment(path)["devices"])
 
 
 def check_environment(path: Path, now: Record, but: Iterable[str] = ()) -> None:

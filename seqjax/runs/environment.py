@@ -26,7 +26,7 @@ from seqjax.plugin.config import is_object
 from seqjax.runs.files.folder import ENVIRONMENT, PLUGINS, inner_folder, read_json, reading
 from seqjax.runs.fingerprint import Fingerprint
 from seqjax.terminal.shell import argument
-from seqjax.training.layout import Layout
+from seqjax.training.fit import Fit
 
 OPTIONS = ("enable_x64", "default_matmul_precision", "default_prng_impl", "threefry_partitionable")
 """The options of JAX that change the bits of a result."""
@@ -41,7 +41,7 @@ Record = dict[str, Any]
 def environment(
     experiment: Plugin,
     data_sha256: dict[str, str],
-    layout: Layout,
+    fit: Fit,
     params_sha256: str | None,
     objects: dict[str, Fingerprint],
 ) -> Record:
@@ -50,13 +50,14 @@ def environment(
     Args:
         experiment: the experiment.
         data_sha256: the hashes of its data by field.
-        layout: the devices and the precision in which it is computed.
+        fit: how it is fitted, with the devices and the precision.
         params_sha256: the hash of initial parameters that were given; None: there are none.
         objects: the fingerprints of the objects of Python in the experiment, by field.
     """
     return {
         **installation(),
-        **layout._asdict(),
+        "devices": fit.num_devices,
+        "precision": fit.precision,
         "processes": jax.process_count(),
         "git_commit": _git_commit(),
         "data_sha256": data_sha256,

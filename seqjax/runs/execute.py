@@ -11,7 +11,7 @@ from seqjax.errors import Error
 from seqjax.runs import stored
 from seqjax.runs.agreement import check_equal, share_files
 from seqjax.runs.begin import (
-    begun_layout,
+    begun_devices,
     check_continues,
     check_environment,
     check_experiment,
@@ -34,23 +34,18 @@ from seqjax.runs.tracking.tracker import Tracker
 from seqjax.training.epoch import TrainState
 from seqjax.training.fit import Fit
 from seqjax.training.join import ending_together
-from seqjax.training.layout import Layout
 from seqjax.training.loop import Progress, init_train_state, train_side_by_side
 from seqjax.training.metrics import resolve
 from seqjax.training.processes import from_first, in_all, is_first
 
 
 class Options(NamedTuple):
-    """The options of `Experiment.run`, which has their documentation.
-
-    `layout` has the devices and the precision of a new run; None: the fastest ones.
-    """
+    """The options of `Experiment.run`, which has their documentation."""
 
     progress: bool = False
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     callback: Callable[[Any], Any] | None = None
     tracker: Tracker | None = None
-    layout: Layout | None = None
 
 
 def execute[R: RunState](
@@ -82,7 +77,7 @@ def execute[R: RunState](
         if kept is not None and opens:
             open_ended(run, kept, options.progress, options.tracker)
             return run
-        fit, chunks = in_all(lambda: _chunks(run, fit, kept, begun_layout(path) or options.layout))
+        fit, chunks = in_all(lambda: _chunks(run, fit, kept))
         check_equal(run, fit)
         in_all(lambda: _open(path, run, fit, kept, stack))
         display = stack.enter_context(Display(run, options.progress, fit))
@@ -122,16 +117,15 @@ def _open(path: Path | None, run: RunState, fit: Fit, kept: Training | None, sta
         open_folder(path, run, fit, kept)
 
 
-def _chunks(
-    run: RunState, fit: Fit, kept: Training | None, layout: Layout | None
-) -> tuple[Fit, Iterator[tuple[TrainState, Progress]]]:
-    """How a run is fitted in its layout, and the chunks of its training that are left. Nothing is written.
+def _chunks(run: RunState, fit: Fit, kept: Training | None) -> tuple[Fit, Iterator[tuple[TrainState, Progress]]]:
+    """How a run is fitted on its devices, and the chunks of its training that are left. Nothing is written.
 
     Raises:
         Error: the run cannot be trained; it was begun in another environment (exit code 4).
     """
-    fit = fit.in_layout(run.problem, run.prepared.streams["train"], layout)
-    if kept is not None and run.path is not None:  # before the checkpoint, whose dtypes may differ there
+    if kept is not None and run.path is not None:
+        fit = fit.as_begun(begun_devices(run.path))
+        # Before the checkpoint, whose dtypes may differ there.
         check_environment(run.path, environment_of(run, fit))
     if kept is None or kept.checkpoint is None:
         return fit, training_chunks(run, fit)

@@ -48,8 +48,6 @@ class Display:
     def __enter__(self) -> "Display":
         if self.show:
             self._print("device", device_line(self.fit))
-            if line := self.fit.layout_line():
-                self._print("layout", line)
             self._print("dataset", dataset_line(self.run))
             e = self.run.experiment
             if e.init_from:

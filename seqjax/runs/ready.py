@@ -15,7 +15,7 @@ from seqjax.training.fit import Fit
 
 
 class Ready[R: RunState](NamedTuple):
-    """A run in memory that has its data, and how it is fitted in the default layout."""
+    """A run in memory that has its data, and how it is fitted."""
 
     run: R
     fit: Fit

@@ -12,7 +12,7 @@ from seqjax.columns import COLUMNS
 from seqjax.data.preparing import load_all
 from seqjax.errors import Error
 from seqjax.runs import stored
-from seqjax.runs.begin import begun_layout
+from seqjax.runs.begin import begun_devices
 from seqjax.runs.environment import changes, read_environment
 from seqjax.runs.execute import Options
 from seqjax.runs.files import folder
@@ -20,6 +20,7 @@ from seqjax.runs.files.arrays import by_name
 from seqjax.runs.files.manifest import read_manifest
 from seqjax.runs.run import Run, run_in
 from seqjax.terminal.live import shows_progress
+from seqjax.training.devices import usable_devices
 from seqjax.training.loop import Diverged
 
 TIMES = [column.name for column in COLUMNS if column.is_time]
@@ -108,7 +109,7 @@ def check_reproducible(run: Run, out: Path) -> None:
 
 
 def reproduce(run: Run, out: Path, progress: bool | None = None) -> Reproduction:
-    """Trains a run again from its config, with the devices and the precision of the run, and compares the results.
+    """Trains a run again from its config, on as many devices as the run if it can, and compares the results.
 
     Where its callback ended training, training ends after the same epoch.
 
@@ -123,9 +124,11 @@ def reproduce(run: Run, out: Path, progress: bool | None = None) -> Reproduction
     assert run.path is not None
     stop = run.stopped_at
     callback = None if stop is None else lambda made: made.metrics[-1]["epoch"] == stop
-    options = Options(progress=shows_progress(progress), callback=callback, layout=begun_layout(run.path))
+    options = Options(progress=shows_progress(progress), callback=callback)
+    sampler, devices = run.experiment.sampler, begun_devices(run.path)
+    can_use = sampler is not None and devices in usable_devices(sampler.batch_size)
     with contextlib.suppress(Diverged):  # the folder has the results before it
-        run_in(run.experiment, out, options)
+        run_in(run.experiment, out, options, devices if can_use else None)
     made = Run.open(out)  # numbers that are not finite are equal in the file alone
     differing = changes(read_environment(run.path), read_environment(out))
     return Reproduction(compare(run, made), differing, _equal_epochs(run.metrics, made.metrics))

@@ -22,7 +22,6 @@ from seqjax.plugin.config import describe
 from seqjax.training.devices import make_mesh, usable_devices
 from seqjax.training.epoch import TrainState
 from seqjax.training.evaluating import evaluate
-from seqjax.training.layout import Choice, Layout, choose_layout
 from seqjax.training.loop import Progress, end_of_epoch, gradient_metrics, train_in_chunks
 from seqjax.training.setup import TrainingSetup
 
@@ -69,12 +68,8 @@ class Fit:
         """A few words on how a batch is spread over the devices; empty for a single device."""
         return ""
 
-    def layout_line(self) -> str:
-        """A line about a layout that was chosen by measuring; empty for the default one."""
-        return ""
-
-    def in_layout(self, problem: ModelProblem, stream: Stream, begun: Layout | None) -> "Fit":
-        """A copy that uses the layout recorded in the run, or else the fastest."""
+    def as_begun(self, devices: int) -> "Fit":
+        """A copy for a run that was begun on so many devices, which uses as many if none are asked for."""
         return self
 
 
@@ -86,8 +81,6 @@ class GradientDescent(Fit):
     """How the model is trained."""
     params: Params | None = None
     """The initial parameters; None: those of the model."""
-    choice: Choice | None = None
-    """The layout, if it was chosen."""
 
     has_curve = True
 
@@ -101,20 +94,11 @@ class GradientDescent(Fit):
         """The precision in which it is computed."""
         return self.setup.precision if self.setup.gradient.rounds else "float32"
 
-    def in_layout(self, problem: ModelProblem, stream: Stream, begun: Layout | None) -> "GradientDescent":
-        self._check(problem)  # before the parameters are counted
-        setup = self.setup
-        if begun is None:
-            choice = choose_layout(problem, stream, setup, self.params)
-        else:
-            can_go_on = setup.devices is None and begun.devices in usable_devices(setup.sampler.batch_size)
-            layout = begun if can_go_on else begun._replace(devices=self.num_devices)
-            choice = Choice(layout, layout)
-        changed = dataclasses.replace(setup, **choice.layout._asdict())
-        return dataclasses.replace(self, setup=changed, choice=choice)
-
-    def layout_line(self) -> str:
-        return str(self.choice or "")
+    def as_begun(self, devices: int) -> "GradientDescent":
+        # Another number of devices changes the last bits. Fewer devices than then are an error of `check_environment`.
+        if self.setup.devices is None and devices in usable_devices(self.setup.sampler.batch_size):
+            return dataclasses.replace(self, setup=dataclasses.replace(self.setup, devices=devices))
+        return self
 
     def _check(self, problem: ModelProblem) -> None:
         if self.params is None:
@@ -126,8 +110,7 @@ class GradientDescent(Fit):
     def train(
         self, problem: ModelProblem, stream: Stream, state: TrainState | None = None, progress: Progress | None = None
     ) -> Iterator[tuple[TrainState, Progress]]:
-        if self.choice is None:  # otherwise `in_layout` has checked it
-            self._check(problem)
+        self._check(problem)
         return train_in_chunks(problem, stream, self.setup, params=self.params, state=state, progress=progress)
 
     def end_of_epoch(self, state: TrainState, progress: Progress) -> Epoch:
@@ -143,8 +126,12 @@ class GradientDescent(Fit):
             return problem.model.params_like()
         return jax.eval_shape(jit_of(_init, problem), jax.random.key(0))
 
+    def num_params(self, problem: ModelProblem) -> int:
+        """The number of entries of all parameters."""
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.params_like(problem)))
+
     def model_line(self, problem: ModelProblem) -> str:
-        size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.params_like(problem)))
+        size = self.num_params(problem)
         gradient, optimizer = describe(self.setup.gradient), describe(self.setup.optimizer)
         return f"{describe(problem.model)} · {size:,} parameters · gradient {gradient} · {optimizer}"
 

@@ -89,7 +89,7 @@ def test_a_run_that_starts_from_another_one(whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_layout_of_the_run_is_used(tmp_path):
+def test_as_many_devices_are_used_as_by_the_run(tmp_path):
     """One device and two round differently, if a batch has enough rows."""
     wide = changed(sampler=Sequential(8, 8), model=RNN(hidden=32))
     one, two = (wide.run(tmp_path / f"{n}", devices=n) for n in (1, 2))
