@@ -103,7 +103,7 @@ gallery: $(READY)  ## run the scripts of docs/gallery, and write their figures a
 bench: $(READY) | $(UV)  ## measure training speed beside PyTorch (installed once, in its own environment) and Flax, also into build/bench.json; ARGS="--cells gru"
 	@$(with_index) $(PYTHON) benchmarks/training.py --json build/bench.json $(ARGS)
 
-tree: $(READY)  ## print every file of seqjax with its purpose
+tree: $(READY)  ## print every file of seqjax, of the plugins and of the experiments with its purpose
 	@$(PYTHON) tests/support/tree.py
 
 lint: $(READY)  ## check rules and format with ruff

@@ -21,7 +21,7 @@ import jax
 from machine import cores, cpu
 
 import seqjax as sj
-from seqjax.runs import execute, record, verify
+from seqjax.runs import run, saving, verify
 from seqjax.runs.files import checkpoint, folder, rows, store
 from seqjax.runs.files.manifest import content_of_file, read_manifest, write_manifest
 from seqjax.runs.settings import CHECKPOINT_SECONDS
@@ -30,11 +30,11 @@ from seqjax_models import RNN
 from seqjax_samplers import Sequential
 
 PARTS = {
-    "files before training": [(execute, "open_folder")],
+    "files before training": [(run, "locked_folder")],
     "checkpoints": [(checkpoint, "encode"), (store, "save_checkpoint")],
-    "rows": [(record, "append_row")],
+    "rows": [(saving, "append_row")],
     "results and manifest": [(store, "end")],
-    "samples and learning curve": [(record, "result_files")],
+    "samples and learning curve": [(saving, "result_files")],
 }
 """Part of keeping a run -> the functions, where they are called, that do it."""
 NOT_KEEPING = "samples and learning curve"

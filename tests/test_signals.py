@@ -21,8 +21,9 @@ from support.quick import BASE, CHUNKS, FLAGS, TEXT, quick, refused
 from support.shell import call
 
 from seqjax import Experiment, Run, Text, signals, sweep
-from seqjax.runs import execute, record
+from seqjax.runs import listen
 from seqjax.runs.files import folder
+from seqjax.runs.progress import Display
 from seqjax.signals import Ended, ending_at_signals, noticed
 from seqjax.training import feed, loop
 from seqjax_models import RNN
@@ -47,16 +48,16 @@ def whole(small_chunks, tmp_path_factory):
 @pytest.fixture
 def chunks(monkeypatch):
     """The chunks that are trained."""
-    made, take = [], record.Recorder.take
-    monkeypatch.setattr(record.Recorder, "take", lambda *args: (made.append(args[1]), take(*args))[1])
+    made, take = [], listen.Training.take
+    monkeypatch.setattr(listen.Training, "take", lambda *args: (made.append(args[1]), take(*args))[1])
     return made
 
 
 def after(monkeypatch, chunks, n, do=lambda: signal.raise_signal(signal.SIGINT)):
     """Calls a function when the n-th chunk was recorded, by default one that sends Ctrl-C."""
-    take = record.Recorder.take
+    take = listen.Training.take
     stand_in = lambda *args: (take(*args), do() if len(chunks) == n else None)[0]
-    monkeypatch.setattr(record.Recorder, "take", stand_in)
+    monkeypatch.setattr(listen.Training, "take", stand_in)
 
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
@@ -92,7 +93,7 @@ def test_a_signal_when_nobody_reads_what_is_printed_still_saves(tmp_path, monkey
 
     def close():
         monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=refuse, flush=refuse, isatty=refuse))
-        monkeypatch.setattr(execute.Display, "row", refuse)
+        monkeypatch.setattr(Display, "_epoch", refuse)
 
     after(monkeypatch, chunks, 2, close)
     after(monkeypatch, chunks, CHUNKS)  # an epoch ends, so that a line is printed
@@ -288,10 +289,10 @@ def test_after_training_sigusr1_loses_nothing(tmp_path, monkeypatch, heard):
 
     send(monkeypatch, importlib.import_module("seqjax.cli.run"), "_say_what_next")
     with monkeypatch.context() as patch:
-        send(patch, record.SafeMirror, "close")
+        send(patch, Display, "__exit__")
         done = call("run", *FLAGS, "--out", "run")
     again = call("run", *FLAGS, "--out", "run")
-    assert sent == ["close", "_say_what_next", "_say_what_next"]
+    assert sent == ["__exit__", "_say_what_next", "_say_what_next"]
     for each in (done, again):
         assert (each.returncode, each.stderr) == (0, "")
         assert "saved    run\n" in each.stdout

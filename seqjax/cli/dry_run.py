@@ -6,9 +6,9 @@ import jax
 
 from seqjax.data.sampler import draw_plan
 from seqjax.models.check import check_model
-from seqjax.plugin.author import tracing
+from seqjax.plugin.author import mistakes_of
 from seqjax.runs import progress
-from seqjax.runs.run import Experiment, prepared
+from seqjax.runs.run import Experiment, job_of
 from seqjax.training.epoch import compiled_epoch
 from seqjax.training.fit import GradientDescent
 from seqjax.training.loop import first_call
@@ -17,19 +17,20 @@ from seqjax.training.metrics import resolve
 
 def dry_run_text(experiment: Experiment, devices: int | None) -> str:
     """The printed text: device, dataset, model, shapes, updates and bytes of a run."""
-    run, fit = prepared(experiment, devices)
-    resolve(experiment.metrics, run.spec)  # for its errors, which training would raise
+    job = job_of(experiment, devices)
+    fit, problem, stream = job.fit, job.problem, job.data.streams["train"]
+    resolve(experiment.metrics, job.data.spec)  # for its errors, which training would raise
     head = [
         f"device   {progress.device_line(fit)}",
-        f"dataset  {progress.dataset_line(run)}",
-        f"model    {fit.model_line(run.problem)}",
+        f"dataset  {progress.dataset_line(job)}",
+        f"model    {fit.model_line(problem)}",
     ]
     if not isinstance(fit, GradientDescent):
         return "\n".join([*head, "nothing was counted; leave out --dry-run to count"])
-    check_model(run.problem.model, run.spec)
-    stream, setup = run.prepared.streams["train"], fit.setup
-    with tracing(setup.gradient, setup.optimizer, run.problem.model):
-        arguments = first_call(run.problem, stream, setup)
+    check_model(problem.model, problem.spec)
+    setup = fit.setup
+    with mistakes_of(setup.gradient, setup.optimizer, problem.model):
+        arguments = first_call(problem, stream, setup).shapes
         usage: Any = compiled_epoch.lower(*arguments).compile().memory_analysis()
     scored = draw_plan(setup.sampler, stream.bounds, setup.seed, 0).scored
     updates = arguments.program.num_updates // setup.epochs
@@ -37,7 +38,7 @@ def dry_run_text(experiment: Experiment, devices: int | None) -> str:
     targets = int((scored[..., 1] - scored[..., 0]).sum() / len(scored) * updates)
     shapes = [
         f"         {jax.tree_util.keystr(keys, simple=True, separator='/'):8} {leaf.dtype}{list(leaf.shape)}"
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(fit.params_like(run.problem))
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(job.params_like)
     ]
     batch = f"{setup.sampler.batch_size} x {setup.sampler.num_steps}"
     return "\n".join(

@@ -33,11 +33,11 @@ def reproduce_run(args: argparse.Namespace, argv: Sequence[str]) -> int:
         argv: the arguments of the command, which resumes it.
     """
     path = Path(args.folder)
-    from seqjax.runs.begin import begun_devices
+    from seqjax.runs.environment import read_environment
     from seqjax.runs.files.folder import is_run
     from seqjax.training.devices import num_cores
 
-    devices = begun_devices(path) if is_run(path) else 1
+    devices = read_environment(path).devices if is_run(path) else 1
     use_all_cores(devices if devices > num_cores() else None)
 
     from seqjax.report.table import Table

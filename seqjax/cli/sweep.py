@@ -69,9 +69,10 @@ def main(argv: Sequence[str]) -> int:
     use_all_cores(args.devices)
     from seqjax.runs.run import Experiment
     from seqjax.sweeps.index import FIGURE
-    from seqjax.sweeps.launching.jobs import check_jobs
+    from seqjax.sweeps.launching.jobs import JobOptions, check_jobs
     from seqjax.sweeps.launching.state import states, table
-    from seqjax.sweeps.sweeping import Planned, in_sweep, run_all
+    from seqjax.sweeps.planning import Planned, in_sweep
+    from seqjax.sweeps.sweeping import run_all
 
     planned = {}
     for label, each in fields.items():
@@ -93,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
     line("sweep", f"{out} · {counted(len(planned), 'run')}")
     varied = [flag[2:].replace("-", "_") for flag, values in axes.items() if len(values) > 1]
     with print_resume_command("sweep", argv, args, out):
-        runs = run_all(planned, varied, out, args.devices, True, args.checkpoint_seconds, tracker, launcher)
+        runs = run_all(planned, varied, out, JobOptions(args.devices, args.checkpoint_seconds, tracker), True, launcher)
     loads = "".join(f" --load {argument(file)}" for file in args.load)
     if len(runs) < len(planned):
         print(table(states(out)))

@@ -16,7 +16,7 @@ from seqjax.data.split import split
 from seqjax.data.stream import Stream, next_stream
 from seqjax.data.tokenizer import SEEN, UNKNOWN, Codec, PairsCodec, TextCodec, Tokenizer, unknown_share
 from seqjax.errors import Error, check_type, quoted, warn
-from seqjax.plugin.author import calling, cause
+from seqjax.plugin.author import cause
 from seqjax.plugin.config import create
 from seqjax.plugin.registry import name_of
 
@@ -134,8 +134,7 @@ def load(dataset: Dataset) -> Data:
     Raises:
         Error: `load` raises another exception, or returns something else.
     """
-    with calling(dataset, "load"):
-        data = dataset.load()
+    data = dataset.load()
     if not isinstance(data, Data):
         raise Error(
             f"dataset {name_of(dataset)}: load returned {type(data).__name__}, and must return data, such as "
@@ -154,8 +153,7 @@ def fit(tokenizer: Tokenizer, data: Data) -> Codec | PairsCodec:
     name = f"tokenizer {name_of(tokenizer)}"
     if isinstance(data, Text) and type(tokenizer).join is not Tokenizer.join:
         check_join(tokenizer, data[:JOINED].text)
-    with calling(tokenizer, "fit"):
-        codec = tokenizer.fit(data)
+    codec = tokenizer.fit(data)
     kinds = {
         Text: (TextCodec, "a codec, which has spec, tokens, split, encode, decode, to_dict and a length"),
         Series: (Codec, "a codec, which has spec, encode, decode and to_dict"),
@@ -190,8 +188,7 @@ def check_join(tokenizer: Tokenizer, text: str) -> None:
         Error: they are not.
     """
     tokens = _split(tokenizer, text)
-    with calling(tokenizer, "join"):
-        joined = tokenizer.join(tokens)
+    joined = tokenizer.join(tokens)
     if not isinstance(joined, str):
         raise Error(f"tokenizer {name_of(tokenizer)}: join returned {type(joined).__name__}, and must return a string")
     again = _split(tokenizer, joined)
@@ -207,8 +204,7 @@ def check_join(tokenizer: Tokenizer, text: str) -> None:
 
 def _split(tokenizer: Tokenizer, text: str) -> list:
     """The tokens of a text, checked."""
-    with calling(tokenizer, "split"):
-        tokens = tokenizer.split(text)
+    tokens = tokenizer.split(text)
     if not isinstance(tokens, str | list | tuple):
         returned = type(tokens).__name__
         raise Error(f"tokenizer {name_of(tokenizer)}: split returned {returned}, and must return a list of tokens")

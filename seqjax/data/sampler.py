@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Int
 
 from seqjax.errors import Error, dtype_shape, is_whole
-from seqjax.plugin.author import calling
 from seqjax.plugin.base import Plugin
 from seqjax.plugin.registry import name_of
 
@@ -120,8 +119,7 @@ def draw_plan(sampler: Sampler, bounds: Int[np.ndarray, " bounds"], seed: int, e
     bounds = np.asarray(bounds).view() if len(edges) == 2 else np.concatenate([[first], inside, [last]]) - first
     # Only the view is read-only. A sampler that sorted or shifted the bounds in place would change the stream.
     bounds.flags.writeable = False
-    with calling(sampler, "plan"):
-        plan = sampler.plan(bounds, np.random.default_rng((seed, epoch, *([shard] if len(edges) > 2 else []))))
+    plan = sampler.plan(bounds, np.random.default_rng((seed, epoch, *([shard] if len(edges) > 2 else []))))
     plan = check_plan(plan, sampler, bounds)
     return plan._replace(starts=plan.starts + first) if first else plan
 

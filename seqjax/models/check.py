@@ -18,7 +18,6 @@ from seqjax.gradients.problem import Params, Problem
 from seqjax.models.check_cell import check_layer
 from seqjax.models.layered import Layered
 from seqjax.models.model import Model, ModelProblem
-from seqjax.plugin.author import calling
 from seqjax.plugin.config import describe
 from seqjax.plugin.registry import name_of
 
@@ -33,8 +32,7 @@ def check_model(model: Model, spec: Spec) -> None:
     name = f"model {name_of(model)}"
     if isinstance(model, Layered):
         check_layer(model)  # first, since `init` calls its methods
-    with calling(model, "init", f"It is called as init(key, spec), with spec = {spec}"):
-        params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
     for keys, _ in jax.tree_util.tree_leaves_with_path(params):
         if not all(isinstance(key, jax.tree_util.DictKey) and "/" not in str(key.key) for key in keys):
             raise Error(f"{name}: init: parameter {keys}: parameters are a nested dict of names without '/'")
@@ -103,22 +101,16 @@ def check_steps(model: Model, spec: Spec, params: Params) -> None:
     """
     name = f"model {name_of(model)}"
     x = input_like(spec)
-    what = f"It is called as step(params, state, x), for one sequence, with x = {dtype_shape(x)}"
     for key in (jax.random.key(0), None):  # a random model has another state if there is no key
-        with calling(
-            model, "init_state", f"It is called as init_state(params, spec, {'None' if key is None else 'key'})"
-        ):
-            state = jax.eval_shape(lambda params, key=key: _arrays(model.init_state(params, spec, key), name), params)
-        with calling(model, "step", what):
-            stepped = jax.eval_shape(model.step, params, state, x)
+        state = jax.eval_shape(lambda params, key=key: _arrays(model.init_state(params, spec, key), name), params)
+        stepped = jax.eval_shape(model.step, params, state, x)
         new, output = _pair(stepped, f"{name}: step")
         _check_state(state, new, f"{name}: step")
         _check_output(output, (spec.targets.width,), f"{name}: step", f", since the targets are {spec.targets}")
     if type(model).unroll is Model.unroll:
         return
     rows, xs = (_stacked(tree, leading) for tree, leading in ((state, (2,)), (x, (3, 2))))
-    with calling(model, "unroll", f"It is called as unroll(params, state, xs, edge_weights), xs = {dtype_shape(xs)}"):
-        unrolled = jax.eval_shape(model.unroll, params, rows, xs, None)
+    unrolled = jax.eval_shape(model.unroll, params, rows, xs, None)
     new, outputs = _pair(unrolled, f"{name}: unroll")
     _check_state(rows, new, f"{name}: unroll")
     _check_output(outputs, (3, 2, spec.targets.width), f"{name}: unroll")

@@ -12,7 +12,7 @@ from seqjax.gradients.problem import Params
 from seqjax.models.cell import Cell
 from seqjax.models.elementwise import Elementwise
 from seqjax.models.layered import Layered
-from seqjax.plugin.author import calling
+from seqjax.plugin.author import advising
 from seqjax.plugin.registry import name_of
 
 LEADING: tuple[tuple[int, ...], ...] = ((), (2,), (3, 2))
@@ -44,7 +44,7 @@ def _check_cell(model: Cell) -> None:
         state = model.State(*[entry] * len(model.State._fields))
         what = f"u and v are {dtype_shape(u)}, blocks x hidden = {model.blocks} x {model.hidden} numbers"
         advice = _advice(call, what, entry, "u + v")
-        with calling(model, "cell", advice):
+        with advising(advice):
             new = jax.eval_shape(lambda u, state, own: model.cell(u, u, state, **own), u, state, own)
         _check_new_state(model, name, new, entry, what)
 
@@ -61,10 +61,10 @@ def _check_elementwise(model: Elementwise) -> None:
         entry = jax.ShapeDtypeStruct((*leading, model.units), dtype)
         state = model.State(*[entry] * len(model.State._fields))
         what = f"u is {dtype_shape(u)}, blocks x hidden = {model.blocks} x {model.hidden} numbers"
-        with calling(model, "cell", _advice(calls["cell"], what, entry, "u")):
+        with advising(_advice(calls["cell"], what, entry, "u")):
             new = jax.eval_shape(lambda u, state, own: model.cell(u, state, **own), u, state, own)
         _check_new_state(model, name, new, entry, what)
-        with calling(model, "output", _advice(calls["output"], what, entry, "u")):
+        with advising(_advice(calls["output"], what, entry, "u")):
             out = jax.eval_shape(lambda u, state, own: model.output(u, state, **own), u, state, own)
         wanted = jax.ShapeDtypeStruct((*leading, model.output_blocks * model.hidden), dtype)
         if (getattr(out, "shape", None), getattr(out, "dtype", None)) != (wanted.shape, wanted.dtype):
@@ -90,7 +90,7 @@ def _check_masks(model: Cell, name: str) -> None:
     """Checks that the connectivity of each layer is None or a constant bool[hidden, hidden]."""
     wanted = f"None or a numpy array bool[{model.hidden}, {model.hidden}]"
     for layer in range(model.layers):
-        with calling(model, "recurrent_mask", f"It is called as recurrent_mask(layer), and returns {wanted}"):
+        with advising(f"It is called as recurrent_mask(layer), and returns {wanted}"):
             mask: Any = model.recurrent_mask(layer)
         if mask is None:
             continue
@@ -124,8 +124,7 @@ def _check_new_state(model: Any, name: str, new: Any, entry: Any, what: str) -> 
 
 def _own_params(model: Any, name: str, taken: tuple[str, ...]) -> Params:
     """The shapes and dtypes of the parameters that `cell` reads."""
-    with calling(model, "init_cell", "It is called as init_cell(key)"):
-        own = jax.eval_shape(model.init_cell, jax.random.key(0))
+    own = jax.eval_shape(model.init_cell, jax.random.key(0))
     sizes = f"float[{model.hidden}] or float[n, {model.hidden}]"
     if not isinstance(own, dict):
         raise Error(

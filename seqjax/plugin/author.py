@@ -2,13 +2,14 @@
 
 import contextlib
 import errno
+import inspect
 import linecache
 import os
 import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,34 +36,12 @@ class Mistake(Error):  # noqa: N818
 
 
 @contextlib.contextmanager
-def calling(plugin: Any, method: str, advice: str = "") -> Iterator[None]:
-    """Turns an exception of a plugin's method into a `Mistake`, which names the method and the author's own line.
-
-    An `Error` passes unchanged, and so do exceptions that are no mistake of the author, such as a full memory.
-
-    Args:
-        plugin: the plugin whose method is called.
-        method: the name of the method.
-        advice: what the method is given, or should return.
-
-    Raises:
-        Mistake: the method raised another exception.
-    """
-    try:
-        yield
-    except (Exception, SystemExit) as fault:
-        if not _is_mistake(fault):
-            raise
-        head = f"{plugin.kind} {name_of(plugin)}: {method} raises {cause(plugin, fault)}"
-        raise Mistake(f"{head}\n{advice}" if advice else head) from fault
-
-
-@contextlib.contextmanager
-def tracing(*plugins: Any) -> Iterator[None]:
-    """Turns an exception of one of several plugins, which are traced together, into a `Mistake` that names it.
+def mistakes_of(*plugins: Any) -> Iterator[None]:
+    """Turns an exception of one of several plugins into a `Mistake`, which names the method and the author's own line.
 
     The innermost frame outside of libraries shows whose mistake it is. If it belongs to none of these plugins, such as
-    a frame of the step that a user differentiates, the exception is raised unchanged.
+    a frame of the step that a user differentiates, the exception is raised unchanged. So is an `Error`, and what is no
+    mistake of the author, such as a full memory.
 
     Args:
         plugins: plugins; other values are left out.
@@ -73,35 +52,36 @@ def tracing(*plugins: Any) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as fault:
-        if not _is_mistake(fault):
-            raise
-        known = [plugin for plugin in plugins if hasattr(plugin, "kind")]
-        plugin, method = _by_frame(known, fault) or _by_message(known, fault) or (None, "")
-        if plugin is None:
-            raise
-        raise Mistake(f"{plugin.kind} {name_of(plugin)}: {method} raises {cause(plugin, fault)}") from fault
+        known = {type(plugin): f"{plugin.kind} {name_of(plugin)}" for plugin in plugins if hasattr(plugin, "kind")}
+        if mistake := _mistake(known, fault):
+            raise mistake from fault
+        raise
+
+
+def mistake_of(plugin: Any, fault: BaseException, *made: Any) -> Mistake | None:
+    """The mistake of a plugin, or of what it has made, such as the session of a tracker; None: it is not theirs."""
+    return _mistake({type(one): f"{plugin.kind} {name_of(plugin)}" for one in (plugin, *made)}, fault)
 
 
 def mistake_of_any(fault: BaseException) -> Mistake | None:
     """The mistake of the plugin whose own line raised an exception; None if it is the line of no plugin.
 
-    It is for places that no `calling` and no `tracing` covers. Built-in plugins count as seqjax itself.
+    It is for places that no `mistakes_of` covers. Built-in plugins count as seqjax itself.
     """
-    if not _is_mistake(fault):
-        return None
-    known = [registry.class_of(entry) for kind in registry.GROUPS for entry in registry.entries(kind)]
-    others = [cls for cls in known if cls is not None and registry.entry_of(cls).distribution != registry.BUILT_IN]
-    for frame in reversed(traceback.extract_tb(fault.__traceback__)):
-        if os.path.basename(frame.filename) in EXITS:
-            continue
-        for cls in others:
-            if _owns(cls, frame.filename):
-                entry = registry.entry_of(cls)
-                return Mistake(f"{entry.kind} {entry.name}: {frame.name} raises {_described(fault, cls)}")
-        # A signal may arrive at any line: an exit counts as that of a plugin only if it owns the innermost frame.
-        if isinstance(fault, SystemExit) or not frame.filename.startswith(LIBRARIES):
-            return None
-    return None
+    entries = [entry for kind in registry.GROUPS for entry in registry.entries(kind)]
+    others = [entry for entry in entries if entry.distribution != registry.BUILT_IN]
+    known = {cls: f"{entry.kind} {entry.name}" for entry in others if (cls := registry.class_of(entry)) is not None}
+    return _mistake(known, fault)
+
+
+@contextlib.contextmanager
+def advising(text: str) -> Iterator[None]:
+    """A context in which a method of a plugin is called: the `Mistake` of its exception says this too."""
+    try:
+        yield
+    except Exception as fault:
+        fault.seqjax_advice = text  # type: ignore[attr-defined]
+        raise
 
 
 def is_full_disk(fault: BaseException) -> bool:
@@ -127,24 +107,74 @@ def _described(fault: BaseException, cls: type) -> str:
     return f"{type(fault).__name__}: {message}{where}"
 
 
-def _by_frame(plugins: list[Any], fault: BaseException) -> tuple[Any, str] | None:
-    """The plugin that owns the innermost frame outside of libraries, and the function of this frame."""
-    for frame in reversed(traceback.extract_tb(fault.__traceback__)):
-        for plugin in plugins:
-            if _owns(type(plugin), frame.filename):
-                return plugin, frame.name
-        if not frame.filename.startswith(LIBRARIES):
-            return None
-    return None
+def _mistake(known: Mapping[type, str], fault: BaseException) -> Mistake | None:
+    """The mistake of one of these classes, of which each has its words; None: it is not that of any of them."""
+    if not _is_mistake(fault):
+        return None
+    cls, method = _by_message(known, fault) or _by_absence(known, fault) or _by_frame(known, fault) or (None, "")
+    if cls is None:
+        return None
+    advice = getattr(fault, "seqjax_advice", "") or _signature(cls, method)
+    text = f"{known[cls]}: {method} raises {_described(fault, cls)}"
+    return Mistake(f"{text}\n{advice}" if advice else text)
 
 
-def _by_message(plugins: list[Any], fault: BaseException) -> tuple[Any, str] | None:
-    """The plugin whose method takes other arguments. It has no frame of its own, but Python's message names it."""
+def _by_frame(known: Iterable[type], fault: BaseException) -> tuple[type, str] | None:
+    """The class that owns the innermost frame outside of libraries, and its method that this frame is in."""
+    owner: type | None = None
+    name = ""
+    for frame, _ in reversed(list(traceback.walk_tb(fault.__traceback__))):
+        file, code = frame.f_code.co_filename, frame.f_code
+        if os.path.basename(file) in EXITS:
+            continue
+        owner = owner or next((cls for cls in known if _owns(cls, file)), None)
+        if owner is None:
+            # A signal may arrive at any line: an exit is that of a plugin only if it owns the innermost frame.
+            if isinstance(fault, SystemExit) or not file.startswith(LIBRARIES):
+                return None
+            continue
+        name = name or code.co_name
+        # The author may call functions that are no methods. A method may be a lambda, so it is found by its code.
+        for cls in known:
+            if method := _method_of(cls, "__code__", code):
+                return cls, method
+    return None if owner is None else (owner, name)
+
+
+def _method_of(cls: type, attribute: str, value: object) -> str:
+    """The name of the method of a class whose attribute has this value; empty if there is none."""
+    methods = ((name, method) for base in cls.__mro__ for name, method in vars(base).items())
+    return next((name for name, method in methods if getattr(method, attribute, None) == value), "")
+
+
+def _by_message(known: Iterable[type], fault: BaseException) -> tuple[type, str] | None:
+    """The class whose method takes other arguments. It has no frame of its own, but Python's message names it."""
     called = re.match(r"([\w.<>]+)\.([\w<>]+)\(\) (?:takes|missing|got)", str(fault))
-    for plugin in plugins if called else ():
-        if called and called[1] in {cls.__qualname__ for cls in type(plugin).__mro__}:
-            return plugin, called[2]
-    return None
+    if called is None:
+        return None
+    whose, method = called.groups()
+    cls = next((cls for cls in known if whose in {each.__qualname__ for each in cls.__mro__}), None)
+    if cls is None:
+        return None
+    return cls, _method_of(cls, "__qualname__", f"{whose}.{method}") or method
+
+
+def _by_absence(known: Iterable[type], fault: BaseException) -> tuple[type, str] | None:
+    """The class that lacks a method, whose base class raises a `NotImplementedError`."""
+    if not isinstance(fault, NotImplementedError):
+        return None
+    *_, (frame, _) = traceback.walk_tb(fault.__traceback__)
+    cls = type(frame.f_locals.get("self"))
+    return (cls, frame.f_code.co_name) if cls in known else None
+
+
+def _signature(cls: type, method: str) -> str:
+    """How seqjax calls a method, from that of its base class; empty if it has none."""
+    for base in cls.__mro__ if not method.startswith("_") else ():
+        if base.__module__.partition(".")[0] == "seqjax" and inspect.isfunction(vars(base).get(method)):
+            names = [name for name in inspect.signature(vars(base)[method]).parameters if name != "self"]
+            return f"It is called as {method}({', '.join(names)})"
+    return ""
 
 
 def _is_mistake(fault: BaseException) -> bool:

@@ -75,7 +75,7 @@ def _entry(value: Any) -> Any:
     if isinstance(value, Plugin):
         return to_table(value)
     if isinstance(value, tuple):
-        return tuple(f"{PYTHON_OBJECT}:{describe(one)}" if is_object(one) else one for one in value)
+        return [f"{PYTHON_OBJECT}:{describe(one)}" if is_object(one) else one for one in value]
     return value
 
 
@@ -98,7 +98,7 @@ def names_object(value: Any) -> bool:
 
 def short(entry: object) -> str:
     """The text of an entry of a config, without the prefix of a built-in plugin or of an object of Python."""
-    if isinstance(entry, tuple):
+    if isinstance(entry, list | tuple):
         return "+".join(map(short, entry)) or "none"  # a comma separates the fields in the name of a variant
     return str(entry).removeprefix(f"{registry.BUILT_IN}/").removeprefix(f"{PYTHON_OBJECT}:")
 

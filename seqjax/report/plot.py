@@ -34,7 +34,7 @@ from seqjax.report.plot_layout import (
 )
 from seqjax.report.plot_range import show_end
 from seqjax.report.plot_style import DASHES, current, is_for_paper, style
-from seqjax.report.seeds import average_and_band, caption_of, counts_of, seeds_of
+from seqjax.report.seeds import Seeds, average_and_band, caption_of, counts_of, seeds_of
 from seqjax.report.ticks import log_ticks, whole_ticks
 from seqjax.report.variant_labels import Labels, shared_plugins, variant_labels
 
@@ -142,53 +142,65 @@ def runs(
     """
     _check_choice("average", average, ("mean", "median"))
     _check_choice("band", band, ("interval", "range"))
-    variants: Mapping[str, Sequence[Any]]
-    if not hasattr(runs, "variants"):
-        check_type("plot.runs: runs", runs, Mapping, "a Runs, or a dict of names and runs")
-    variants = runs.variants if hasattr(runs, "variants") else {name: [runs[name]] for name in runs}
-    if not variants:
-        raise Error("nothing to plot: there are no runs")
+    variants, labels = _variants(runs)
     every = [run for group in variants.values() for run in group]
     for run in every:
         for name in (x, y) if run.metrics else ():
             run.metric(name)  # for its error
     tokens = are_on_tokens(every)
-    # Names that were given with the runs are shown as they are.
-    labels = variant_labels(list(variants)) if hasattr(runs, "variants") else Labels((), tuple(variants), None)
     title = title_of([run.experiment for run in every], labels.shared) if title is None else title
     groups = {name: seeds_of(group) for name, group in variants.items()}
-    counts = {name: seeds.in_words for name, seeds in groups.items()}
-    # The legend has the usual number of seeds once, and other numbers at their variants.
-    usual = max(counts.values(), key=list(counts.values()).count)
     with current():
         figure, (axes,) = new_figure(axis_label(x, tokens), axis_label(y, tokens), title)
         drawn = []
         for look, (name, seeds) in zip(_looks(len(groups), labels.factors), groups.items(), strict=True):
             x_SN, y_SN = seeds.column(x), seeds.column(y)
-            drawn.append(_band(axes, name or counts[name], x_SN, y_SN, seeds.lengths, look, average, band))
+            drawn.append(_band(axes, name or seeds.in_words, x_SN, y_SN, seeds.lengths, look, average, band))
         if x in ("epoch", "update"):
             whole_ticks(axes.xaxis)
         elif x == "tokens":
             axes.xaxis.set_major_formatter(EngFormatter())
         if y.endswith("perplexity"):
             log_ticks(axes.yaxis)
-        caption = caption_of(usual, [n for seeds in groups.values() for n in counts_of(seeds.lengths)], average, band)
-        if any(len({*seeds.lengths}) > 1 for seeds in groups.values()):
-            caption += "\nafter a seed ends: average of the others"
         hidden = "" if whole else show_end(axes, drawn)
-        if labels.factors and len(set(counts.values())) == 1:
-            entries = factor_entries(*labels.factors)
-        else:
-            lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
-            texts = list(labels.short)
-            for n, count in enumerate(counts.values()):
-                if count != usual and is_for_paper():
-                    caption += f"\nvariant {texts[n]}: {count}"
-                elif count != usual:
-                    texts[n] += f" ({count})"
-            entries = [[(line, plain(text)) for line, text in zip(lines, texts, strict=True) if text]]
+        entries, caption = _legend(axes, labels, list(groups.values()), average, band)
         add_legend(figure, axes, entries, caption="\n".join(filter(None, (caption, hidden))))
     return figure
+
+
+def _variants(runs: Any) -> tuple[Mapping[str, Sequence[Any]], Labels]:
+    """The runs of each variant, and the labels of the variants. Names that are given with runs stay as they are."""
+    is_grouped = hasattr(runs, "variants")
+    if not is_grouped:
+        check_type("plot.runs: runs", runs, Mapping, "a Runs, or a dict of names and runs")
+    variants = runs.variants if is_grouped else {name: [runs[name]] for name in runs}
+    if not variants:
+        raise Error("nothing to plot: there are no runs")
+    return variants, variant_labels(list(variants)) if is_grouped else Labels((), tuple(variants), None)
+
+
+def _legend(
+    axes: Any, labels: Labels, groups: Sequence[Seeds], average: Literal["mean", "median"], band: str
+) -> tuple[list[Any], str]:
+    """The entries of the legend of `runs`, and its caption, which says what the lines and bands are.
+
+    The caption has the usual number of seeds once. Another number stands at its variant, or in the caption of a paper.
+    """
+    counts = [seeds.in_words for seeds in groups]
+    usual = max(counts, key=counts.count)
+    caption = caption_of(usual, [n for seeds in groups for n in counts_of(seeds.lengths)], average, band)
+    if any(len({*seeds.lengths}) > 1 for seeds in groups):
+        caption += "\nafter a seed ends: average of the others"
+    if labels.factors and len(set(counts)) == 1:
+        return factor_entries(*labels.factors), caption
+    texts = list(labels.short)
+    for n, count in enumerate(counts):
+        if count != usual and is_for_paper():
+            caption += f"\nvariant {texts[n]}: {count}"
+        elif count != usual:
+            texts[n] += f" ({count})"
+    lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+    return [[(line, plain(text)) for line, text in zip(lines, texts, strict=True) if text]], caption
 
 
 def title_of(experiments: Sequence[Any], shared: Sequence[str] = ()) -> str:

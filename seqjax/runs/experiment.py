@@ -1,6 +1,6 @@
 """`ExperimentFields`: dataset, model and training of a run, as a value that knows nothing of folders."""
 
-import dataclasses
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Self
@@ -17,6 +17,7 @@ from seqjax.gradients.base import Gradient
 from seqjax.gradients.problem import Params
 from seqjax.models.model import CountBasedModel, Model
 from seqjax.plugin import config
+from seqjax.plugin.base import Plugin
 from seqjax.report import notebook
 from seqjax.report.table import Table
 from seqjax.runs.settings import KINDS, TRAINING, Scalars, create_default, resolve
@@ -133,6 +134,11 @@ class ExperimentFields(Scalars):
         return Counting() if isinstance(self.model, CountBasedModel) else GradientDescent(self.setup(devices), params)
 
     @property
+    def plugins(self) -> list[Plugin]:
+        """The plugins in its fields."""
+        return [value for f in fields(self) if isinstance(value := getattr(self, f.name), Plugin)]
+
+    @property
     def overview(self) -> Table:
         """The plugins, the sizes of the parts, epochs and seed; and of all other fields those not at their defaults."""
         usual = (*KINDS, "train", "heldout", "epochs", "seed")
@@ -186,29 +192,22 @@ def config_bytes(experiment: ExperimentFields) -> bytes:
         raise Error(f"the config cannot be saved as UTF-8: {line!a}…; choose another name") from fault
 
 
-def goes_on(kept: ExperimentFields, asked: ExperimentFields) -> bool:
-    """Whether a run is asked to go on for more epochs. False for a count-based model, which always has one epoch."""
-    return asked.epochs > kept.epochs and not isinstance(kept.model, CountBasedModel)
-
-
-def differences(kept: ExperimentFields, asked: ExperimentFields, varied: Iterable[str] = ()) -> list[str]:
-    """The differences between two experiments, one line each, such as `model.hidden: 8 → 16`.
+def differences(kept: config.Config, asked: config.Config, varied: Iterable[str] = ()) -> list[str]:
+    """The differences between the configs of two experiments, one line each, such as `model.hidden: 8 → 16`.
 
     Of two plugins with different names, only the fields are compared that both have.
 
     Args:
-        kept: one experiment.
+        kept: one config.
         asked: the other one.
         varied: fields that are left out, such as `model.hidden`.
     """
-    default = config.create("tokenizer", DEFAULT_TOKENIZER)
-    if {kept.tokenizer, asked.tokenizer} == {None, default}:
-        asked = dataclasses.replace(asked, tokenizer=kept.tokenizer)
-    if kept == asked:
-        return []
-    tables = config.to_config(kept), config.to_config(asked)
+    tables = copy.deepcopy((kept, asked))
+    # An experiment may leave out the tokenizer of a text.
+    default = config.to_table(config.create("tokenizer", DEFAULT_TOKENIZER))
+    left_out = [*varied, *(["tokenizer"] if all(t.get("tokenizer", default) == default for t in tables) else [])]
     for table in tables:
-        for name in varied:
+        for name in left_out:
             _leave_out(table, *name.split("."))
     return _changes(*tables)
 

@@ -16,6 +16,8 @@ from seqjax.errors import counted, escape
 from seqjax.models.check import is_recurrent
 from seqjax.plugin.config import describe
 from seqjax.runs.files import folder
+from seqjax.runs.job import Job
+from seqjax.runs.listen import Listener
 from seqjax.runs.state import RunState
 from seqjax.terminal.live import open_output
 from seqjax.training.devices import num_cores
@@ -31,11 +33,11 @@ SLOW = 1.0
 """Seconds of compiling after which a plain line says what is compiled; a live line says it at once."""
 
 
-class Display:
+class Display(Listener):
     """A context manager that prints the progress of a run; with `show` False it prints nothing."""
 
-    def __init__(self, run: RunState, show: bool, fit: Fit):
-        self.run, self.show, self.fit = run, show, fit
+    def __init__(self, run: RunState, job: Job, show: bool):
+        self.run, self.job, self.show = run, job, show
         self.compiled = f"the training of {describe(run.experiment.model)}, once for these shapes"
         self.console, self.live = open_output(f"compiling {self.compiled}", show)
         self.slow = threading.Timer(SLOW, self._say_compiling)
@@ -47,16 +49,16 @@ class Display:
 
     def __enter__(self) -> "Display":
         if self.show:
-            self._print("device", device_line(self.fit))
-            self._print("dataset", dataset_line(self.run))
+            self._print("device", device_line(self.job.fit))
+            self._print("dataset", dataset_line(self.job))
             e = self.run.experiment
             if e.init_from:
-                self._print("start", start_line(self.run))
+                self._print("start", start_line(self.job))
             if e.gradient and e.gradient.claim != "exact":
                 self._print_note_on_cuts()
             if self.console.is_terminal:
                 self.live.start(refresh=True)
-            elif self.fit.has_curve:
+            elif self.job.fit.has_curve:
                 stepping.clear()
                 self.slow.start()
         return self
@@ -64,7 +66,7 @@ class Display:
     def _print_note_on_cuts(self) -> None:
         """Says that cutting the gradient changes nothing, if the state does not depend on the parameters."""
         model, spec = self.run.experiment.model, self.run.spec
-        if not is_recurrent(model, spec, self.fit.params_like(self.run.problem)):
+        if not is_recurrent(model, spec, self.job.params_like):
             text = "holds inputs only: no gradient goes through time, and cutting it changes nothing"
             self._print("note", f"the state of {describe(model)} {text}")
 
@@ -76,13 +78,17 @@ class Display:
         if not stepping.is_set():
             self._print("compile", self.compiled)
 
-    def row(self, row: dict[str, Any]) -> None:
+    def part(self, progress: Progress) -> None:
+        if self.show and progress.done:
+            self._epoch(self.run.metrics[-1])
+        elif self.show:
+            self._part(progress)
+
+    def _epoch(self, row: dict[str, Any]) -> None:
         """Shows the row of an epoch. On a terminal only the first and the last row stay."""
-        if not self.show:
-            return
         self.began += row["compile_seconds"]  # compiling says nothing about the time left
-        if not self.fit.has_curve:
-            self._print("model", f"{self.fit.model_line(self.run.problem)} in {row['seconds']:.1f} s")
+        if not self.job.fit.has_curve:
+            self._print("model", f"{self.job.fit.model_line(self.job.problem)} in {row['seconds']:.1f} s")
             texts = printed(row, self._metrics()).items()
             known = [f"{title.strip()} {text.strip()}" for title, text in texts if text.strip() != "nan"]
             self._print("result", " · ".join(known))
@@ -90,7 +96,7 @@ class Display:
         first, last = self.printed == -math.inf, self.run.finished
         if first:
             compiled = f"compiled in {row['compile_seconds']:.1f} s"
-            self._print("model", f"{self.fit.model_line(self.run.problem)} · {compiled}")
+            self._print("model", f"{self.job.fit.model_line(self.job.problem)} · {compiled}")
             self.console.print("  ".join([*printed(row, self._metrics()), "  left"]))
         late = time.monotonic() - self.printed >= EVERY
         if first or last or (late and not self.console.is_terminal):
@@ -104,14 +110,14 @@ class Display:
         else:
             self.live.update(self._format(row), refresh=self.live.is_started)
 
-    def part(self, progress: Progress) -> None:
+    def _part(self, progress: Progress) -> None:
         """Shows how far an epoch is, if it takes long: on a terminal as the live line, else as a line now and then."""
         now, every = time.monotonic(), EVERY if self.console.is_terminal else PART_EVERY
-        if not self.show or progress.done or progress.updates is None or now - max(self.shown, self.began) < every:
+        if progress.updates is None or now - max(self.shown, self.began) < every:
             return
         self.shown = now
         loss, tokens = progress.updates["loss"], progress.updates["tokens"]
-        share = tokens.sum() / max(1, len(self.run.prepared.streams["train"].targets))
+        share = tokens.sum() / max(1, len(self.job.data.streams["train"].targets))
         text = (
             f"epoch {progress.epoch + 1}: {share:.0%} · {len(loss):,} updates · loss {loss[-100:].mean():.3f} · "
             f"{tokens.sum() / progress.epoch_seconds:,.0f} tokens/s"
@@ -153,28 +159,28 @@ def device_line(fit: Fit) -> str:
     return " · ".join([*words, str(dtype)])
 
 
-def start_line(run: RunState) -> str:
+def start_line(job: Job) -> str:
     """The run whose parameters training starts from, whether its tokenizer is used, and what share is unknown to it."""
-    e = run.experiment
+    e, own = job.experiment, job.data.codec
     assert e.init_from is not None
     codec = folder.read_text(Path(e.init_from) / folder.CODEC)
     words = [f"{e.init_from}, {e.init_which} epoch"]
-    if run.codec and codec == run.codec_text:
-        words.append("with its vocabulary" if isinstance(run.codec, TextCodec) else "with its scale")
-        if share := unknown_share(run.codec, run.prepared.streams["train"].inputs):
+    if own and codec == job.codec:
+        words.append("with its vocabulary" if isinstance(own, TextCodec) else "with its scale")
+        if share := unknown_share(own, job.data.streams["train"].inputs):
             words.append(f"{share:.2%} of the text is unknown to it (--init-anew tokenizer fits a new one)")
     return " · ".join(words)
 
 
-def dataset_line(run: RunState) -> str:
+def dataset_line(job: Job) -> str:
     """Name, size and parts of the dataset."""
-    source, e = run.data, run.experiment
+    source, e, own = job.data.source, job.experiment, job.data.codec
     parts = [
-        _source_name(run.prepared.sources["heldout"]) if isinstance(size, Dataset)
+        _source_name(job.data.sources["heldout"]) if isinstance(size, Dataset)
         else f"{size:.0%}" if isinstance(size, float) else f"{size:,}"
         for size in (e.train, e.heldout)
     ]  # fmt: skip
-    codec = f" · {len(run.codec)} tokens" if isinstance(run.codec, TextCodec) else ""
+    codec = f" · {len(own)} tokens" if isinstance(own, TextCodec) else ""
     size = f"{_source_name(source)} · {len(source):,} {source.unit}{codec}"
     return f"{size} · train {parts[0]} / held out {parts[1]}"
 

@@ -11,14 +11,12 @@ import numpy as np
 from seqjax.columns import COLUMNS
 from seqjax.data.preparing import load_all
 from seqjax.errors import Error
-from seqjax.runs import stored
-from seqjax.runs.begin import begun_devices
-from seqjax.runs.environment import changes, read_environment
-from seqjax.runs.execute import Options
+from seqjax.runs.environment import read_environment
 from seqjax.runs.files import folder
 from seqjax.runs.files.arrays import by_name
 from seqjax.runs.files.manifest import read_manifest
-from seqjax.runs.run import Run, run_in
+from seqjax.runs.refusals import refuse_data
+from seqjax.runs.run import Options, Run, run_in
 from seqjax.terminal.live import shows_progress
 from seqjax.training.devices import usable_devices
 from seqjax.training.loop import Diverged
@@ -97,15 +95,16 @@ def check_reproducible(run: Run, out: Path) -> None:
     assert run.path is not None
     if not (run.finished or run.diverged):
         raise Error(f"{run.path} is unfinished: type the command that began it, which resumes it, and then this one")
-    given = read_environment(run.path)["initial_params_sha256"]
-    if given is not None and run.experiment.init_from is None:
+    environment = read_environment(run.path)
+    if environment.initial_params_sha256 is not None and run.experiment.init_from is None:
         raise Error(
             f"{run.path} was started from parameters that were given in Python, and a run does not keep them\n"
             "Train it again in Python, with the same script in another folder"
         )
     if out.resolve() == run.path.resolve() or ((out / folder.MANIFEST).exists() and read_manifest(out).ended):
         raise Error(f"{out} holds a run that has ended; choose another folder for the one that is trained again")
-    stored.check_data(run.path, load_all(run.experiment.dataset, run.experiment.heldout))
+    sources = load_all(run.experiment.dataset, run.experiment.heldout)
+    refuse_data(run.path, environment.data_sha256, {name: data.sha256 for name, data in sources.items()})
 
 
 def reproduce(run: Run, out: Path, progress: bool | None = None) -> Reproduction:
@@ -125,12 +124,13 @@ def reproduce(run: Run, out: Path, progress: bool | None = None) -> Reproduction
     stop = run.stopped_at
     callback = None if stop is None else lambda made: made.metrics[-1]["epoch"] == stop
     options = Options(progress=shows_progress(progress), callback=callback)
-    sampler, devices = run.experiment.sampler, begun_devices(run.path)
+    environment = read_environment(run.path)
+    sampler, devices = run.experiment.sampler, environment.devices
     can_use = sampler is not None and devices in usable_devices(sampler.batch_size)
     with contextlib.suppress(Diverged):  # the folder has the results before it
         run_in(run.experiment, out, options, devices if can_use else None)
     made = Run.open(out)  # numbers that are not finite are equal in the file alone
-    differing = changes(read_environment(run.path), read_environment(out))
+    differing = environment.differences(read_environment(out))
     return Reproduction(compare(run, made), differing, _equal_epochs(run.metrics, made.metrics))
 
 

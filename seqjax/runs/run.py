@@ -1,10 +1,10 @@
 """`Experiment`, which is run, and `Run`, an experiment that was run."""
 
+import contextlib
 import dataclasses
-import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import optax
@@ -15,19 +15,48 @@ from seqjax.errors import Error, nearest
 from seqjax.files import path_of
 from seqjax.gradients.problem import Params
 from seqjax.models.model import Model
+from seqjax.plugin.author import mistakes_of
 from seqjax.plugin.config import describe
 from seqjax.report import notebook
 from seqjax.report.table import Table
-from seqjax.runs import stored
-from seqjax.runs.environment import read_environment
-from seqjax.runs.execute import Options, execute
+from seqjax.runs.agreement import check_equal, read_together
 from seqjax.runs.experiment import ExperimentFields
 from seqjax.runs.files import folder
-from seqjax.runs.ready import Ready, get_ready
-from seqjax.runs.settings import CHECKPOINT_SECONDS
+from seqjax.runs.files.codec import decode_codec
+from seqjax.runs.files.data import with_data
+from seqjax.runs.fingerprint import fingerprints
+from seqjax.runs.job import Job, prepare
+from seqjax.runs.listen import Listener, Training, chunks_of_one, diverged, listen
+from seqjax.runs.objects import check_given, is_missing, with_objects
+from seqjax.runs.plugin_files import check_loaded
+from seqjax.runs.progress import Display
+from seqjax.runs.refusals import (
+    refuse_changed,
+    refuse_data,
+    refuse_environment,
+    refuse_more_epochs,
+    refuse_objects,
+    refuse_other,
+)
+from seqjax.runs.saved import Saved, read_saved, reading_config, restore
+from seqjax.runs.saving import Saving, locked_folder
+from seqjax.runs.settings import CHECKPOINT_SECONDS, resolve
 from seqjax.runs.state import RunState
+from seqjax.runs.tracking.mirror import SafeMirror
 from seqjax.runs.tracking.tracker import Tracker
 from seqjax.terminal.live import shows_progress
+from seqjax.terminal.stream import line
+from seqjax.training.join import ending_together
+from seqjax.training.processes import exchange, failing_together, from_first, is_first
+
+
+class Options(NamedTuple):
+    """The options of `Experiment.run` that do not change its result; see there."""
+
+    progress: bool = False
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    callback: Callable[[Any], Any] | None = None
+    tracker: Tracker | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,6 +122,7 @@ class Experiment(ExperimentFields):
             Error: the folder holds another experiment, or is in use (exit code 5); training diverges (3); a file is
                 damaged, or the run was begun in another environment (4); another process has ended (7).
         """
+        check_options(path, checkpoint_seconds, callback, tracker)
         options = Options(shows_progress(progress), checkpoint_seconds, callback, tracker)
         return run_in(self, None if path is None else path_of("path", path), options, devices, params)
 
@@ -145,7 +175,43 @@ class Run(RunState):
         """
         given = {"model": model, "optimizer": optimizer, "loss": loss, "metrics": metrics}
         objects = {name: value for name, value in given.items() if value is not None}
-        return stored.open_run(path_of("path", path), which, cls, Experiment, objects)
+        if which not in ("last", "best"):
+            raise Error(f"which = {which!r}: choose 'last' or 'best'")
+        saved = read_saved(path_of("path", path))
+        run = cls._of(saved, objects)
+        if not (saved.manifest.ended or saved.checkpoint):
+            raise Error(f"{run.path} is unfinished: it has no parameters yet; the command that began it resumes it")
+        restore(run, saved)
+        if which == "best":
+            if not saved.manifest.ended:
+                command = "the command that began it resumes it"
+                raise Error(f"{run.path} is unfinished: its best epoch is not known yet; {command}")
+            run.params, run.which = run.best_params, "best"
+        return run
+
+    @classmethod
+    def _of(cls, saved: Saved, objects: dict[str, Any]) -> Self:
+        """The run of a folder before its parameters are restored, with the objects of Python that are given."""
+        check_loaded(saved.path, saved.environment.plugins)
+        table, given = with_objects(with_data(saved.config, saved.path), saved.path, objects)
+        with reading_config(saved):
+            experiment = Experiment(**resolve(table) | given)
+        with folder.reading(saved.path / folder.CODEC):
+            codec, spec = decode_codec(saved.codec, experiment.tokenizer)
+        run = cls(experiment, codec, spec, path=saved.path)
+        if not objects:
+            return run
+        if "optimizer" in objects and is_missing(experiment.model):
+            raise Error(
+                f"{saved.path}: give its model too: the optimizer is compared with that of the run on its parameters"
+            )
+        own, then = (
+            {name: value for name, value in all_of_them.items() if name.partition(".")[0] in objects}
+            for all_of_them in (experiment.objects, saved.environment.objects)
+        )
+        params = experiment.fit().params_like(run.problem)
+        refuse_objects(saved.path, then, fingerprints(own, run.problem, params))
+        return run
 
     def _prepare(self) -> Prepared:
         try:
@@ -158,15 +224,16 @@ class Run(RunState):
                 "link to it"
             ) from fault
         if self.path is not None:
-            stored.check_data(self.path, prepared.sources)
+            now = {name: data.sha256 for name, data in prepared.sources.items()}
+            refuse_data(self.path, self.data_hashes, now)
         return prepared
 
-    @functools.cached_property
+    @property
     def data_hashes(self) -> dict[str, str]:
         """The sha256 of the data that the run was made with: of the `dataset`, and of a `heldout` of its own."""
-        if self.path is None:
+        if self.environment is None:
             return {name: data.sha256 for name, data in self.prepared.sources.items()}
-        return dict(read_environment(self.path)["data_sha256"])
+        return self.environment.data_sha256
 
     def metric(self, name: str) -> np.ndarray:
         """One column of the metrics, float64[epochs].
@@ -230,14 +297,117 @@ def run_in(
     devices: int | None = None,
     params: Params | None = None,
 ) -> Run:
-    """The run of an experiment in a folder, as `Experiment.run` makes it."""
-    return execute(experiment, path, options, lambda: prepared(experiment, devices, params))
+    """The run of an experiment in a folder, as `Experiment.run` makes it.
+
+    Several processes may call it together. The first one reads and writes the folder, and the others have the same run
+    in memory.
+    """
+    check_given(experiment.objects)
+    with ending_together(path), contextlib.ExitStack() as stack:
+        if not is_first():
+            path, options = None, options._replace(progress=False, tracker=None)
+        saved = read_together(path)
+        with failing_together(), mistakes_of(*experiment.plugins):
+            if saved is not None and is_first():
+                refuse_other(saved, experiment)
+            job = job_of(experiment, devices, params, saved)
+            run = run_of(job, path)
+            if saved is not None:
+                _take_up(run, job, saved)
+        # Decided by one process: the number of epochs may differ, which `check_equal` finds if the run continues.
+        if from_first(saved is not None and _is_over(run, saved)):
+            _open_again(run, saved, options)
+            return run
+        with failing_together(), mistakes_of(*experiment.plugins):
+            if saved is not None and is_first():
+                refuse_environment(saved, job)
+            chunks = job.train() if saved is None else job.resume(saved) if not run.finished else iter(())
+        check_equal(job)
+        with failing_together():
+            if path is not None:
+                stack.enter_context(locked_folder(path, job, saved))
+        with mistakes_of(*experiment.plugins), _listeners(run, job, options) as listeners:
+            training = Training(run, job.fit, listeners, options.callback)
+            listen(chunks_of_one(chunks), [training], options.checkpoint_seconds)
+        exchange(None)  # no process leaves before the tracker of the first one has ended
+    if training.fault is not None:
+        raise training.fault
+    return run
 
 
-def prepared(experiment: ExperimentFields, devices: int | None = None, params: Params | None = None) -> Ready[Run]:
-    """A run in memory with its data, and how it is fitted; arguments as in `Experiment.run`."""
+def job_of(
+    experiment: ExperimentFields, devices: int | None = None, params: Params | None = None, saved: Saved | None = None
+) -> Job:
+    """The job of an experiment, as `prepare` makes it, with the run whose parameters it starts from."""
     source = None if experiment.init_from is None else Run.open(experiment.init_from, experiment.init_which)
-    return get_ready(experiment, Run, source, devices, params)
+    return prepare(experiment, source, devices, params, saved)
+
+
+def run_of(job: Job, path: Path | None = None) -> Run:
+    """The run of a job before the first update; `path`: its folder, or None in memory."""
+    return Run(job.experiment, job.data.codec, job.data.spec, path=path, _prepared=job.data)
+
+
+def _take_up(run: Run, job: Job, saved: Saved) -> None:
+    """Restores a run from its folder, unless the job differs from that of the run."""
+    if is_first():
+        refuse_changed(saved, job)
+    restore(run, saved)
+    if is_first() and run.experiment.epochs > saved.epochs:
+        refuse_more_epochs(saved, job)
+
+
+def _is_over(run: Run, saved: Saved) -> bool:
+    """Whether nothing is left to do for the number of epochs that is asked for.
+
+    A run that stopped early and is asked for more epochs has nothing to train, but its config and its results are
+    written again.
+    """
+    is_at_end = run.finished or run.diverged
+    return bool(saved.manifest.ended) and is_at_end and run.experiment.epochs == saved.epochs
+
+
+def _open_again(run: Run, saved: Saved | None, options: Options) -> None:
+    """Opens a run that has ended, which is not trained again: its tracker gets the rows that it lacks.
+
+    Raises:
+        Diverged: the run has diverged, with the same message as then.
+    """
+    if run.diverged and saved is not None:
+        raise diverged(run, saved.manifest.note)
+    if options.progress:
+        line("opened", f"{run.path}: it is finished, and was not trained again")
+    if options.tracker is not None and run.path is not None:
+        with SafeMirror(run, options.tracker, run.path) as mirror:
+            mirror.epoch()
+
+
+@contextlib.contextmanager
+def _listeners(run: Run, job: Job, options: Options) -> Iterator[list[Listener]]:
+    """What listens to the training of a run in this process."""
+    with contextlib.ExitStack() as stack:
+        listeners: list[Listener] = []
+        if run.path is not None:
+            listeners.append(Saving(run, run.path))
+        if run.path is not None and options.tracker is not None:
+            listeners.append(stack.enter_context(SafeMirror(run, options.tracker, run.path)))
+        listeners.append(stack.enter_context(Display(run, job, options.progress)))
+        yield listeners
+
+
+def check_options(
+    path: str | Path | None, checkpoint_seconds: float, callback: object = None, tracker: object = None
+) -> None:
+    """Raises an `Error` unless the options of `Experiment.run` are of the right types, and fit a run with this path."""
+    is_number = isinstance(checkpoint_seconds, int | float | np.number) and not isinstance(checkpoint_seconds, bool)
+    if not (is_number and checkpoint_seconds >= 0):  # NaN is not; ∞ is
+        raise Error(f"checkpoint_seconds = {checkpoint_seconds!r:.80} must be a number, at least 0")
+    if tracker is not None and not isinstance(tracker, Tracker):
+        raise Error(f"tracker = {tracker!r:.60} is no tracker; pass one, such as create('tracker', name)")
+    if tracker is not None and path is None:
+        raise Error("a tracker mirrors the folder of a run, and this one is in memory; give run a folder")
+    if callback is not None and not callable(callback):
+        raise Error(f"callback = {callback!r:.60} is no function; pass one that takes the run")
 
 
 def check_metric(name: str, known: Iterable[str]) -> None:

@@ -140,20 +140,46 @@ def resolve(config: Config) -> Config:
             f"this config only names what was given in Python as: {', '.join(objects)}\n"
             "Run the script that gives it; seqjax.Run.open opens the folder of a run"
         )
-    merged, problems = overlay(DEFAULTS, config), []
+    merged = overlay(DEFAULTS, config)
+    fields, problems = _scalars(merged, config)
+    plugins, more = _plugins(merged, config)
+    if problems := [*problems, *more]:
+        raise Error("the config is not valid:", problems=problems)
+    return fields | plugins
+
+
+def _scalars(merged: Config, config: Config) -> tuple[Config, list[str]]:
+    """The fields of an `Experiment` that are no plugins, with a dataset that is held out, and what is wrong with them.
+
+    Args:
+        merged: the config, completed by defaults.
+        config: the config.
+    """
     known = fields_of(Scalars)
-    for key in config:
-        if key not in known and key not in KINDS:
-            problems.append(f"{key}: Experiment has no such field{nearest_field(key, [*known, *KINDS])}")
+    problems = [
+        f"{key}: Experiment has no such field{nearest_field(key, [*known, *KINDS])}"
+        for key in config
+        if key not in known and key not in KINDS
+    ]
     fields = {key: value for key, value in merged.items() if key in known}
-    if isinstance(merged.get("heldout"), Mapping | Plugin):
-        try:
-            fields["heldout"] = from_table("dataset", merged["heldout"])
-        except Error as error:
-            problems += located("[heldout]", error)
-        problems += faults(Scalars, {key: value for key, value in fields.items() if key != "heldout"})
-    else:
-        problems += faults(Scalars, fields)
+    if not isinstance(merged.get("heldout"), Mapping | Plugin):
+        return fields, [*problems, *faults(Scalars, fields)]
+    try:
+        fields["heldout"] = from_table("dataset", merged["heldout"])
+    except Error as error:
+        problems += located("[heldout]", error)
+    return fields, [*problems, *faults(Scalars, {key: value for key, value in fields.items() if key != "heldout"})]
+
+
+def _plugins(merged: Config, config: Config) -> tuple[Config, list[str]]:
+    """The plugins of an `Experiment`, and what is wrong with them.
+
+    Args:
+        merged: the config, completed by defaults.
+        config: the config.
+    """
+    made: Config = {}
+    problems: list[str] = []
     named = [kind for kind in KINDS if kind in config or (kind in merged and kind not in TRAINING)]
     tables = {kind: merged[kind] for kind in named}
     wrong = {kind: fault for kind, table in tables.items() if (fault := name_fault(kind, table))}
@@ -163,12 +189,10 @@ def resolve(config: Config) -> Config:
         if kind in wrong:
             problems.append(f"[{kind}] {wrong[kind]}")
         elif not wrong or (kind in given and import_given):
-            if kind in TRAINING and "dataset" in fields and isinstance(config[kind], Mapping):
-                table = overlay({kind: default_table(kind, fields["dataset"])}, {kind: config[kind]})[kind]
+            if kind in TRAINING and "dataset" in made and isinstance(config[kind], Mapping):
+                table = overlay({kind: default_table(kind, made["dataset"])}, {kind: config[kind]})[kind]
             try:
-                fields[kind] = from_table(kind, table)
+                made[kind] = from_table(kind, table)
             except Error as fault:
                 problems += located(f"[{kind}]", fault)
-    if problems:
-        raise Error("the config is not valid:", problems=problems)
-    return fields
+    return made, problems

@@ -1,13 +1,14 @@
 """`RunState`: what a run has done so far."""
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any, Literal
 
 from seqjax.errors import Error, counted
 from seqjax.gradients.problem import Params
+from seqjax.runs.environment import Environment
+from seqjax.runs.files.codec import encode_codec
 from seqjax.runs.trained import Trained
 
 
@@ -25,14 +26,15 @@ class RunState(Trained):
     """The epoch after which the callback ended training, if it did."""
     which: Literal["last", "best"] = "last"
     """The epoch of the parameters: the last one, or the one with the lowest held-out loss."""
+    environment: Environment | None = None
+    """What the run depended on when it was begun; None: it is in memory, or was just begun."""
     kept_best: Params = None
     """The parameters of the best epoch, if the experiment keeps them; see `Run.best_params`."""
 
     @property
     def codec_text(self) -> str:
         """Codec and spec as the folder keeps them."""
-        saved = {"spec": self.spec.to_dict(), "codec": self.codec.to_dict() if self.codec else None}
-        return json.dumps(saved) + "\n"
+        return encode_codec(self.codec, self.spec)
 
     @property
     def finished(self) -> bool:

@@ -26,7 +26,7 @@ from seqjax.runs.objects import check_given
 from seqjax.training import forecast
 from seqjax.training.evaluating import bits_per_character, evaluate
 from seqjax.training.generating import generate
-from seqjax.training.loop import init_train_state
+from seqjax.training.loop import InitialState
 
 NO_SAMPLES = "no samples could be made"
 """The name under which `Trained.samples` has the reason why there are none."""
@@ -126,7 +126,7 @@ class Trained:
         """
         setup, problem, stream = self.experiment.setup(), self.problem, self.prepared.streams["train"]
         if params is None:
-            params = self.params if at == "end" else init_train_state(problem, setup, 1).params
+            params = self.params if at == "end" else InitialState(problem, setup, 1).compute().params
         elif _shapes(params) != _shapes(self.experiment.fit().params_like(problem)):
             raise Error("params are not those of the run's model: pass a tree like run.params")
         num_steps = setup.sampler.num_steps

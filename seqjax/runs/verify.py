@@ -12,12 +12,12 @@ import jax
 from seqjax.data.preparing import load
 from seqjax.errors import Error, counted
 from seqjax.plugin import config, registry
-from seqjax.runs.environment import OPTIONS, Record, installation, kept_plugin, plugin_record, read_environment
+from seqjax.runs.environment import OPTIONS, Environment, installation, read_environment
 from seqjax.runs.files import folder
 from seqjax.runs.files.data import read_data
 from seqjax.runs.files.manifest import Fault, Manifest, compare_files, content_of_file
-from seqjax.runs.files.store import read_run
-from seqjax.runs.stored import decode_training
+from seqjax.runs.plugin_files import PluginRecord, is_local, kept_plugin, plugin_record
+from seqjax.runs.saved import read_saved
 
 OK, CHANGED, MISSING, DIFFERS, UNKNOWN = "ok", "changed", "missing", "differs", "not checked"
 """The states of what is checked. `differs` is reported, but is no fault, for example another version of a package."""
@@ -48,30 +48,31 @@ def verify(path: Path, hashes: dict[str, str] | None = None) -> list[Line]:
         path: the folder.
         hashes: the sha256 of datasets that were loaded for other runs, by their tables in the config; it is updated.
     """
-    checks: dict[str, Callable[[Record], list[Line]]] = {
-        "plugins": lambda record: _plugins(path, record),
+    checks: dict[str, Callable[[Environment], list[Line]]] = {
+        "training": lambda _: _training(path),
+        "plugins": lambda environment: _plugins(path, environment),
         "objects of Python": _objects,
-        "dataset": lambda record: _data(path, record, {} if hashes is None else hashes),
+        "dataset": lambda environment: _data(path, environment, {} if hashes is None else hashes),
         "versions": _versions,
     }
     try:
-        manifest, faults = compare_files(path)
+        manifest, faults, _ = compare_files(path)
     except Error as fault:
         line = _line_of(folder.MANIFEST, fault)
         is_missing = line.state != UNREADABLE and not os.path.lexists(path / folder.MANIFEST)
         line = line._replace(state=MISSING) if is_missing else line
         return [line, *_unchecked(["all other files", *checks], folder.MANIFEST)]
     lines = _files(path, manifest, faults)
-    if not faults:
-        lines += _guarded("training", lambda: _training(path))
+    if faults:
+        del checks["training"]
     if folder.ENVIRONMENT in faults:
         return [*lines, *_unchecked(checks, folder.ENVIRONMENT)]
     try:
-        record = read_environment(path)
+        environment = read_environment(path)
     except Error as fault:
         return [*lines, _line_of(folder.ENVIRONMENT, fault), *_unchecked(checks, folder.ENVIRONMENT)]
     for what, check in checks.items():
-        lines += _guarded(what, functools.partial(check, record))
+        lines += _guarded(what, functools.partial(check, environment))
     return lines
 
 
@@ -113,7 +114,7 @@ def _files(path: Path, manifest: Manifest, faults: Mapping[str, Fault]) -> list[
 
 def _training(path: Path) -> list[Line]:
     """The lines of the saved state of training."""
-    kept = decode_training(path, read_run(path))
+    kept = read_saved(path)
     lines = [Line("metrics", OK, counted(len(kept.rows), "epoch"))]
     if not kept.params:
         return [*lines, Line("checkpoints", UNKNOWN, "there is none, so that training would begin anew")]
@@ -121,11 +122,11 @@ def _training(path: Path) -> list[Line]:
     return [*lines, Line("parameters", OK, f"{len(kept.params)} leaves, {size:,} numbers")]
 
 
-def _plugins(path: Path, record: Record) -> list[Line]:
+def _plugins(path: Path, environment: Environment) -> list[Line]:
     """The files of the plugins: those that are installed or loaded here, and the copies of local ones."""
     known = {(kind, entry.id): entry for kind in registry.GROUPS for entry in registry.entries(kind)}
     lines = []
-    for kept in record["plugins"]:
+    for kept in environment.plugins:
         entry = known.get((kept["kind"], kept["id"]))
         line = _copy(path, kept) if _has_copy(kept) else None
         if line is None or (entry and line.state == OK):
@@ -135,12 +136,12 @@ def _plugins(path: Path, record: Record) -> list[Line]:
     return [*([Line("plugins", OK, ", ".join(good))] if good else []), *(each for each in lines if each.state != OK)]
 
 
-def _has_copy(kept: dict[str, Any]) -> bool:
+def _has_copy(kept: PluginRecord) -> bool:
     """Whether a run keeps a copy of the file of a plugin."""
-    return bool(kept["file"]) and str(kept["id"]).startswith(f"{registry.LOCAL}/")
+    return bool(kept["file"]) and is_local(kept)
 
 
-def _copy(path: Path, kept: dict[str, Any]) -> Line:
+def _copy(path: Path, kept: PluginRecord) -> Line:
     """The line of a run's copy of the file of a local plugin."""
     what, file = f"{kept['kind']} {kept['id']}", kept_plugin(path, kept)
     if not file.exists():
@@ -150,7 +151,7 @@ def _copy(path: Path, kept: dict[str, Any]) -> Line:
     return Line(what, CHANGED, f"{file} is not the file of the run")
 
 
-def _plugin(kept: dict[str, Any], entry: registry.Entry | None) -> Line:
+def _plugin(kept: PluginRecord, entry: registry.Entry | None) -> Line:
     """The line of a plugin that is installed or loaded here."""
     what = f"{kept['kind']} {kept['id']}"
     if entry is None and not kept["file"]:
@@ -166,16 +167,16 @@ def _plugin(kept: dict[str, Any], entry: registry.Entry | None) -> Line:
     return Line(what, OK)
 
 
-def _objects(record: Record) -> list[Line]:
+def _objects(environment: Environment) -> list[Line]:
     """The line of what was given in Python, of which there is only a fingerprint."""
     words = "given in Python; compared when the script is run again"
-    return [Line(", ".join(record["objects"]), UNKNOWN, words)] if record["objects"] else []
+    return [Line(", ".join(environment.objects), UNKNOWN, words)] if environment.objects else []
 
 
-def _data(path: Path, record: Record, hashes: dict[str, str]) -> list[Line]:
+def _data(path: Path, environment: Environment, hashes: dict[str, str]) -> list[Line]:
     """The data, which are loaded again."""
     kept = folder.read(path / folder.CONFIG, config.decode_toml)
-    return [_dataset(path, field, kept[field], sha256, hashes) for field, sha256 in record["data_sha256"].items()]
+    return [_dataset(path, field, kept[field], sha256, hashes) for field, sha256 in environment.data_sha256.items()]
 
 
 def _dataset(path: Path, field: str, table: Any, sha256: str, hashes: dict[str, str]) -> Line:
@@ -195,12 +196,14 @@ def _dataset(path: Path, field: str, table: Any, sha256: str, hashes: dict[str, 
     return Line(field, OK, f"{table['plugin']}, sha256 {sha256}")
 
 
-def _versions(record: Record) -> list[Line]:
+def _versions(environment: Environment) -> list[Line]:
     """The versions, the options of JAX and the devices."""
     now = installation()
-    pairs = {name: (record[name], now[name]) for name in ("python", "backend", "device", "xla_flags", *OPTIONS)}
-    pairs |= {name: (version, now["versions"].get(name)) for name, version in record["versions"].items()}
+    pairs = {
+        name: (getattr(environment, name), now[name]) for name in ("python", "backend", "device", "xla_flags", *OPTIONS)
+    }
+    pairs |= {name: (version, now["versions"].get(name)) for name, version in environment.versions.items()}
     lines = [Line(name, DIFFERS, f"then {then}, now {here}") for name, (then, here) in pairs.items() if then != here]
-    if record["devices"] > jax.device_count():
-        lines.append(Line("devices", DIFFERS, f"then {record['devices']}, now {jax.device_count()}"))
+    if environment.devices > jax.device_count():
+        lines.append(Line("devices", DIFFERS, f"then {environment.devices}, now {jax.device_count()}"))
     return lines or [Line("versions", OK, f"seqjax {now['versions']['seqjax']}, jax {now['versions']['jax']}")]

@@ -8,7 +8,7 @@ from seqjax.gradients.problem import Params
 from seqjax.models.check import misfits
 from seqjax.models.model import ForeignModel, ModelProblem
 from seqjax.runs.files.arrays import as_tree, by_name
-from seqjax.training.loop import init_train_state
+from seqjax.training.loop import InitialState
 from seqjax.training.setup import TrainingSetup
 
 TOKENIZER = "tokenizer"
@@ -36,7 +36,7 @@ def params_from(
             raise Error("init_anew: a model of another library cannot draw parameters; leave their names out")
         own = problem.model.params_like()
     else:
-        own = init_train_state(problem, setup, 1).params
+        own = InitialState(problem, setup, 1).compute().params
     drawn, given = by_name(own), by_name(source)
     problems = [
         f"{name}: the model has no such parameter{nearest(name, drawn)}"

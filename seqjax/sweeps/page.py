@@ -143,9 +143,9 @@ def _lead(runs: Mapping[str, Run], variants: Variants) -> str:
     made_with: dict[str, None] = {}
     for run in runs.values():
         if run.path is not None:
-            record = read_environment(run.path)
-            versions = ", ".join(f"{name} {record['versions'][name]}" for name in ("seqjax", "jax"))
-            made_with[f"{versions} on {record['device']}"] = None
+            environment = read_environment(run.path)
+            versions = ", ".join(f"{name} {environment.versions[name]}" for name in ("seqjax", "jax"))
+            made_with[f"{versions} on {environment.device}"] = None
     made = f" Made with {'; '.join(made_with)}." if made_with else ""
     return f"<p>{len(variants)} variant{'s' * (len(variants) != 1)}.{text(made)} This page needs no network.</p>"
 

@@ -10,11 +10,12 @@ import numpy as np
 
 from seqjax.errors import Error, check_type, nearest, quoted
 from seqjax.files import path_of
+from seqjax.plugin.config import Config, to_config
 from seqjax.report import notebook
 from seqjax.report.bootstrap import interval
 from seqjax.report.table import Table
-from seqjax.runs.environment import MACHINE, changes, read_environment
-from seqjax.runs.experiment import ExperimentFields, differences
+from seqjax.runs.environment import MACHINE, read_environment
+from seqjax.runs.experiment import differences
 from seqjax.runs.files import folder
 from seqjax.runs.files.folder import INDEX
 from seqjax.runs.run import Run
@@ -63,7 +64,9 @@ class Runs(Mapping[str, Run]):
         self._runs = dict(runs)
         self._variant_of = {name: variant or "all" for name, variant in variant_of.items()}
         for variant, group in self.variants.items():
-            check_alike(variant, [run.experiment for run in group])
+            # Equal experiments may have a plugin that is not registered, of which there is no config.
+            if len({dataclasses.replace(run.experiment, seed=0) for run in group}) > 1:
+                check_alike(variant, [to_config(run.experiment) for run in group])
             _check_environments(variant, [run for run in group if run.path is not None])
 
     @classmethod
@@ -224,11 +227,11 @@ def check_variant(against: str | None, variants: Iterable[str]) -> None:
         raise Error(f"no variant {against!r}{nearest(against, known)}; there are {quoted(known)}")
 
 
-def check_alike(variant: str, experiments: Sequence[ExperimentFields]) -> None:
-    """Raises an `Error` if experiments of one variant differ in more than the seed."""
-    first, *others = (dataclasses.replace(experiment, seed=0) for experiment in experiments)
+def check_alike(variant: str, configs: Sequence[Config], varied: Iterable[str] = ()) -> None:
+    """Raises an `Error` if the configs of one variant differ in more than the seed and the fields that are varied."""
+    first, *others = configs
     for other in others:
-        if problems := differences(first, other):
+        if problems := differences(first, other, [*varied, "seed"]):
             raise Error(
                 f"{variant}: its runs differ in more than the seed; compare them separately:", problems=problems
             )
@@ -243,9 +246,9 @@ def _check_environments(variant: str, runs: Sequence[Run]) -> None:
     paths = [run.path for run in runs if run.path is not None]
     records = [read_environment(path) for path in paths]
     # A model of another library comes with its initial parameters, which differ between seeds.
-    but = (*MACHINE, "initial_params_sha256") if any("model" in each["objects"] for each in records) else MACHINE
+    but = (*MACHINE, "initial_params_sha256") if any("model" in each.objects for each in records) else MACHINE
     for path, record in zip(paths[1:], records[1:], strict=True):
-        if problems := changes(records[0], record, but):
+        if problems := records[0].differences(record, but):
             text = f"{variant}: {paths[0]} and {path} have different environments; compare them separately:"
             raise Error(text, problems=problems)
 

@@ -48,7 +48,7 @@ def object_labels(runs: Mapping[str, Run]) -> dict[str, dict[str, str]]:
     """
     programs: dict[str, dict[str, str]] = {}
     for name, run in runs.items():
-        for field, one in read_environment(run.path)["objects"].items() if run.path and run.experiment.objects else ():
+        for field, one in read_environment(run.path).objects.items() if run.path and run.experiment.objects else ():
             programs.setdefault(field, {})[name] = one["program"]
     labels = {}
     for field, program_of in programs.items():

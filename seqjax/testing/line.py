@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from seqjax.errors import Error
-from seqjax.plugin.author import cause
+from seqjax.plugin.author import cause, mistake_of
 from seqjax.plugin.base import Plugin
 from seqjax.plugin.registry import name_of
 from seqjax.report.table import Table
@@ -68,7 +68,7 @@ def run_check(plugin: Plugin, check: Check) -> Line:
     except Error as fault:
         return Line(check, None, "", str(fault), "no")
     except (Exception, SystemExit) as fault:
-        return Line(check, None, "", f"raises {cause(plugin, fault)}", "no")
+        return Line(check, None, "", str(mistake_of(plugin, fault) or f"raises {cause(plugin, fault)}"), "no")
     return Line(check, error, note)
 
 

@@ -25,7 +25,7 @@ from seqjax.models.check_cell import check_layer
 from seqjax.models.elementwise import Elementwise
 from seqjax.models.layered import Layered
 from seqjax.models.model import CountBasedModel, Model
-from seqjax.plugin.author import Mistake, calling, cause
+from seqjax.plugin.author import advising, cause
 from seqjax.plugin.registry import BUILT_IN, entries, load
 from seqjax.testing.compare import BOUND, Failed, Skipped, assert_close, relative_error
 from seqjax.testing.elementwise import check_affine, check_complex, check_feeds, check_stable, check_units
@@ -286,7 +286,7 @@ def check_dtypes(model: Model) -> Found:
                 return quick_jit(model.problem(spec, precision=precision).unroll)(*arguments)[1]
 
             what = f"step in {dtype}: mix no dtypes, and let constants have the dtype of the parameters"
-            with calling(model, "unroll", what):
+            with advising(what):
                 got = run("bfloat16") if dtype == "bfloat16" else run(dtype=dtype)
             if not bool(jnp.isfinite(got).all()):
                 raise Failed(f"{name}: a loss in {dtype} is not finite")
@@ -417,8 +417,6 @@ def _usable(model: Model) -> tuple[dict[str, Spec], dict[str, str]]:
             break
         try:
             params = _initial(model, spec)
-        except Mistake:
-            raise
         except Error as why:
             refused[name] = why.message.partition("\n")[0]
             continue
@@ -435,10 +433,8 @@ def _usable(model: Model) -> tuple[dict[str, Spec], dict[str, str]]:
 def _initial(model: Model, spec: Spec) -> Any:
     """The initial or the counted parameters."""
     if isinstance(model, CountBasedModel):
-        with calling(model, "count"):
-            return _counted(model, spec)
-    with calling(model, "init"):
-        return model.init(jax.random.key(0), spec)
+        return _counted(model, spec)
+    return model.init(jax.random.key(0), spec)
 
 
 def _counted(model: CountBasedModel, spec: Spec) -> Any:

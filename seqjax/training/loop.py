@@ -28,7 +28,7 @@ from seqjax.gradients.problem import Params, Problem, check_problem
 from seqjax.memory import check_memory
 from seqjax.models.check import check_bare_problem, fitting
 from seqjax.models.model import ModelProblem
-from seqjax.plugin.author import tracing
+from seqjax.plugin.author import mistakes_of
 from seqjax.plugin.config import describe
 from seqjax.training.devices import make_mesh
 from seqjax.training.epoch import (
@@ -219,12 +219,12 @@ def train_in_chunks(
         Diverged: a loss or gradient is not finite.
     """
     stream = check_stream(stream)
-    with tracing(setup.gradient, setup.optimizer, getattr(problem, "model", None)):
-        shapes, make_arguments = prepare_first_call(problem, stream, setup, params, state)
+    with mistakes_of(setup.gradient, setup.optimizer, getattr(problem, "model", None)):
+        call = first_call(problem, stream, setup, params, state)
         # It finds faults of plugins in this call, before the first chunk. Tracing leaves cores idle, on which the
         # initial parameters compile. While the epoch compiles, no core is idle, since XLA uses all of them.
-        compiled_epoch.lower(*shapes)
-        arguments = make_arguments()
+        compiled_epoch.lower(*call.shapes)
+        arguments = call.make()
     return _train(arguments, setup, stream, progress or Progress())
 
 
@@ -268,7 +268,7 @@ def train_side_by_side(
     problem = _in_precision(problem, setups[0])
     _, program = _plan_program(problem, stream, setups[0])
     whole = on_devices(stream, program.mesh)
-    each = [init_train_state(problem, setup, program.num_updates) for setup in setups]
+    each = [InitialState(problem, setup, program.num_updates).compute() for setup in setups]
     program, states = _with_numbers(program, each[0].params), _stack(each)
     shared = {name: jnp.full(len(setups), value) for name, value in program.numbers().items()}
     numbers = shared | {name: jnp.asarray(column) for name, column in fields.items()}
@@ -330,35 +330,34 @@ def gradient_metrics(gradient: Gradient, state: TrainState) -> dict[str, float]:
     return {name: float(value) for name, value in gradient.metrics(whole(state.memory)).items()}
 
 
+class FirstCall(NamedTuple):
+    """The first call of `compiled_epoch`.
+
+    Args:
+        shapes: its arguments, with shapes and dtypes in place of the state; its program can be lowered with them.
+        make: returns its arguments.
+    """
+
+    shapes: Arguments
+    make: Callable[[], Arguments]
+
+
 def first_call(
     problem: Problem,
     stream: Stream,
     setup: TrainingSetup,
     params: Params | None = None,
     state: TrainState | None = None,
-) -> Arguments:
-    """The arguments of `compiled_epoch` for the first chunk."""
-    return prepare_first_call(problem, stream, setup, params, state)[1]()
-
-
-def prepare_first_call(
-    problem: Problem,
-    stream: Stream,
-    setup: TrainingSetup,
-    params: Params | None = None,
-    state: TrainState | None = None,
-) -> tuple[Arguments, Callable[[], Arguments]]:
-    """The arguments of `compiled_epoch` for the first chunk, with shapes and dtypes in place of the state.
-
-    Returns:
-        These arguments, of which the program can be lowered, and a function that returns those with the state.
-    """
+) -> FirstCall:
+    """The first call of `compiled_epoch`; arguments as those of `train_in_chunks`."""
     check_problem("train", problem)
     problem = _in_precision(problem, setup)
     plan, program = _plan_program(problem, stream, setup)
     with fitting(problem, params) if params is not None else contextlib.nullcontext():
         if state is None:
-            shapes, make = prepare_train_state(problem, setup, program.num_updates, params)
+            initial = InitialState(problem, setup, program.num_updates, params)
+            initial.compile()
+            shapes, make = initial.shapes, initial.compute
         else:
             shapes, make = state, lambda: state
         check_bare_problem(problem, shapes.params, shapes.carry, stream, plan.starts[0])
@@ -377,7 +376,7 @@ def prepare_first_call(
         program,
     )
     # The copy is donated, so that the caller's arrays stay valid.
-    return arguments, lambda: arguments._replace(state=place(copy_of(make())))
+    return FirstCall(arguments, lambda: arguments._replace(state=place(copy_of(make()))))
 
 
 def _in_precision(problem: Problem, setup: TrainingSetup) -> Problem:
@@ -433,58 +432,57 @@ def _with_numbers(program: Program, params: Params) -> Program:
     return dataclasses.replace(program, traced=tuple(numbers))
 
 
-def init_train_state(
-    problem: Problem, setup: TrainingSetup, num_updates: int, params: Params | None = None
-) -> TrainState:
-    """The state before update 0.
+class InitialState:
+    """The state before the first update.
 
     Args:
         problem: the problem to train.
         setup: how it is trained.
         num_updates: the number of updates of the whole training, on which schedules depend.
         params: the parameters; None: the initial ones of the model.
+
+    Attributes:
+        shapes: its shapes and dtypes.
     """
-    return prepare_train_state(problem, setup, num_updates, params)[1]()
 
+    def __init__(self, problem: Problem, setup: TrainingSetup, num_updates: int, params: Params | None = None):
+        if params is not None:
+            check_params(params)
+        elif not isinstance(problem, ModelProblem):
+            raise Error("a problem without a model has no initial parameters: pass params=")
+        self._problem, self._setup, self._params = problem, setup, params
+        self._key, arguments = jax.random.key(setup.seed), (setup.gradient, setup.sampler.batch_size)
+        self._init: Any = functools.partial(initial_parts, problem, *arguments)
+        if problem.is_value:
+            # One compiled program, which the cache can keep: a program for each operation would take a second of a
+            # short run. Another problem would be compiled anew at each call.
+            self._init = jit_of(initial_parts, problem, *arguments, brief=True)
+        parts = jax.eval_shape(self._init, self._key, params)
+        _check_memory(parts, problem, setup)
+        self._tx: Any = setup.optimizer
+        if isinstance(setup.optimizer, Optimizer):
+            self._tx = build(setup.optimizer, num_updates)
+            check_update(setup.optimizer, self._tx, parts[0])
+        self._compiled: Any = None
+        self.shapes = self._with_optimizer(parts, functools.partial(jax.eval_shape, self._tx.init))
 
-def prepare_train_state(
-    problem: Problem, setup: TrainingSetup, num_updates: int, params: Params | None = None
-) -> tuple[TrainState, Callable[[], TrainState]]:
-    """The shapes and dtypes of the state before update 0, and a function that computes it.
+    def compile(self) -> None:
+        """Begins to compile its program in a thread."""
+        if self._problem.is_value:
+            self._compiled = _COMPILER.submit(self._init.lower(self._key, self._params).compile)
 
-    Its program is compiled in a thread meanwhile. Arguments as in `init_train_state`.
-    """
-    if params is not None:
-        check_params(params)
-    elif not isinstance(problem, ModelProblem):
-        raise Error("a problem without a model has no initial parameters: pass params=")
-    key, arguments = jax.random.key(setup.seed), (setup.gradient, setup.sampler.batch_size)
-    init: Any = functools.partial(init_parts, problem, *arguments)
-    if problem.is_value:
-        # One compiled program, which the cache can keep: a program for each operation would take a second of a short
-        # run. Another problem would be compiled anew at each call.
-        init = jit_of(init_parts, problem, *arguments, brief=True)
-    shapes = jax.eval_shape(init, key, params)
-    _check_memory(shapes, problem, setup)
-    compiling = _COMPILER.submit(init.lower(key, params).compile) if problem.is_value else None
-    tx = setup.optimizer
-    if isinstance(tx, Optimizer):
-        tx = build(setup.optimizer, num_updates)
-        check_update(setup.optimizer, tx, shapes[0])
+    def compute(self) -> TrainState:
+        """Its values."""
+        if self._compiled is not None:
+            self._compiled.result()  # so that it is not compiled twice
+        parts = self._init(self._key, self._params)
+        check_params(parts[0])
+        self._setup.gradient.check_values(parts[2], self._setup.sampler.num_steps)
+        return self._with_optimizer(parts, self._tx.init)
 
-    def with_optimizer(made: Sequence[Any], init: Callable[[Params], Any]) -> TrainState:
-        own, carry, memory, key = made
-        return TrainState(own, init(own), carry, memory, key, jnp.zeros((), jnp.int32))
-
-    def make() -> TrainState:
-        if compiling is not None:
-            compiling.result()  # so that it is not compiled twice
-        made = init(key, params)
-        check_params(made[0])
-        setup.gradient.check_values(made[2], setup.sampler.num_steps)
-        return with_optimizer(made, tx.init)
-
-    return with_optimizer(shapes, functools.partial(jax.eval_shape, tx.init)), make
+    def _with_optimizer(self, parts: Sequence[Any], init: Callable[[Params], Any]) -> TrainState:
+        params, carry, memory, key = parts
+        return TrainState(params, init(params), carry, memory, key, jnp.zeros((), jnp.int32))
 
 
 def _check_memory(state: Sequence[Any], problem: Problem, setup: TrainingSetup) -> None:
@@ -502,7 +500,7 @@ def _check_memory(state: Sequence[Any], problem: Problem, setup: TrainingSetup) 
     )
 
 
-def init_parts(
+def initial_parts(
     problem: Any, gradient: Gradient, num_rows: int, key: jax.Array, params: Params | None
 ) -> tuple[Params, Any, Any, jax.Array]:
     """The parameters, if they are not given; the recurrent state, the memory, and the key of all updates.

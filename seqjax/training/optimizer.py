@@ -14,7 +14,7 @@ from annotated_types import Interval
 
 from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.dependence import depends_on
-from seqjax.plugin.author import calling
+from seqjax.plugin.author import advising
 from seqjax.plugin.base import Plugin, values_of
 from seqjax.plugin.registry import name_of
 
@@ -56,8 +56,7 @@ def build(optimizer: Optimizer, num_updates: int) -> optax.GradientTransformatio
     Raises:
         Error: `build` raises another exception, or returns something else.
     """
-    with calling(optimizer, "build", "It is called as build(num_updates)"):
-        tx = optimizer.build(num_updates)
+    tx = optimizer.build(num_updates)
     if not isinstance(tx, optax.GradientTransformation):
         raise Error(
             f"optimizer {name_of(optimizer)}: build returned {type(tx).__name__}, and must return an optax "
@@ -87,10 +86,7 @@ def check_update(optimizer: Optimizer, tx: optax.GradientTransformation, params:
     """
     name = f"optimizer {name_of(optimizer)}: the update of its transformation"
     # Training calls optax under this promotion, since optax mixes dtypes.
-    with (
-        jax.numpy_dtype_promotion("standard"),
-        calling(optimizer, "update", "It is called as update(grads, state, params)"),
-    ):
+    with jax.numpy_dtype_promotion("standard"), advising("It is called as update(grads, state, params)"):
         result = jax.eval_shape(lambda params: tx.update(params, tx.init(params), params), params)
     if not isinstance(result, tuple) or len(result) != 2:
         raise Error(f"{name} returned {dtype_shape(result)}, and must return (updates, state)")

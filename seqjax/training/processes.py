@@ -1,7 +1,8 @@
 """What the processes that train one run exchange. With a single process, every function returns at once."""
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -45,18 +46,15 @@ def bytes_from_first(data: bytes) -> bytes:
     return np.asarray(broadcast_one_to_all(row)).tobytes()
 
 
-def in_all[T](work: Callable[[], T]) -> T:
-    """Calls `work` in each process. If it raises an `Error` in one of them, an equal one is raised in all.
-
-    Args:
-        work: a function without collective operations.
-    """
-    if jax.process_count() == 1:
-        return work()
+@contextlib.contextmanager
+def failing_together() -> Iterator[None]:
+    """A context at whose end an `Error` of one process is raised in all. It has no collective operations inside."""
     fault: Error | None = None
     try:
-        result = work()
+        yield
     except Error as error:
+        if jax.process_count() == 1:
+            raise
         fault = error
     mine = None if fault is None else [fault.message, fault.problems, fault.exit_code]
     for theirs in exchange(mine):
@@ -65,7 +63,6 @@ def in_all[T](work: Callable[[], T]) -> T:
             shared = Error(message, problems=problems, exit_code=exit_code)
             shared.in_all = True  # type: ignore[attr-defined]
             raise shared from fault
-    return result  # `work` has returned, since an error of this process would have been raised above
 
 
 def whole[T](tree: T) -> T:

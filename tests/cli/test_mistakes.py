@@ -47,7 +47,7 @@ LAUNCH = "    launch = lambda self, jobs, show_progress: {job.name: job.name for
 MISTAKES = {
     "an exit in the check of the fields": (
         "model", "Cell", "    __post_init__ = lambda self: quit()",
-        r"model mine: <lambda> raises SystemExit: None\n.*mine\.py, line \d+: __post_init__ = ",
+        r"model mine: __post_init__ raises SystemExit: None\n.*mine\.py, line \d+: __post_init__ = ",
     ),
     "a list as a default": (
         "optimizer", "Optimizer", "    sizes: list[int] = []" + SGD,

@@ -10,7 +10,7 @@ from support.shell import call
 from support.tiny import replace_file
 
 from seqjax import Run
-from seqjax.runs import record
+from seqjax.runs import listen
 from seqjax.runs.files import folder
 
 
@@ -62,7 +62,7 @@ def test_within_tolerance_it_says_why_and_that_a_callback_has_ended_the_training
 
 @pytest.mark.parametrize("out", [[], ["--out", "again"]])
 def test_ctrl_c_says_whether_the_training_can_go_on(run_, temporary, tmp_path, monkeypatch, out):
-    take = record.Recorder.take
+    take = listen.Training.take
 
     def interrupt(*args):
         ended = take(*args)
@@ -71,7 +71,7 @@ def test_ctrl_c_says_whether_the_training_can_go_on(run_, temporary, tmp_path, m
 
     shutil.rmtree("again", ignore_errors=True)
     with monkeypatch.context() as patch:
-        patch.setattr(record.Recorder, "take", interrupt)
+        patch.setattr(listen.Training, "take", interrupt)
         done = call("reproduce", run_, *out)
     assert done.returncode == 130
     assert [*temporary.iterdir()] == []

@@ -39,7 +39,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STEP = "jax:device_get"
 MOMENTS = {
     "prepare": ("seqjax.runs.experiment:ExperimentFields.prepare", 1),
-    "begin": ("seqjax.runs.execute:open_folder", 1),
+    "begin": ("seqjax.runs.run:locked_folder", 1),
     "compile the parameters": ("jax.stages:Lowered.compile", 1),
     "compile the epoch": ("jax.stages:Lowered.compile", 2),
     "first step": (STEP, 1),
@@ -47,8 +47,8 @@ MOMENTS = {
     "evaluate": ("seqjax.runs.run:Run.evaluate_stream", 1),
     "save": ("seqjax.runs.files.store:save_checkpoint", 1),
     "in a save": ("seqjax.runs.files.store:_list", 1),
-    "finish": ("seqjax.runs.record:Recorder.finish", 1),
-    "in the finish": ("seqjax.runs.record:result_files", 1),
+    "finish": ("seqjax.runs.listen:Training.end", 1),
+    "in the finish": ("seqjax.runs.saving:result_files", 1),
     "after it": ("seqjax.cli.run:_say_what_next", 1),
 }
 """Name -> a function, and the number of its call at which the signal arrives."""

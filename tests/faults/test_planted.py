@@ -14,7 +14,7 @@ from faults import children, crash, errors, escapes, flips, fuzz, signals
 from faults.children import Outcome, in_new_process
 from faults.kinds import BY_NAME
 from seqjax.cli import command, new
-from seqjax.runs import record
+from seqjax.runs import listen
 from seqjax.runs.files import checkpoint, folder, store
 from seqjax.runs.files.manifest import content_of, read_manifest, write_manifest
 from seqjax.terminal.lasting import LastingStream
@@ -141,8 +141,8 @@ def raw_line(label, text):
 
 
 SIGNALS = {
-    "SIGTERM, later step": (record, "noticed", not_noticed, "chunks were lost"),
-    "SIGHUP, later step": (record.Recorder, "save", lambda self: None, "chunks were lost"),
+    "SIGTERM, later step": (listen, "noticed", not_noticed, "chunks were lost"),
+    "SIGHUP, later step": (listen.Training, "save", lambda self: None, "chunks were lost"),
     "SIGTERM, prepare": (command, "ending_at_signals", not_noticed, "exit code -15 in place of 143"),
     "run, a reader of stdout that goes away": (LastingStream, "_try", try_once, "exit code"),
 }

@@ -15,7 +15,7 @@ from seqjax.testing.proofs.cases import B, T, case
 from seqjax.testing.proofs.rows import check_devices
 from seqjax.testing.quick_jit import quick_jit
 from seqjax.training import TrainingSetup, run_epoch
-from seqjax.training.loop import init_train_state
+from seqjax.training.loop import InitialState
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -60,7 +60,7 @@ def test_three_updates_by_hand():
     """Two devices score unequal numbers of steps, and the weights of their losses sum to 1 together."""
     data, plan = stream(), three_batches("sequential").plan(stream().bounds, np.random.default_rng((0, 0)))
     setup = TrainingSetup(sampler=three_batches("sequential"), gradient=Full(), optimizer=SGD, epochs=1)
-    params, carry = init_train_state(case("learned").problem, setup, 3).params, case("learned").state
+    params, carry = InitialState(case("learned").problem, setup, 3).compute().params, case("learned").state
     for starts, scored, reset in zip(*plan, strict=True):
         steps = np.arange(12)[:, None]
         at = np.minimum(starts + steps, len(data.mask) - 1)
@@ -80,7 +80,7 @@ def test_every_update_and_every_seed_draws_anew():
     drawn = []
     for seed in (0, 1):
         setup = TrainingSetup(sampler=three_batches("sequential"), gradient=NOISE, optimizer=SGD, epochs=1, seed=seed)
-        drawn += run(init_train_state(c.problem, setup, 5, c.params)).tolist()
+        drawn += run(InitialState(c.problem, setup, 5, c.params).compute()).tolist()
     assert len(set(drawn)) == 10
 
 

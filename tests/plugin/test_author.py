@@ -1,12 +1,15 @@
 """An exception is reported as the mistake of the plugin that raised it, and of no other."""
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from seqjax import Problem, train, value_and_grad
 from seqjax.data import Stream
-from seqjax.plugin.author import Mistake, calling, tracing
+from seqjax.plugin.author import Mistake, mistakes_of
+from seqjax.training.optimizer import Optimizer, build
 from seqjax_gradients import Immediate, Truncated
 from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential
@@ -36,12 +39,39 @@ def test_the_step_of_a_user_is_no_mistake_of_the_strategy(strategy):
     "fault", [MemoryError(), OSError(28, "No space left on device"), ValueError("RESOURCE_EXHAUSTED")]
 )
 def test_what_no_author_can_mend_passes_unchanged(fault):
-    for context in (calling(SGD(), "build"), tracing(SGD())):
-        with pytest.raises(type(fault)) as caught, context:
-            raise fault
-        assert caught.value is fault
+    with pytest.raises(type(fault)) as caught, mistakes_of(SGD()):
+        raise fault
+    assert caught.value is fault
 
 
-def test_an_exit_is_a_mistake():
-    with pytest.raises(Mistake, match="optimizer sgd: build raises SystemExit: 3"), calling(SGD(), "build"):
-        raise SystemExit(3)
+@dataclass(frozen=True)
+class Exits(Optimizer):
+    build = lambda self, num_updates: helper()
+
+
+@dataclass(frozen=True)
+class Short(Optimizer):
+    build = lambda self: None
+
+
+@dataclass(frozen=True)
+class Empty(Optimizer):
+    pass
+
+
+def helper():
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        (Exits(), r"build raises SystemExit: 3\n.*raise SystemExit\(3\)\nIt is called as build\(num_updates\)$"),
+        (Short(), r"build raises TypeError: .* but 2 were given\n(.*\n)?It is called as build\("),
+        (Empty(), r"build raises NotImplementedError: the method build is missing"),
+    ],
+)
+def test_the_method_of_an_author_is_named(optimizer, words):
+    """Although it is a lambda, calls a function that is no method, or is not there."""
+    with pytest.raises(Mistake, match=words), mistakes_of(optimizer):
+        build(optimizer, 3)

@@ -105,7 +105,7 @@ def test_tensorboard_drops_epochs_that_are_trained_again(tmp_path):
     run = experiment("rnn, rtrl, adamw", **SHORT, epochs=4).run(tmp_path)
     killed = Mirror(TensorBoard(), tmp_path, 0)
     killed.update([row | {"seconds": -1.0} for row in run.metrics[:3]])
-    killed.session.session.writer.close()  # which adds nothing: each row is flushed
+    killed.session.writer.close()  # which adds nothing: each row is flushed
     killed.abandon()
     mirror = Mirror(TensorBoard(), tmp_path, 2)
     mirror.account["epochs"] = 2

@@ -1,4 +1,4 @@
-"""The table of states in `seqjax.runs.begin`: what a command does with what a folder holds."""
+"""The table of states in `seqjax.runs.refusals`: what a command does with what a folder holds."""
 
 import shutil
 
@@ -7,11 +7,12 @@ from support.crash import contents, count_chunks, crash_after
 from support.tiny import FULL, TINY, changed, copy, left, refused
 
 from seqjax import Run
-from seqjax.runs import begin, execute, stored
+from seqjax.plugin.config import to_config
 from seqjax.runs.experiment import differences
 from seqjax.runs.files import folder
-from seqjax.runs.files.store import read_run
-from seqjax.runs.run import prepared
+from seqjax.runs.refusals import refuse_more_epochs
+from seqjax.runs.run import job_of
+from seqjax.runs.saved import read_saved
 from seqjax.training.loop import Diverged
 from seqjax_models import LSTM, RNN
 from seqjax_optimizers import SGD, Adam
@@ -73,14 +74,12 @@ WOULD_DIFFER = {
 @pytest.mark.parametrize("why", WOULD_DIFFER)
 def test_it_does_not_continue_if_more_epochs_at_once_would_give_other_bits(whole, why):
     fields, words = WOULD_DIFFER[why]
-    kept = stored.decode_training(whole.path, read_run(whole.path))
-    run = prepared(changed(LONGER, **fields)).run
-    run.path = whole.path
-    for manifest in (kept.manifest, kept.manifest._replace(ended="")):  # a kill may come before the results
+    saved, job = read_saved(whole.path), job_of(changed(LONGER, **fields))
+    for manifest in (saved.manifest, saved.manifest._replace(ended="")):  # a kill may come before the results
         with refused(f"cannot be continued from 2 to 3 epochs .*{words}", 2):
-            begin.check_continues(run, kept._replace(manifest=manifest))
+            refuse_more_epochs(saved._replace(manifest=manifest), job)
     if why == "evaluation":
-        begin.check_continues(run, kept._replace(rows=kept.rows[:1]))
+        refuse_more_epochs(saved._replace(rows=saved.rows[:1]), job)
 
 
 def test_an_error_before_training_leaves_a_run_that_has_ended_as_it_was(tmp_path):
@@ -134,7 +133,7 @@ def test_differences_are_named_field_by_field():
     """Of two models, the fields that both have."""
     one = changed(FULL, model=RNN(hidden=8), optimizer=SGD(0.5), keep="last")
     other = changed(FULL, model=LSTM(hidden=9), optimizer=SGD(0.5, clip_norm=2.0), heldout=0.25)
-    assert differences(one, other) == [
+    assert differences(to_config(one), to_config(other)) == [
         *("heldout: in-memory → 0.25", "keep: last → best", "model: rnn → lstm", "model.hidden: 8 → 9"),
         "optimizer.clip_norm: none → 2.0",
     ]
@@ -162,15 +161,15 @@ def test_other_files_are_refused(tmp_path, beside):
 def test_a_folder_that_another_process_has_changed_meanwhile_is_left_to_it(stopped, tmp_path, monkeypatch, held):
     """It is read before it is locked."""
     path, states = stopped if held == "a run" else tmp_path / "new", []
-    lock = execute.folder.lock
+    lock = folder.lock
 
     def lock_late(path):
-        monkeypatch.setattr(execute.folder, "lock", lock)
+        monkeypatch.setattr(folder, "lock", lock)
         FULL.run(path)
         states.append(contents(path))
         return lock(path)
 
-    monkeypatch.setattr(execute.folder, "lock", lock_late)
+    monkeypatch.setattr(folder, "lock", lock_late)
     with refused(f"{path} was changed by another process just now; type the same command again", 5):
         FULL.run(path)
     assert {**contents(path), folder.LOCK: b""} == {**states[0], folder.LOCK: b""}

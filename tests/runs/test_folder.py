@@ -8,15 +8,15 @@ import pytest
 from support.crash import contents
 from support.tiny import FULL, TINY, refused
 
-from seqjax.runs import record
+from seqjax.runs import listen, saving
 from seqjax.runs.files import folder
 
 
-@pytest.mark.parametrize(("call", "is_replaced"), [("save", False), ("append_row", True), ("finish", False)])
+@pytest.mark.parametrize(("call", "is_replaced"), [("save", False), ("append_row", True), ("end", False)])
 def test_a_process_whose_lock_was_deleted_writes_nothing_more(tmp_path, monkeypatch, call, is_replaced):
     """Another process could have made and locked another file, and trained the run since."""
     path, seen = tmp_path / "run", []
-    owner = record if call == "append_row" else record.Recorder
+    owner = saving if call == "append_row" else listen.Training
     real = getattr(owner, call)
 
     def delete(*args):

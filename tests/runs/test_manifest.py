@@ -109,9 +109,9 @@ def test_all_changed_files_are_named_at_once_or_only_those_that_were_asked_for(f
 def test_a_checkpoint_may_be_missing_if_another_one_is_there(stopped):
     newest, other = read_manifest(stopped).checkpoints
     (stopped / newest).unlink()
-    assert compare_files(stopped)[1] == {}
+    assert compare_files(stopped).faults == {}
     (stopped / other).unlink()
-    assert compare_files(stopped)[1].keys() == {newest, other}
+    assert compare_files(stopped).faults.keys() == {newest, other}
 
 
 def test_a_change_of_the_manifest_is_exit_4(stopped):
@@ -157,7 +157,7 @@ def test_a_manifest_that_is_replaced_while_the_files_are_compared_is_read_again(
     FULL.run(stopped)
     late = lambda path: before.pop() if before else read_manifest(path)
     monkeypatch.setattr("seqjax.runs.files.manifest.read_manifest", late)
-    assert compare_files(stopped) == (read_manifest(stopped), {})
+    assert compare_files(stopped) == (read_manifest(stopped), {}, {})
 
 
 def test_files_that_it_does_not_list_are_no_part_of_the_run(finished):

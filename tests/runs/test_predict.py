@@ -8,7 +8,7 @@ from support.drawn import drawn_params
 from support.tiny import changed, refused
 
 from seqjax import Pairs, Series, Text
-from seqjax.runs.run import prepared
+from seqjax.runs.run import job_of, run_of
 from seqjax.testing.quick_jit import quick_jit
 from seqjax_models import MLP
 from seqjax_tokenizers import Standardize
@@ -18,7 +18,7 @@ X = np.random.default_rng(0).normal(size=(120, 2))
 
 def untrained(**fields):
     """A run with drawn parameters."""
-    run = prepared(changed(**fields)).run
+    run = run_of(job_of(changed(**fields)))
     run.params = drawn_params(run.experiment.model, run.spec)
     return run
 

@@ -10,7 +10,7 @@ from seqjax import Pairs, Series, Text
 from seqjax.plugin.config import describe
 from seqjax.runs import progress
 from seqjax.runs.progress import Display, dataset_line
-from seqjax.runs.run import prepared
+from seqjax.runs.run import job_of, run_of
 from seqjax.training.loop import Progress
 from seqjax_gradients import Randomized, Truncated
 from seqjax_models import MLP
@@ -64,24 +64,23 @@ def test_the_epochs_that_are_not_shown_are_named_with_the_file_that_has_them(cap
 
 
 def test_the_parts_of_a_long_epoch_are_shown(capsys, monkeypatch):
-    run, fit = prepared(changed())
-    with Display(run, True, fit) as display:
+    job = job_of(changed())
+    with Display(run_of(job), job, True) as display:
         capsys.readouterr()
         updates = {"loss": np.array([9.0] * 50 + [2.0] * 100), "tokens": np.full(150, 1.0), "grad_norm": np.ones(150)}
         part = Progress(2, False, updates, epoch_seconds=3.0)
         display.part(part)
         monkeypatch.setattr(progress, "PART_EVERY", 0.0)
-        display.part(part._replace(done=True))
         display.part(part._replace(updates=None))
-        assert capsys.readouterr().out == "", "it is too early, done, or has made no update"
+        assert capsys.readouterr().out == "", "it is too early, or has made no update"
         display.part(part)
     assert capsys.readouterr().out == "part     epoch 3: 35% · 150 updates · loss 2.000 · 50 tokens/s\n"
 
 
 def test_slow_compiling_is_named(capsys, monkeypatch):
     monkeypatch.setattr(progress, "SLOW", 0.0)
-    run, fit = prepared(changed())
-    with Display(run, True, fit) as display:
+    job = job_of(changed())
+    with Display(run_of(job), job, True) as display:
         display.slow.join()
     assert capsys.readouterr().out.endswith("\ncompile  the training of rnn hidden=8, once for these shapes\n")
 
@@ -89,19 +88,21 @@ def test_slow_compiling_is_named(capsys, monkeypatch):
 def test_the_line_of_the_dataset():
     pairs = Pairs(np.arange(300) % 7, np.arange(300) % 7)
     for data, name in ((Series(np.zeros(300), source="waves"), "waves"), (pairs, "pairs")):
-        run = prepared(changed(dataset=data, train=0.8, heldout=60)).run
-        assert dataset_line(run) == f"{name} · 300 time steps · train 80% / held out 60"
-    heldout = prepared(changed(heldout=Text("the mat", "mats"))).run
-    assert dataset_line(heldout) == "text · 480 characters · 12 tokens · train 90% / held out mats"
+        job = job_of(changed(dataset=data, train=0.8, heldout=60))
+        assert dataset_line(job) == f"{name} · 300 time steps · train 80% / held out 60"
+    assert (
+        dataset_line(job_of(changed(heldout=Text("the mat", "mats"))))
+        == "text · 480 characters · 12 tokens · train 90% / held out mats"
+    )
 
 
 def test_a_gradient_that_cuts_nothing_is_noted(capsys):
     """The state of a window of inputs takes no gradient."""
-    run, fit = prepared(changed(dataset=Series(np.zeros(300)), model=MLP(lags=3), gradient=Truncated(steps=2)))
-    with Display(run, True, fit):
+    job = job_of(changed(dataset=Series(np.zeros(300)), model=MLP(lags=3), gradient=Truncated(steps=2)))
+    run = run_of(job)
+    with Display(run, job, True):
         assert "note     the state of mlp lags=3 holds inputs only" in capsys.readouterr().out
-    with Display(run, False, fit) as display:
-        display.row({})
+    with Display(run, job, False) as display:
         display.part(Progress())
     assert capsys.readouterr() == ("", "")
 

@@ -19,10 +19,9 @@ from support.tiny import FULL, NOISE, SENTENCE, TEXT, TINY, changed, refused, re
 from seqjax import Error, Experiment, Pairs, Run, Text
 from seqjax.plugin import registry
 from seqjax.report import plot
-from seqjax.runs.environment import local_files
-from seqjax.runs.execute import check_seconds
 from seqjax.runs.files import folder
-from seqjax.runs.run import prepared
+from seqjax.runs.plugin_files import local_files
+from seqjax.runs.run import check_options, job_of, run_of
 from seqjax_datasets import TextFile
 from seqjax_models import MLP
 from seqjax_optimizers import Adam
@@ -259,7 +258,7 @@ def test_a_run_in_memory_writes_and_prints_nothing(tmp_path, monkeypatch, capsys
 
 def test_the_sample_is_prompted_from_the_training_part_alone():
     """The training part has six characters, and those after it are not in the vocabulary."""
-    run = prepared(changed(dataset=Text("ababab" + "cdefgh"), train=6, heldout=2, sampler=Sequential(1, 2))).run
+    run = run_of(job_of(changed(dataset=Text("ababab" + "cdefgh"), train=6, heldout=2, sampler=Sequential(1, 2))))
     assert run.first_tokens(12) == "ababa"
     run.params = drawn_params(run.experiment.model, run.spec)
     assert [text[:5] for text in run.samples.values()] == ["ababa"] * 2
@@ -274,8 +273,8 @@ def test_options_of_the_wrong_type_are_refused_before_training(tmp_path):
         with refused(words, 2):
             TINY.run(tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
-    check_seconds(0)
-    check_seconds(np.float32(math.inf))
+    check_options(None, 0)
+    check_options(None, np.float32(math.inf))
 
 
 def test_one_character_is_not_all_of_them():
@@ -378,7 +377,7 @@ def test_rows_have_the_targets_that_count_in_training():
     """Masked targets and those within the warm-up have the weight 0."""
     t = np.arange(400)
     experiment = {"dataset": Pairs(t, t % 3, mask=t % 5 == 0), "train": 400, "heldout": 0, "sampler": Sequential(4, 20)}
-    run = prepared(Experiment(**experiment, model=MLP(lags=4, hidden=3), epochs=1)).run
+    run = run_of(job_of(Experiment(**experiment, model=MLP(lags=4, hidden=3), epochs=1)))
     run.params = drawn_params(run.experiment.model, run.spec)
     rows = run.scan_arguments(3, 30)
     weights_TB, inputs_TB = np.asarray(rows["weights"]), np.asarray(rows["xs"][0])

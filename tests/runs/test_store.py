@@ -12,7 +12,7 @@ from support.tiny import FULL, TINY, changed, refused
 
 from seqjax import Error, Run
 from seqjax.files import make_folder
-from seqjax.runs.files import folder, store
+from seqjax.runs.files import folder, manifest, store
 from seqjax.runs.files.manifest import check_files, read_manifest
 
 
@@ -128,36 +128,33 @@ def test_a_path_that_cannot_be_a_folder_is_exit_6(tmp_path, path):
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-@pytest.mark.parametrize(("owner", "name"), [(store, "check_files"), (folder, "read")])
-def test_a_reader_that_another_process_overtakes_reads_the_run_again(whole, tmp_path, monkeypatch, owner, name):
-    """Another process trains the run, and deletes files, after they were checked or before a checkpoint is read."""
-    path, real = tmp_path / "run", getattr(owner, name)
+def test_a_reader_that_another_process_overtakes_reads_the_run_again(whole, tmp_path, monkeypatch):
+    """Another process trains the run, and deletes files, before a checkpoint is read."""
+    path, real = tmp_path / "run", manifest._examine
     with monkeypatch.context() as patch, crash_after(patch, 3):
         FULL.run(path, checkpoint_seconds=0)
 
-    def overtaken(file, *parse):
-        if name == "check_files":
-            manifest = real(file)
-        elif parse != (bytes,) or file.parent.name != folder.CHECKPOINTS:
-            return real(file, *parse)
-        monkeypatch.setattr(owner, name, real)
+    def overtaken(file, *args):
+        if file.parent.name != folder.CHECKPOINTS:
+            return real(file, *args)
+        monkeypatch.setattr(manifest, "_examine", real)
         FULL.run(path)
-        return manifest if name == "check_files" else real(file, *parse)
+        return real(file, *args)
 
-    monkeypatch.setattr(owner, name, overtaken)
+    monkeypatch.setattr(manifest, "_examine", overtaken)
     run = Run.open(path)
     assert run.finished
     assert run.metric("heldout_loss").tolist() == whole.metric("heldout_loss").tolist()
 
 
 def test_a_file_that_is_really_missing_is_no_reason_to_read_again(stopped, monkeypatch):
-    check = store.check_files
+    read = store.read_files
 
-    def check_then_lose(path):
-        manifest = check(path)
+    def read_then_lose(path, wanted):
+        found = read(path, wanted)
         (path / folder.METRICS).unlink(missing_ok=True)
-        return manifest
+        return found
 
-    monkeypatch.setattr(store, "check_files", check_then_lose)
+    monkeypatch.setattr(store, "read_files", read_then_lose)
     with pytest.raises(Error, match=r"metrics\.jsonl is missing"):
         Run.open(stopped)

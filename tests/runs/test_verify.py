@@ -158,8 +158,8 @@ def test_without_a_manifest_or_a_record_the_other_checks_are_named(finished, tmp
     path = copy(finished, tmp_path / "run")
     change_record(path, plugins=3)
     states = {line.what: line.state for line in verify(path)}
-    unchecked = dict.fromkeys(("plugins", "objects of Python", "dataset", "versions"), UNKNOWN)
-    assert states == {"files": OK, "metrics": OK, "parameters": OK, folder.ENVIRONMENT: CHANGED} | unchecked
+    unchecked = dict.fromkeys(("training", "plugins", "objects of Python", "dataset", "versions"), UNKNOWN)
+    assert states == {"files": OK, folder.ENVIRONMENT: CHANGED} | unchecked
     (path / folder.MANIFEST).unlink()
     states = {line.what: line.state for line in verify(path)}
     assert states == {folder.MANIFEST: MISSING, "all other files": UNKNOWN} | unchecked

@@ -13,10 +13,10 @@ from support.drawn import drawn_params
 from support.tiny import FULL, TEXT, changed, refused
 
 from seqjax import Experiment, Pairs, Run, Series, Text
+from seqjax.runs.job import prepare
 from seqjax.runs.progress import Display, start_line
-from seqjax.runs.ready import get_ready
-from seqjax.runs.run import prepared
-from seqjax.training.loop import init_train_state
+from seqjax.runs.run import job_of, run_of
+from seqjax.training.loop import InitialState
 from seqjax_models import GRU, RNN
 from seqjax_samplers import Sequential
 from seqjax_tokenizers import Char, Standardize, Word
@@ -36,9 +36,9 @@ def same(one, other):
 
 def starts(experiment, source=None):
     """The codec and the parameters with which a training starts; `source`: the run `init_from`, if it has no folder."""
-    run, fit = get_ready(experiment, Run, source) if source else prepared(experiment)
-    drawn = init_train_state(run.problem, experiment.setup(), 1).params
-    return run.codec, drawn if fit.params is None else fit.params
+    job = prepare(experiment, source) if source else job_of(experiment)
+    drawn = InitialState(job.problem, experiment.setup(), 1).compute().params
+    return job.data.codec, drawn if job.fit.params is None else job.fit.params
 
 
 def test_a_run_starts_from_the_parameters_of_another_one(source):
@@ -51,17 +51,18 @@ def test_a_run_starts_from_the_parameters_of_another_one(source):
 
 def test_the_share_of_a_text_that_the_vocabulary_does_not_know_is_said(source, capsys):
     text = "the cat; " * 60  # an unknown character in nine
-    run = prepared(changed(BASE, dataset=Text(text), init_from=source)).run
+    job = job_of(changed(BASE, dataset=Text(text), init_from=source))
+    run = run_of(job)
     assert re.fullmatch(
         rf"{source}, last epoch · with its vocabulary · 11\.\d+% of the text is unknown to it \(--init-anew .*\)",
-        start_line(run),
+        start_line(job),
     )
     assert run.first_tokens(7) == "the cat"
     assert run.first_tokens(8) == ""
     run.params = Run.open(source).params
     assert set(run.samples) == {"greedy", "temperature 0.8"}, "with an empty prompt"
-    known = prepared(changed(BASE, seed=1, init_from=source))
-    with Display(known.run, True, known.fit):
+    known = job_of(changed(BASE, seed=1, init_from=source))
+    with Display(run_of(known), known, True):
         assert f"\nstart    {source}, last epoch · with its vocabulary\n" in capsys.readouterr().out
 
 
@@ -82,7 +83,7 @@ SCALED = Experiment(
 
 def untrained(experiment):
     """A run with drawn parameters."""
-    run = prepared(experiment).run
+    run = run_of(job_of(experiment))
     run.params = drawn_params(experiment.model, run.spec)
     return run
 
@@ -94,12 +95,12 @@ def test_the_scale_of_the_other_run_is_used_or_that_of_the_own_data(tmp_path):
     codec, params = starts(base, source)
     assert codec == source.codec
     same(params, source.params)
-    assert start_line(get_ready(base, Run, source).run) == f"{tmp_path}, last epoch · with its scale"
+    assert start_line(prepare(base, source)) == f"{tmp_path}, last epoch · with its scale"
     anew = changed(base, init_anew=("tokenizer",))
     own, params = starts(anew, source)
     assert own == changed(base, init_from=None).prepare().codec != codec
     same(params, source.params)
-    assert start_line(get_ready(anew, Run, source).run) == f"{tmp_path}, last epoch"
+    assert start_line(prepare(anew, source)) == f"{tmp_path}, last epoch"
     # Pairs of the same widths have scales of two sides.
     pairs = changed(base, dataset=Pairs(SERIES, 2 * SERIES))
     assert starts(pairs, source)[0] == changed(pairs, init_from=None).prepare().codec
@@ -177,7 +178,7 @@ def test_given_parameters_belong_to_the_run_although_its_config_does_not_hold_th
         changed(BASE, epochs=2),
         jax.tree.map(lambda a: a + np.float32(0.5), jax.device_get(Run.open(source).params)),
     )
-    same(prepared(base, params=params).fit.params, params)
+    same(job_of(base, params=params).fit.params, params)
     with crash_after(monkeypatch, 2):
         base.run(tmp_path / "run", params=params, checkpoint_seconds=0)
     with refused("begun in another environment") as caught:

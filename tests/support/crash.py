@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seqjax import Experiment, Series, Text, create
-from seqjax.runs import record
+from seqjax.runs import listen
 from seqjax.runs.files.folder import RESULTS
 from seqjax.runs.files.manifest import read_manifest, write_manifest
 from seqjax_gradients import RTRL, Full, Randomized, Truncated
@@ -79,7 +79,7 @@ class Crash(BaseException):
 @contextlib.contextmanager
 def crash_after(monkeypatch, chunks):
     """Within, training ends in a crash after so many chunks."""
-    take, count = record.Recorder.take, itertools.count(1)
+    take, count = listen.Training.take, itertools.count(1)
 
     def counted(self, outcome):
         ended = take(self, outcome)
@@ -88,21 +88,21 @@ def crash_after(monkeypatch, chunks):
         return ended
 
     with monkeypatch.context() as patch:
-        patch.setattr(record.Recorder, "take", counted)
+        patch.setattr(listen.Training, "take", counted)
         with pytest.raises(Crash):
             yield
 
 
 def count_chunks(monkeypatch, experiment, path):
     """Trains to the end; how many chunks there were."""
-    take, chunks = record.Recorder.take, []
+    take, chunks = listen.Training.take, []
 
     def noted(self, outcome):
         chunks.append(outcome[1])
         return take(self, outcome)
 
     with monkeypatch.context() as patch:
-        patch.setattr(record.Recorder, "take", noted)
+        patch.setattr(listen.Training, "take", noted)
         experiment.run(path)
     return chunks
 

@@ -14,14 +14,14 @@ DRIVER = """
 import os, sys
 from seqjax.cli import main
 from seqjax.report import plot
-from seqjax.runs import record
+from seqjax.runs import listen
 from seqjax.training import feed, join
 from support.crash import NoFigure
 
 feed.CHUNK_STEPS = 80
 plot.history = NoFigure
 join.JOIN_SECONDS = int(os.environ.get("JOIN_SECONDS", 60))
-take, chunks = record.Recorder.take, []
+take, chunks = listen.Training.take, []
 
 
 def counted(self, outcome):
@@ -32,7 +32,7 @@ def counted(self, outcome):
     return ended
 
 
-record.Recorder.take = counted
+listen.Training.take = counted
 sys.exit(main(sys.argv[1:]))
 """
 """The command line with small chunks, which sends itself a signal after a number of them."""

@@ -1,9 +1,10 @@
-"""Prints each file of seqjax with the first line of its docstring: `make tree`."""
+"""Prints each file of the code with the first line of its docstring: `make tree`."""
 
 import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PARTS = ("seqjax", "plugins", "experiments")
 
 
 def purpose(file: Path) -> str:
@@ -14,7 +15,7 @@ def purpose(file: Path) -> str:
 def lines() -> list[str]:
     """The lines of the tree: each folder, then its files."""
     found = []
-    for folder in sorted({file.parent for part in ("seqjax", "plugins") for file in (ROOT / part).rglob("*.py")}):
+    for folder in sorted({file.parent for part in PARTS for file in (ROOT / part).rglob("*.py")}):
         files = sorted(folder.glob("*.py"))
         own = purpose(folder / "__init__.py") if folder / "__init__.py" in files else ""
         found.append(f"{folder.relative_to(ROOT)}/  {own}")

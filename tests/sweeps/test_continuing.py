@@ -12,7 +12,7 @@ from support.tiny import FULL, changed, refused
 from seqjax import Run, Runs
 from seqjax.runs.files import folder
 from seqjax.runs.files.manifest import read_manifest, write_manifest
-from seqjax.sweeps import sweeping
+from seqjax.sweeps import side_by_side
 from seqjax.sweeps.sweeping import sweep
 
 
@@ -76,7 +76,7 @@ def test_runs_that_start_from_another_run_are_not_trained_side_by_side(tmp_path,
     """Where they are, each draws its own initial parameters."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:1])
-    monkeypatch.setattr(sweeping, "execute_side_by_side", lambda *args: pytest.fail("trained side by side"))
+    monkeypatch.setattr(side_by_side, "train_group", lambda *args: pytest.fail("trained side by side"))
     BASE.run(tmp_path / "first")
     later = dataclasses.replace(BASE, init_from=str(tmp_path / "first"))
     (run,) = sweep(later, {"seed": [0]}).values()

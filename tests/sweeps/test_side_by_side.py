@@ -9,11 +9,13 @@ import pytest
 from support.quick import BASE, CHUNKS
 
 from seqjax import Run, Runs, Text
-from seqjax.runs import record
-from seqjax.runs.execute import execute_side_by_side
+from seqjax.runs import listen
 from seqjax.runs.files.manifest import read_manifest
-from seqjax.sweeps import sweeping
-from seqjax.sweeps.sweeping import sweep, varied_floats
+from seqjax.sweeps import side_by_side
+from seqjax.sweeps.launching.jobs import JobOptions
+from seqjax.sweeps.planning import Planned
+from seqjax.sweeps.side_by_side import run_side_by_side, train_group, varied_floats
+from seqjax.sweeps.sweeping import sweep
 from seqjax_models import RNN
 from seqjax_optimizers import SGD
 from seqjax_samplers import Random
@@ -34,25 +36,28 @@ def like_an_accelerator(monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:1])
 
 
-def run_side_by_side(experiments, paths=(None, None)):
-    return execute_side_by_side(experiments, paths, varied_floats(experiments), 30.0, None, Run)
+OPTIONS = JobOptions(devices=None, checkpoint_seconds=30.0, tracker=None)
 
 
-def assert_same(together: Run, alone: Run):
-    for row, other in zip(together.metrics, alone.metrics, strict=True):
+def together(experiments, paths=(None, None)):
+    return train_group(experiments, paths, varied_floats(experiments), OPTIONS)
+
+
+def assert_same(made: Run, alone: Run):
+    for row, other in zip(made.metrics, alone.metrics, strict=True):
         for name in ("update", "tokens", "train_loss", "heldout_loss", "grad_norm", "learning_rate"):
             np.testing.assert_allclose(row[name], other[name], rtol=1e-5, err_msg=name)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), together.params, alone.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), made.params, alone.params)
 
 
 def test_seeds_and_learning_rates_side_by_side_equal_each_alone(alone):
-    for together, one in zip(run_side_by_side(PAIR), alone, strict=True):
-        assert_same(together, one)
+    for made, one in zip(together(PAIR), alone, strict=True):
+        assert_same(made, one)
 
 
 def test_a_sweep_trains_new_runs_side_by_side(like_an_accelerator, tmp_path, monkeypatch):
-    made, together = [], sweeping.execute_side_by_side
-    monkeypatch.setattr(sweeping, "execute_side_by_side", lambda *args: (made.append(args[0]), together(*args))[1])
+    made = []
+    monkeypatch.setattr(side_by_side, "train_group", lambda *args: (made.append(args[0]), train_group(*args))[1])
     for seeds in ([1], [1, 2]):
         runs = sweep(BASE, {"optimizer.learning_rate": [0.5, 0.1], "seed": seeds}, tmp_path)
         assert [(e.optimizer.learning_rate, e.seed) for e in made.pop()] == [(0.5, seeds[-1]), (0.1, seeds[-1])]
@@ -64,7 +69,7 @@ def test_a_sweep_trains_new_runs_side_by_side(like_an_accelerator, tmp_path, mon
 
 
 def test_a_run_that_diverges_leaves_the_others_alone(alone):
-    bad, good = run_side_by_side([replace(BASE, optimizer=SGD(1e38, clip_norm=1.0)), PAIR[1]])
+    bad, good = together([replace(BASE, optimizer=SGD(1e38, clip_norm=1.0)), PAIR[1]])
     assert bad.diverged
     assert not bad.finished
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(bad.params))
@@ -93,22 +98,22 @@ def test_epochs_of_different_length_and_given_parameters_are_not_made_side_by_si
 ):
     e = replace(BASE, sampler=Random(batch_size=4, num_steps=10), train=365, dataset=Text("abcdefgh " * 50))
     made = lambda *args: pytest.fail("they are made side by side")
-    monkeypatch.setattr(sweeping, "execute_side_by_side", made)
-    planned = {f"{seed}": sweeping.Planned("", replace(e, seed=seed)) for seed in range(4)}
-    assert sweeping._side_by_side(planned, dict.fromkeys(planned), 30.0, None) == {}
+    monkeypatch.setattr(side_by_side, "train_group", made)
+    planned = {f"{seed}": Planned("", replace(e, seed=seed)) for seed in range(4)}
+    assert run_side_by_side(planned, dict.fromkeys(planned), OPTIONS) == {}
     assert sweep(BASE, {"seed": [1, 2]}, params=alone[0].params).first.finished
 
 
 @pytest.mark.parametrize("chunk", [1, 4 * CHUNKS])
 def test_a_signal_saves_all_of_them_and_they_go_on(monkeypatch, tmp_path, alone, chunk):
     """In the last chunk it comes when they are finished. A chunk of two runs has half as many updates of each."""
-    paths, taken, take = [tmp_path / "a", tmp_path / "b"], [], record.Recorder.take
+    paths, taken, take = [tmp_path / "a", tmp_path / "b"], [], listen.Training.take
     with monkeypatch.context() as patch:
-        patch.setattr(record.Recorder, "take", lambda *args: (taken.append(args[0]), take(*args))[1])
+        patch.setattr(listen.Training, "take", lambda *args: (taken.append(args[0]), take(*args))[1])
         is_there = lambda _: contextlib.nullcontext(lambda: 143 if len(taken) >= len(paths) * chunk else None)
-        patch.setattr(record, "noticed", is_there)
+        patch.setattr(listen, "noticed", is_there)
         with pytest.raises(SystemExit, match="143"):
-            run_side_by_side(PAIR, paths)
+            together(PAIR, paths)
     for experiment, path, one in zip(PAIR, paths, alone, strict=True):
         manifest = read_manifest(path)
         assert manifest.ended == ("" if chunk == 1 else "finished")

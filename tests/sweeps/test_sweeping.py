@@ -15,12 +15,12 @@ from support.shell import call
 
 from seqjax import Error, Experiment, Run, Runs, Text, create, sweep
 from seqjax.files import PLAIN_NAME
-from seqjax.runs import record
+from seqjax.runs import listen
 from seqjax.runs.files.folder import CODEC, CONFIG, ENVIRONMENT
 from seqjax.runs.files.manifest import Manifest, read_manifest, write_manifest
 from seqjax.sweeps import sweeping
 from seqjax.sweeps.index import folder_name, write_index
-from seqjax.sweeps.sweeping import combine
+from seqjax.sweeps.planning import combine
 from seqjax_gradients import Full, Truncated
 from seqjax_models import GRU, RNN
 from seqjax_optimizers import SGD
@@ -116,9 +116,9 @@ def test_an_interrupted_sweep_goes_on(tmp_path, swept, monkeypatch):
     assert not (path / "slow-seed-0" / "params.safetensors").exists()
     with pytest.raises(Error, match="'slow, seed=1' yet"):
         Runs.open(path)
-    trained, take = [], record.Recorder.take
+    trained, take = [], listen.Training.take
     with monkeypatch.context() as patch:
-        patch.setattr(record.Recorder, "take", lambda *args: (trained.append(args[0].run.path.name), take(*args))[1])
+        patch.setattr(listen.Training, "take", lambda *args: (trained.append(args[0].run.path.name), take(*args))[1])
         runs = sweep(BASE, AXES, path)
     assert trained == ["slow-seed-0"] * 3 + ["slow-seed-1"] * 2 * CHUNKS
     assert {file: file.stat().st_mtime_ns for file in done} == done

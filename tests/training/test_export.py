@@ -17,7 +17,7 @@ def export(model=DEFAULT.model, gradient=DEFAULT.gradient, size=100):
     problem, ids = Problem.of(model, Spec(Tokens(size))), np.zeros(5_000, np.int32)
     stream = Stream(ids, ids, np.array([0, len(ids)]))
     setup = TrainingSetup(sampler=DEFAULT.sampler, gradient=gradient, optimizer=DEFAULT.optimizer, epochs=2, devices=1)
-    args = first_call(problem, stream, setup)
+    args = first_call(problem, stream, setup).make()
     return jax.export.export(compiled_epoch, platforms=("cpu", "cuda", "tpu"))(*args), args[0]
 
 

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -74,6 +74,10 @@ class _File(NamedTuple):
 _FORM = TypeAdapter(_File)
 
 
+Wanted = Callable[[Manifest], Iterable[str]]
+"""The names of the files of a manifest whose bytes are asked for."""
+
+
 class Fault(NamedTuple):
     """What is wrong with a file of a run.
 
@@ -98,7 +102,7 @@ def read_manifest(path: Path) -> Manifest:
 def decode_manifest(data: bytes) -> Manifest:
     """The manifest of the bytes of its file."""
     manifest, _ = folder.from_json(_FORM, data)
-    if data != _encode(manifest):
+    if data != encode_manifest(manifest):
         raise ValueError("its hash is not that of its content")
     strange = [name for name in manifest.files if not _NAME.fullmatch(name)]
     if strange or CONFIG not in manifest.files:
@@ -109,7 +113,21 @@ def decode_manifest(data: bytes) -> Manifest:
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Writes the manifest of a run, unless this process has lost the lock of the folder."""
     folder.check_lock(path)
-    write(path / MANIFEST, _encode(manifest))
+    write(path / MANIFEST, encode_manifest(manifest))
+
+
+class Compared(NamedTuple):
+    """The files of a run, compared with the manifest.
+
+    Args:
+        manifest: the manifest.
+        faults: what is wrong with files, by name.
+        data: the bytes of the files that were asked for, by name.
+    """
+
+    manifest: Manifest
+    faults: dict[str, Fault]
+    data: dict[str, bytes]
 
 
 def check_files(path: Path, names: Iterable[str] | None = None) -> Manifest:
@@ -122,8 +140,23 @@ def check_files(path: Path, names: Iterable[str] | None = None) -> Manifest:
     Raises:
         Error: exit code 4: files are missing or have changed; 6: they may not be read. The message names all of them.
     """
-    manifest, faults = compare_files(path)
-    faults = faults if names is None else {name: faults[name] for name in names if name in faults}
+    manifest, faults, _ = compare_files(path)
+    _refuse(path, manifest, faults if names is None else {name: faults[name] for name in names if name in faults})
+    return manifest
+
+
+def read_files(path: Path, wanted: Wanted) -> tuple[Manifest, dict[str, bytes]]:
+    """The manifest of a run and the bytes of the files that are wanted, after all files were checked.
+
+    Arguments as those of `compare_files`; raises what `check_files` does.
+    """
+    manifest, faults, data = compare_files(path, wanted)
+    _refuse(path, manifest, faults)
+    return manifest, data
+
+
+def _refuse(path: Path, manifest: Manifest, faults: Mapping[str, Fault]) -> None:
+    """Raises an `Error` if files have faults."""
     if faults:
         if manifest.ended and {*faults} <= {*manifest.checkpoints}:
             advice = "Delete it and type the same command again: only more epochs would need it"
@@ -139,41 +172,50 @@ def check_files(path: Path, names: Iterable[str] | None = None) -> Manifest:
             problems=[f"{path / name} {fault.words}" for name, fault in faults.items()],
             exit_code=min(fault.exit_code for fault in faults.values()),  # damage counts more than a permission
         )
-    return manifest
 
 
-def compare_files(path: Path) -> tuple[Manifest, dict[str, Fault]]:
-    """The manifest of a run, which may be in training, and the faults of its files by name.
+def compare_files(path: Path, wanted: Wanted | None = None) -> Compared:
+    """Compares the files of a run, which may be in training, with its manifest. Each file is opened once.
+
+    Args:
+        path: the folder.
+        wanted: the names of the files whose bytes are returned, for a manifest; None: none.
 
     Raises:
         Error: exit code 4: the manifest is missing or damaged.
     """
-    manifest = read_manifest(path)
-    faults = _faults(path, manifest)
+    compared, lacks = _compare(path, read_manifest(path), wanted)
     # A process that trains the run may have replaced files and then the manifest after it was read here.
-    while faults and manifest != (manifest := read_manifest(path)):
-        faults = _faults(path, manifest)
-    return manifest, faults
+    while (compared.faults or lacks) and compared.manifest != (now := read_manifest(path)):
+        compared, lacks = _compare(path, now, wanted)
+    return compared
 
 
-def _faults(path: Path, manifest: Manifest) -> dict[str, Fault]:
-    faults = {name: _fault(path / name, content) for name, content in manifest.files.items()}
-    if faults[CONFIG] and manifest.next_config:
-        faults[CONFIG] = _fault(path / CONFIG, manifest.next_config)
+def _compare(path: Path, manifest: Manifest, wanted: Wanted | None) -> tuple[Compared, bool]:
+    """The files of a run, compared with a manifest, and whether a file that is wanted could not be read."""
+    names = {*(wanted(manifest) if wanted else ())}
+    found = {name: _examine(path / name, content, name in names) for name, content in manifest.files.items()}
+    if isinstance(found[CONFIG], Fault) and manifest.next_config:
+        found[CONFIG] = _examine(path / CONFIG, manifest.next_config, CONFIG in names)
     # Checkpoints may be deleted by hand: a damaged one if another one is there, and all of them after training.
     there = [name for name in manifest.checkpoints if (path / name).exists()]
     may_lack = {*manifest.checkpoints} - {*there} if there or manifest.ended else set()
-    return {name: fault for name, fault in faults.items() if fault and name not in may_lack}
+    faults = {name: each for name, each in found.items() if isinstance(each, Fault) and name not in may_lack}
+    data = {name: each for name, each in found.items() if isinstance(each, bytes) and name in names}
+    return Compared(manifest, faults, data), not names <= data.keys()
 
 
-def _fault(file: Path, content: Content) -> Fault | None:
-    """What is wrong with a file that has to have this content; None: nothing is."""
+def _examine(file: Path, content: Content, is_wanted: bool) -> Fault | bytes:
+    """What is wrong with a file that has to have this content; else its bytes, which are empty unless it is wanted."""
     if not file.exists():
         return Fault("is missing")
     try:
         with folder.reading(file), open_plain(file, os.O_RDONLY) as opened:
-            is_equal = os.fstat(opened.fileno()).st_size == content.size and _sha256(opened) == content.sha256
-        return None if is_equal else Fault("has changed")
+            if os.fstat(opened.fileno()).st_size != content.size:
+                return Fault("has changed")
+            data = opened.read() if is_wanted else b""
+            found = content_of(data).sha256 if is_wanted else _sha256(opened)
+        return data if found == content.sha256 else Fault("has changed")
     except Error as fault:
         return Fault("may not be read" if fault.exit_code == 6 else "is not a plain file", fault.exit_code)
 
@@ -193,7 +235,7 @@ def content_of(data: bytes) -> Content:
     return Content(len(data), hashlib.sha256(data).hexdigest())
 
 
-def _encode(manifest: Manifest) -> bytes:
+def encode_manifest(manifest: Manifest) -> bytes:
     """The only bytes that the file of a manifest can have."""
     content = manifest._asdict() | {"files": {name: each._asdict() for name, each in manifest.files.items()}}
     content["next_config"] = manifest.next_config and manifest.next_config._asdict()

@@ -7,13 +7,25 @@ from seqjax.errors import Error
 from seqjax.files import PART, disk_errors, make_folder, sync, write
 from seqjax.runs.files import folder
 from seqjax.runs.files.checkpoint import NAME, checkpoint_name
-from seqjax.runs.files.folder import CHECKPOINTS, CONFIG, MANIFEST, METRICS, PLUGINS, RESULTS
+from seqjax.runs.files.folder import (
+    BEST,
+    CHECKPOINTS,
+    CODEC,
+    CONFIG,
+    ENVIRONMENT,
+    MANIFEST,
+    METRICS,
+    PARAMS,
+    PLUGINS,
+    RESULTS,
+)
 from seqjax.runs.files.manifest import (
     Content,
     Manifest,
-    check_files,
     content_of,
     content_of_file,
+    encode_manifest,
+    read_files,
     read_manifest,
     write_manifest,
 )
@@ -39,7 +51,7 @@ def is_begun(path: Path) -> bool:
 
 
 def read_run(path: Path | None) -> dict[str, bytes]:
-    """The bytes of the files that hold the saved state of training, by name, after all files of the run were checked.
+    """The bytes of the files that `Saved` has, by name. All files of the run are checked, and each is opened once.
 
     Args:
         path: the folder; None, or one without a run: the result is empty.
@@ -49,17 +61,16 @@ def read_run(path: Path | None) -> dict[str, bytes]:
     """
     if path is None or not is_begun(path):
         return {}
-    manifest = check_files(path)
-    last = [name for name in manifest.checkpoints if (path / name).exists()][:1]
-    results = [name for name in (folder.PARAMS, folder.BEST) if name in manifest.files]
-    try:
-        files = {name: folder.read(path / name, bytes) for name in [MANIFEST, CONFIG, METRICS, *last, *results]}
-    except Error:
-        if read_manifest(path) == manifest:
-            raise
-        return read_run(path)
-    # A process that trains the run may have written files and then the manifest after it was read here.
-    return files if read_manifest(path) == manifest else read_run(path)
+
+    def wanted(manifest: Manifest) -> list[str]:
+        last = [name for name in manifest.checkpoints if (path / name).exists()][:1]
+        always = (CONFIG, ENVIRONMENT, CODEC, METRICS, PARAMS, BEST)
+        return [*(name for name in always if name in manifest.files), *last]
+
+    manifest, data = read_files(path, wanted)
+    files = {MANIFEST: encode_manifest(manifest), **data}
+    # The manifest lists the rows at the end of training; until then, a checkpoint has the hash of those before it.
+    return files if METRICS in files else {**files, METRICS: folder.read(path / METRICS, bytes)}
 
 
 def check_unchanged(path: Path, manifest: Manifest | None) -> None:

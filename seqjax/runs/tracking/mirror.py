@@ -13,14 +13,17 @@ from seqjax.errors import Error, escape, is_whole
 from seqjax.files import write
 from seqjax.parse import from_json
 from seqjax.plugin import config
-from seqjax.plugin.author import cause, is_full_disk
+from seqjax.plugin.author import cause, is_full_disk, mistake_of
 from seqjax.plugin.config import describe
 from seqjax.plugin.registry import name_of
-from seqjax.runs.environment import local_files
 from seqjax.runs.files import folder
+from seqjax.runs.listen import Listener
+from seqjax.runs.plugin_files import local_files
+from seqjax.runs.state import RunState
 from seqjax.runs.tracking.tracker import Session, Tracker, open_session
 from seqjax.terminal.shell import argument, program, quote
 from seqjax.terminal.stream import say
+from seqjax.training.loop import Diverged
 
 ACCOUNT = "tracked.json"
 """The file in `folder.TRACKING` that says what was sent: tracker -> epochs, and the sha256 of each text and figure."""
@@ -125,30 +128,37 @@ class Mirror:
         self.written = time.monotonic()
 
 
-class SafeMirror:
-    """The mirror of a run that is being trained. If the tracker raises an exception, it prints a warning and ends.
+class SafeMirror(Listener):
+    """The mirror of a run that is being trained; a context, which sends the texts and figures at its end.
+
+    If the tracker raises an exception, it prints a warning and ends.
 
     Args:
-        tracker: the tracker; None: nothing is sent.
-        path: the folder of the run; None: it has none, and nothing is sent.
-        epochs: as for `Mirror`.
+        run: the run.
+        tracker: the tracker.
+        path: the folder of the run.
     """
 
-    def __init__(self, tracker: Tracker | None, path: Path | None, epochs: int):
+    def __init__(self, run: RunState, tracker: Tracker, path: Path):
+        self.run = run
         self.mirror: Mirror | None = None
-        if tracker is not None and path is not None:
-            try:
-                self.mirror = Mirror(tracker, path, epochs)
-            except Error as fault:
-                say(f"warning  tracker {escape(describe(tracker))}: {fault}; training goes on without it")
+        try:
+            self.mirror = Mirror(tracker, path, len(run.metrics))
+        except Error as fault:
+            say(f"warning  tracker {escape(describe(tracker))}: {fault}; training goes on without it")
 
-    def update(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Sends the rows that are new."""
+    def __enter__(self) -> "SafeMirror":
+        return self
+
+    def epoch(self) -> None:
         if self.mirror is not None:
-            self._guarded(self.mirror, lambda mirror: mirror.update(rows))
+            self._guarded(self.mirror, lambda mirror: mirror.update(self.run.metrics))
 
-    def close(self) -> None:
-        """Sends what else is new, and ends the session."""
+    def end(self, fault: Diverged | None) -> None:
+        # A run that was resumed after its last epoch has no chunks left, so that its rows are sent here.
+        self.epoch()
+
+    def __exit__(self, *_: object) -> None:
         if self.mirror is not None:
             self._guarded(self.mirror, Mirror.close)
         self.mirror = None
@@ -163,7 +173,7 @@ class SafeMirror:
             with contextlib.suppress(Error):  # it was defined without a file
                 loads = [f" --load {argument(file)}" for file in local_files(mirror.tracker)]
             say(
-                f"warning  tracker {escape(mirror.name)}: {_what(mirror.tracker, fault)}\n"
+                f"warning  tracker {escape(mirror.name)}: {_what(mirror, fault)}\n"
                 "         Training goes on without it. Send the rest later: "
                 f"{program()} track {argument(mirror.path)} --to {quote(mirror.name)}{''.join(loads)}"
             )
@@ -187,16 +197,17 @@ def mirror_run(tracker: Tracker, path: Path, rows: Sequence[Mapping[str, Any]]) 
     except (Exception, SystemExit) as fault:
         mirror.abandon()
         code = fault.exit_code if isinstance(fault, Error) else 6 if is_full_disk(fault) else 2
-        text = f"{path}: tracker {mirror.name}: {_what(tracker, fault)}\nThe run itself is safe"
+        text = f"{path}: tracker {mirror.name}: {_what(mirror, fault)}\nThe run itself is safe"
         raise Error(text, exit_code=code) from fault
 
 
-def _what(tracker: Tracker, fault: BaseException) -> str:
+def _what(mirror: Mirror, fault: BaseException) -> str:
     """An exception of a tracker as text, without its name. An `Error` is meant to be read as it is."""
     if is_full_disk(fault):
         return f"cannot write: {getattr(fault, 'strerror', None) or fault}; free some space"
-    text = str(fault) if isinstance(fault, Error) else cause(tracker, fault)
-    return text.removeprefix(f"tracker {name_of(tracker)}: ")
+    known = fault if isinstance(fault, Error) else mistake_of(mirror.tracker, fault, mirror.session)
+    text = str(known or cause(mirror.tracker, fault))
+    return text.removeprefix(f"tracker {name_of(mirror.tracker)}: ")
 
 
 def _read_accounts(path: Path) -> dict[str, dict[str, Any]]:

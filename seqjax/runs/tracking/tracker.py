@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from seqjax.plugin.author import Mistake, calling
+from seqjax.plugin.author import Mistake, mistakes_of
 from seqjax.plugin.base import Plugin
 from seqjax.plugin.registry import name_of
 
@@ -83,7 +83,7 @@ METHODS = ("row", "text", "figure", "close")
 
 
 def open_session(tracker: Tracker, run: Path, config: Mapping[str, Any], epochs: int) -> Session:
-    """The session that a tracker opens. If one of its methods raises an exception, the error names the method.
+    """The session that a tracker opens.
 
     Args:
         tracker: the tracker.
@@ -94,7 +94,7 @@ def open_session(tracker: Tracker, run: Path, config: Mapping[str, Any], epochs:
     Raises:
         Error: what `open` raises; a `Mistake` if it is no `Error`, or if it returns no session.
     """
-    with calling(tracker, "open", "It is called as open(run, config, epochs)"):
+    with mistakes_of(tracker):
         session: Any = tracker.open(run, config, epochs)
     missing = [
         name
@@ -106,27 +106,4 @@ def open_session(tracker: Tracker, run: Path, config: Mapping[str, Any], epochs:
             f"tracker {name_of(tracker)}: open returned {type(session).__name__} without {', '.join(missing)}; it must "
             f"return a session with the methods {', '.join(METHODS)}"
         )
-    return _Calling(tracker, session)
-
-
-class _Calling(Session):
-    """The session of a plugin, whose exceptions name the method and the line of the author."""
-
-    def __init__(self, tracker: Tracker, session: Any):
-        self.tracker, self.session = tracker, session
-
-    def row(self, epoch: int, values: Mapping[str, float]) -> None:
-        with calling(self.tracker, "row"):
-            self.session.row(epoch, values)
-
-    def text(self, name: str, text: str, epoch: int) -> None:
-        with calling(self.tracker, "text"):
-            self.session.text(name, text, epoch)
-
-    def figure(self, name: str, file: Path, epoch: int) -> None:
-        with calling(self.tracker, "figure"):
-            self.session.figure(name, file, epoch)
-
-    def close(self) -> None:
-        with calling(self.tracker, "close"):
-            self.session.close()
+    return session

@@ -14,9 +14,9 @@ from seqjax.errors import Error
 from seqjax.files import disk_errors, write
 from seqjax.plugin import config
 from seqjax.plugin.author import Mistake
-from seqjax.runs.environment import local_files
 from seqjax.runs.experiment import ExperimentFields, config_bytes
 from seqjax.runs.files import folder
+from seqjax.runs.plugin_files import local_files
 from seqjax.runs.tracking.tracker import Tracker
 from seqjax.signals import leave, noticed
 from seqjax.sweeps.index import read_index

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from seqjax.plugin.author import Mistake, calling
+from seqjax.plugin.author import Mistake, mistakes_of
 from seqjax.plugin.base import Plugin
 from seqjax.plugin.registry import name_of
 
@@ -83,7 +83,7 @@ def start(launcher: Launcher, jobs: Sequence[Job], show_progress: Callable[[], N
     Raises:
         Error: what `launch` raises; a `Mistake` if it is no `Error`, or if it returns something else.
     """
-    with calling(launcher, "launch", "It is called as launch(jobs, show_progress)"):
+    with mistakes_of(launcher):
         ids: Any = launcher.launch(jobs, show_progress)
     names = {job.name for job in jobs}
     if not isinstance(ids, Mapping) or not all(name in names and isinstance(ids[name], str) for name in ids):
@@ -100,7 +100,7 @@ def still_alive(launcher: Launcher, ids: Sequence[str]) -> dict[str, str]:
     Raises:
         Error: what `alive` raises; a `Mistake` if it is no `Error`, or if it returns something else.
     """
-    with calling(launcher, "alive", "It is called as alive(ids)"):
+    with mistakes_of(launcher):
         states: Any = launcher.alive(ids)
     if not isinstance(states, Mapping) or not all(state in ("queued", "running") for state in states.values()):
         raise Mistake(

@@ -1,0 +1,142 @@
+"""`Job`: what a run needs before it has a folder."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from seqjax.data.dataset import Data
+from seqjax.data.preparing import DEFAULT_TOKENIZER, Prepared, resolve_tokenizer
+from seqjax.data.tokenizer import TextCodec
+from seqjax.errors import Error
+from seqjax.gradients.problem import Params
+from seqjax.models.model import ModelProblem
+from seqjax.plugin.config import create
+from seqjax.runs.environment import Environment
+from seqjax.runs.experiment import ExperimentFields
+from seqjax.runs.files import checkpoint
+from seqjax.runs.files.arrays import by_name, sha256_of
+from seqjax.runs.files.codec import encode_codec
+from seqjax.runs.fingerprint import fingerprints
+from seqjax.runs.saved import Saved
+from seqjax.runs.state import RunState
+from seqjax.runs.warm_start import TOKENIZER, check_tokens, params_from
+from seqjax.training.epoch import TrainState
+from seqjax.training.fit import Fit, GradientDescent
+from seqjax.training.loop import InitialState, Progress
+from seqjax.training.metrics import resolve
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What a run needs before it has a folder.
+
+    Args:
+        experiment: the experiment, whose tokenizer is that of the data.
+        data: the data, with the codec.
+        fit: how the model gets its parameters.
+    """
+
+    experiment: ExperimentFields
+    data: Prepared
+    fit: Fit
+
+    @functools.cached_property
+    def problem(self) -> ModelProblem:
+        """The model with its loss."""
+        return self.experiment.model.problem(self.data.spec, self.experiment.loss)
+
+    @functools.cached_property
+    def params_like(self) -> Params | None:
+        """The structure and shapes of the parameters; None: they depend on the data."""
+        return self.fit.params_like(self.problem)
+
+    @functools.cached_property
+    def environment(self) -> Environment:
+        """What the run depends on here. Each object of Python in the experiment is traced for it."""
+        return Environment.of(
+            self.experiment,
+            self.fit.num_devices,
+            {name: data.sha256 for name, data in self.data.sources.items()},
+            None if self.fit.params is None else sha256_of(by_name(self.fit.params)),
+            fingerprints(self.experiment.objects, self.problem, self.params_like),
+        )
+
+    @property
+    def in_memory(self) -> dict[str, Data]:
+        """The data that were given in memory, by field, which the folder of the run keeps."""
+        return {name: data for name, data in self.data.sources.items() if getattr(self.experiment, name) is data}
+
+    @property
+    def codec(self) -> str:
+        """Codec and spec, as the folder of the run has them."""
+        return encode_codec(self.data.codec, self.data.spec)
+
+    def train(
+        self, state: TrainState | None = None, progress: Progress | None = None
+    ) -> Iterator[tuple[TrainState, Progress]]:
+        """The chunks of the training, as `Fit.train` yields them.
+
+        Raises:
+            Error: the run cannot be trained. It is raised by the call.
+        """
+        resolve(self.experiment.metrics, self.data.spec)
+        return self.fit.train(self.problem, self.data.streams["train"], state, progress)
+
+    def resume(self, saved: Saved) -> Iterator[tuple[TrainState, Progress]]:
+        """The chunks that are left of a training that its folder has, from the beginning if there is no checkpoint."""
+        if saved.checkpoint is None or not isinstance(self.fit, GradientDescent):
+            return self.train()
+        like = InitialState(self.problem, self.fit.setup, 1, self.fit.params).shapes
+        return self.train(checkpoint.restore(saved.checkpoint, like), saved.checkpoint.progress)
+
+
+def prepare(
+    experiment: ExperimentFields,
+    source: RunState | None = None,
+    devices: int | None = None,
+    params: Params | None = None,
+    saved: Saved | None = None,
+) -> Job:
+    """Loads the data of an experiment, fits its tokenizer, and makes its initial parameters if they are given.
+
+    Args:
+        experiment: the experiment.
+        source: the run `init_from`, whose parameters training starts from; None: there is none. If it has the same
+            tokenizer, its vocabulary or scale is used.
+        devices: as in `Experiment.run`.
+        params: as in `Experiment.run`.
+        saved: what the folder of the run holds, on whose number of devices it goes on; None: it is new.
+
+    Raises:
+        Error: the data cannot be read; parameters are given twice, or do not fit.
+    """
+    data = experiment.prepare()
+    if source is not None and _reads_alike(source, experiment, data):
+        data = experiment.prepare(source.codec)
+    experiment = dataclasses.replace(experiment, tokenizer=resolve_tokenizer(experiment.tokenizer, data.source))
+    fit = experiment.fit(devices, _initial_params(experiment, data, source, params))
+    return Job(experiment, data, fit if saved is None else fit.as_begun(saved.environment.devices))
+
+
+def _reads_alike(source: RunState, experiment: ExperimentFields, data: Prepared) -> bool:
+    """Whether the codec of another run is used: it has the same tokenizer, and can read the data."""
+    tokenizers = [e.tokenizer or create("tokenizer", DEFAULT_TOKENIZER) for e in (source.experiment, experiment)]
+    if TOKENIZER in experiment.init_anew or tokenizers[0] != tokenizers[1]:
+        return False
+    is_text = isinstance(source.codec, TextCodec) and isinstance(data.codec, TextCodec)
+    return is_text or (type(source.codec) is type(data.codec) and source.spec == data.spec)
+
+
+def _initial_params(
+    experiment: ExperimentFields, data: Prepared, source: RunState | None, given: Params | None
+) -> Params | None:
+    """The parameters that training starts from; None: those of the model."""
+    e = experiment
+    if source is None or e.init_from is None:
+        return given
+    if given is not None:
+        raise Error(f"params are given, and init_from = {e.init_from!r} too; leave one of them out")
+    if not e.init_anew:
+        check_tokens(source.codec, data.codec, e.init_from)
+    return params_from(source.params, e.model.problem(data.spec, e.loss), e.setup(), e.init_anew, e.init_from)

@@ -1,0 +1,143 @@
+"""`Saved`: what the folder of a run holds, read once."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from seqjax.errors import Error
+from seqjax.models.check import check_steps
+from seqjax.models.model import CountBasedModel
+from seqjax.plugin import config
+from seqjax.plugin.config import Config, name_fault
+from seqjax.runs.environment import Environment
+from seqjax.runs.files import folder
+from seqjax.runs.files.arrays import as_tree, load_arrays
+from seqjax.runs.files.checkpoint import Checkpoint
+from seqjax.runs.files.checkpoint import decode as decode_checkpoint
+from seqjax.runs.files.manifest import Manifest, decode_manifest
+from seqjax.runs.files.rows import Row, decode_rows
+from seqjax.runs.files.store import read_run
+from seqjax.runs.settings import KINDS
+from seqjax.runs.state import RunState
+
+
+class Saved(NamedTuple):
+    """What the folder of a run holds.
+
+    Args:
+        path: the folder.
+        manifest: the manifest.
+        config: the config of the experiment.
+        environment: the environment in which the run was begun.
+        codec: codec and spec, as text.
+        rows: the metrics; of a run that has not ended, those before the checkpoint.
+        checkpoint: the newest checkpoint; None: there is none.
+        params: the parameters by name; empty if there are none yet.
+        best: the parameters of the best epoch by name; empty if they are not kept.
+    """
+
+    path: Path
+    manifest: Manifest
+    config: Config
+    environment: Environment
+    codec: str
+    rows: list[Row]
+    checkpoint: Checkpoint | None
+    params: dict[str, np.ndarray]
+    best: dict[str, np.ndarray]
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs that were asked for."""
+        return self.config["epochs"]
+
+
+def read_saved(path: Path) -> Saved:
+    """What the folder of a run holds, after all its files were checked.
+
+    Raises:
+        Error: it holds a sweep, or no run; exit code 4: a file is damaged.
+    """
+    if folder.is_run(path):
+        return decode_saved(path, read_run(path))
+    if (path / folder.INDEX).is_file():
+        raise Error(f"{path} holds a sweep; name the folder of one of its runs")
+    raise Error(f"{path} holds no run: it has no {folder.CONFIG}; choose another folder")
+
+
+def decode_saved(path: Path, files: Mapping[str, bytes]) -> Saved:
+    """What the folder of a run holds, from the bytes that `read_run` has returned. `path` is only named in errors."""
+
+    def parse[T](name: str, decode: Callable[[bytes], T]) -> T:
+        with folder.reading(path / name):
+            return decode(files[name])
+
+    def arrays(name: str) -> dict[str, np.ndarray]:
+        return parse(name, lambda data: load_arrays(data)[0])
+
+    manifest = parse(folder.MANIFEST, decode_manifest)
+    last = next((parse(name, decode_checkpoint) for name in files if name in manifest.checkpoints), None)
+    rows: list[Row] = []
+    if manifest.ended or last:
+        counted = None if manifest.ended or last is None else last.rows
+        rows = parse(folder.METRICS, lambda data: decode_rows(data, counted))
+    if manifest.ended:
+        params, best = arrays(folder.PARAMS), arrays(folder.BEST) if folder.BEST in files else {}
+    else:
+        params, best = (last.params, last.best) if last else ({}, {})
+    return Saved(
+        path,
+        manifest,
+        parse(folder.CONFIG, _decode_config),
+        parse(folder.ENVIRONMENT, Environment.from_json),
+        parse(folder.CODEC, lambda data: data.decode("utf-8")),
+        rows,
+        last,
+        params,
+        best,
+    )
+
+
+def _decode_config(data: bytes) -> Config:
+    table = config.decode_toml(data)
+    if type(table["epochs"]) is not int:
+        raise ValueError("its number of epochs is no whole number")
+    return table
+
+
+@contextlib.contextmanager
+def reading_config(saved: Saved) -> Iterator[None]:
+    """A context in which the experiment of a run is made from its config: an `Error` names the file of the config."""
+    try:
+        yield
+    except Error as fault:
+        # A plugin that is not installed is no damage.
+        named = {kind: saved.config[kind] for kind in KINDS if kind in saved.config}
+        unknown = any(
+            name_fault(kind, table)
+            for kind, table in named.items()
+            if not (isinstance(table, dict) and table.get("plugin") in (config.IN_MEMORY, config.PYTHON_OBJECT))
+        )
+        code = 4 if fault.exit_code == 2 and not unknown else fault.exit_code
+        raise Error(f"{saved.path / folder.CONFIG}: {fault}", exit_code=code) from fault
+
+
+def restore(run: RunState, saved: Saved) -> None:
+    """Restores a run from what its folder holds."""
+    run.environment = saved.environment
+    if not saved.params:
+        return
+    like = run.experiment.fit().params_like(run.problem)
+    run.metrics, run.stopped_at = saved.rows, saved.manifest.stopped_at
+    run.diverged = saved.manifest.ended == "diverged"
+    try:
+        run.params = as_tree(saved.params, like)
+        run.kept_best = as_tree(saved.best, like) if saved.best else None
+        # The parameters of a count-based model have no fixed form.
+        if isinstance(run.experiment.model, CountBasedModel):
+            check_steps(run.experiment.model, run.spec, run.params)
+    except (Error, *folder.READ_ERRORS) as fault:
+        raise Error(f"{saved.path} has no parameters of this model: {fault}", exit_code=4) from fault
