@@ -11,6 +11,7 @@ from seqjax.data.tokenizer import TextCodec
 from seqjax.errors import Error
 from seqjax.gradients.problem import Params
 from seqjax.models.model import ModelProblem
+from seqjax.plugin.author import mistakes_of
 from seqjax.plugin.config import create
 from seqjax.runs.environment import Environment
 from seqjax.runs.experiment import ExperimentFields
@@ -81,7 +82,10 @@ class Job:
             Error: the run cannot be trained. It is raised by the call.
         """
         resolve(self.experiment.metrics, self.data.spec)
-        return self.fit.train(self.problem, self.data.streams["train"], state, progress)
+        # Only the call is covered, which traces the plugins, and not the chunks: between them the user's callback runs,
+        # whose file may be that of a plugin.
+        with mistakes_of(*self.experiment.plugins):
+            return self.fit.train(self.problem, self.data.streams["train"], state, progress)
 
     def resume(self, saved: Saved) -> Iterator[tuple[TrainState, Progress]]:
         """The chunks that are left of a training that its folder has, from the beginning if there is no checkpoint."""

@@ -23,7 +23,7 @@ from seqjax.training.processes import exchange, failing_together, from_first, wh
 
 
 class Listener:
-    """What is done while a run is trained. Process 0 alone has listeners, so they have no collective operations."""
+    """What is done while a run is trained. It has no collective operations, since processes have other listeners."""
 
     def epoch(self) -> None:
         """Called after an epoch, whose row is in `run.metrics`, before a checkpoint that is due."""
@@ -119,7 +119,7 @@ class Training:
     Args:
         run: the run, whose parameters and metrics are those of its last epoch.
         fit: how it is fitted.
-        listeners: what listens to it, in this order; none in processes other than the first.
+        listeners: what listens to it, in this order. Those that write are in the first process alone.
         callback: as in `Experiment.run`.
     """
 

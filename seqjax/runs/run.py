@@ -307,7 +307,7 @@ def run_in(
         if not is_first():
             path, options = None, options._replace(progress=False, tracker=None)
         saved = read_together(path)
-        with failing_together(), mistakes_of(*experiment.plugins):
+        with failing_together():
             if saved is not None and is_first():
                 refuse_other(saved, experiment)
             job = job_of(experiment, devices, params, saved)
@@ -318,15 +318,15 @@ def run_in(
         if from_first(saved is not None and _is_over(run, saved)):
             _open_again(run, saved, options)
             return run
-        with failing_together(), mistakes_of(*experiment.plugins):
+        with failing_together():
             if saved is not None and is_first():
                 refuse_environment(saved, job)
-            chunks = job.train() if saved is None else job.resume(saved) if not run.finished else iter(())
+            chunks = iter(()) if run.finished else job.train() if saved is None else job.resume(saved)
         check_equal(job)
         with failing_together():
             if path is not None:
                 stack.enter_context(locked_folder(path, job, saved))
-        with mistakes_of(*experiment.plugins), _listeners(run, job, options) as listeners:
+        with _listeners(run, job, options) as listeners:
             training = Training(run, job.fit, listeners, options.callback)
             listen(chunks_of_one(chunks), [training], options.checkpoint_seconds)
         exchange(None)  # no process leaves before the tracker of the first one has ended
@@ -340,7 +340,8 @@ def job_of(
 ) -> Job:
     """The job of an experiment, as `prepare` makes it, with the run whose parameters it starts from."""
     source = None if experiment.init_from is None else Run.open(experiment.init_from, experiment.init_which)
-    return prepare(experiment, source, devices, params, saved)
+    with mistakes_of(*experiment.plugins):
+        return prepare(experiment, source, devices, params, saved)
 
 
 def run_of(job: Job, path: Path | None = None) -> Run:

@@ -1,6 +1,7 @@
 """Trainings that end before all epochs, and the parameters of the best epoch."""
 
 import math
+from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -9,9 +10,10 @@ from support.crash import Crash
 from support.tiny import FULL, changed, refused
 
 import seqjax
-from seqjax import Experiment, Run
+from seqjax import Experiment, Run, Text
 from seqjax.errors import counted
 from seqjax.runs.settings import Scalars
+from seqjax_models import NGram
 from seqjax_optimizers import Adam
 
 STOPS = changed(FULL, optimizer=Adam(0.01, clip_norm=1.0), epochs=12, stop_after=3)
@@ -120,3 +122,18 @@ def test_after_an_exception_of_a_callback_the_run_continues_from_there(whole, tm
     run = FULL.run(tmp_path / "run", callback=lambda run: seen.append(len(run.metrics)))
     assert seen == [2], "it is not called again for the epoch that is saved"
     same(run.params, whole.params)
+
+
+@dataclass(frozen=True)
+class Own(NGram):
+    """A model in the file of the callbacks below, as in a script of a user."""
+
+
+@pytest.mark.parametrize("fault", [KeyError("no such column"), SystemExit(3)], ids=repr)
+def test_an_exception_of_a_callback_is_no_mistake_of_a_plugin_of_the_same_file(fault):
+    def fails(run):
+        raise fault
+
+    with pytest.raises(type(fault)) as caught:
+        Experiment(dataset=Text("abc" * 50), model=Own(order=1)).run(callback=fails)
+    assert caught.value is fault
