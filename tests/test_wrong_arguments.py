@@ -95,7 +95,7 @@ MESSAGES = {
     "key of a scan": r"^key must be one key, such as jax\.random\.key\(0\), not str$",
     "length": r"^length = -1 must be a whole number, at least 0, and below 2\^31$",
     "memory": r"^memory = 3: pass what the call before returned, `estimate\.memory`, or leave it out$",
-    "memory of init": r"^the memory is that of a single sequence, .*, and RTRL takes that of all rows: pass "
+    "memory of init": r"^the memory is for a single sequence, .*, and RTRL takes the memory of all rows: pass "
     r"seqjax\.gradients\.init_memory\(strategy, problem, params, state, num_rows\), or leave it out$",
     "memory without reset, snap": r"^the memory does not fit: pass to SnAp what a call with reset= has returned",
     "memory without reset, rflo": r"^the memory does not fit: pass to RFLO what a call with reset= has returned",

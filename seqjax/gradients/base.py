@@ -74,8 +74,8 @@ class Gradient(Plugin):
     """A gradient strategy, written for the whole batch: the author writes `estimate`.
 
     Most strategies derive from `WeightedEdges`, `RandomCuts` or `SequenceGradient` instead, whose authors write one
-    function for one sequence. Random numbers are drawn apart from the estimate, so that a claim can be proved by
-    summing `estimate` over `outcomes`.
+    function for one sequence. Random numbers are drawn outside of `estimate`, so that a claim can be proved by summing
+    `estimate` over `outcomes`.
 
     >>> import jax.numpy as jnp
     >>> import seqjax as sj
@@ -94,8 +94,8 @@ class Gradient(Plugin):
     claim: ClassVar[Literal["exact", "unbiased", "biased"]]
     """How the expectation of `grads` relates to the gradient, at fixed parameters."""
     of: ClassVar[Literal["window", "history"]]
-    """Which gradient is estimated: that of the window, whose incoming state is a constant, or that of the whole history
-    since the row was reset."""
+    """Which gradient is estimated: the gradient of the window, whose incoming state is a constant, or the gradient of
+    the whole history since the row was reset."""
     argnums: ClassVar[tuple[int, ...]] = (0, 1)
     """Which arguments of a scan, step(params, state, x), it differentiates: 0, the parameters; 1, the state in which a
     window starts, as a function `start` of the parameters; 2, what the steps read, as `Problem.inputs` gives it."""
@@ -105,7 +105,7 @@ class Gradient(Plugin):
     what it carries from step to step, or exceed the small differences that it compares."""
 
     by_sequence: ClassVar[bool] = False
-    """Whether it is written for one sequence, so that it keeps numbers for each parameter and each row."""
+    """Whether it is written for one sequence. It then keeps numbers for each parameter and each row."""
 
     metric_names: ClassVar[tuple[str, ...]] = ()
     """The names of what `metrics` returns, such as `gradient_bias`; they start with `gradient_`."""
@@ -114,9 +114,9 @@ class Gradient(Plugin):
     def for_one_step(self) -> bool:
         """Whether it is meant for windows of one step, which a `Learner` reads.
 
-        A strategy of the history is. Most strategies of the window are not: what they keep of several steps is not
-        there, so that all of them give the gradient of the one step. A strategy of the window that is meant to estimate
-        this gradient says so: `for_one_step = True`.
+        True for a strategy of the history. Most strategies of the window would differ only over several steps: in a
+        window of one step all of them give its gradient. A strategy of the window that is meant to estimate this
+        gradient sets `for_one_step = True`.
         """
         return self.of == "history"
 
@@ -214,7 +214,7 @@ class Gradient(Plugin):
         """`__call__` without the reset of rows."""
         if problem.has_own_inputs and 2 not in self.argnums:
             raise Error(
-                f"{name_of(self)} does not differentiate what the steps read, and that of this problem depends on the "
+                f"{name_of(self)} does not differentiate what the steps read, which in this problem depends on the "
                 "parameters (`inputs`): compute it inside of the step, or use a strategy such as full"
             )
         num_steps, num_rows = batch.weights.shape
@@ -231,7 +231,7 @@ class Gradient(Plugin):
         try:
             estimate = self.estimate(problem, params, start, memory, batch, noise)
         except TypeError as fault:
-            # JAX has no exception of its own for this; the text is that of JAX 0.11 and 0.12.
+            # JAX has no exception of its own for this. JAX 0.11 and 0.12 raise this text.
             if "(jvp) to a custom_vjp" not in str(fault):
                 raise
             raise Error(

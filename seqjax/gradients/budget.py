@@ -50,8 +50,8 @@ class Window(NamedTuple):
 def levels_within(budget: int, window: Window) -> int:
     """The fewest levels with which the reverse pass of a window needs at most `budget` bytes besides its arguments.
 
-    The bytes of a step are those of the residuals that JAX would keep, found by tracing windows of one and two steps.
-    Nothing is compiled. Outputs of the steps are not counted.
+    A step needs the bytes of the residuals that JAX would keep, found by tracing windows of one and two steps. Nothing
+    is compiled. Outputs of the steps are not counted.
 
     Raises:
         Error: no number of levels fits into the budget; the message says how many bytes are needed.

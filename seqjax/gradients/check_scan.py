@@ -68,7 +68,7 @@ def read_scan(
 
 
 def _of_floats(problem: Problem, others: PyTree, has_aux: bool) -> Problem:
-    """The problem as one of its float parameters, whose steps return no outputs."""
+    """The problem whose parameters are the float ones alone, and whose steps return no outputs."""
 
     def step(floats, state, x):
         new, loss = problem.step(combine(floats, others), state, x)
@@ -198,7 +198,7 @@ def check_any_float(params: Params) -> None:
 
 
 def check_step(problem: Problem, params: Params, state: State, xs: PyTree, has_aux: bool = False) -> State:
-    """Checks one step by tracing it, with clearer errors than those of `jax.lax.scan`.
+    """Checks one step by tracing it, with clearer errors than `jax.lax.scan` raises.
 
     Args:
         problem: its step is traced.
@@ -272,7 +272,7 @@ class _Text(str):
 
 
 def add_row_axis(state: State, xs: PyTree, weights: Weights) -> tuple[State, PyTree, Weights]:
-    """The arguments of a scan of one sequence as those of a scan with one row."""
+    """Turns the arguments of a scan of one sequence into the arguments of a scan with one row."""
     state, xs = _arrays(state, "state"), _arrays(xs, "xs")
     for path, leaf in jax.tree.leaves_with_path(xs):
         if not leaf.ndim:

@@ -1,4 +1,4 @@
-"""Compiles a function of a problem, and keeps the program only where it cannot go stale."""
+"""Compiles a function of a problem, and keeps the program only if it cannot become outdated."""
 
 import functools
 from collections.abc import Callable

@@ -57,7 +57,7 @@ class WeightedEdges(Gradient):
     def edge_weights(self, noise: Noise, memory: Memory, num_steps: int) -> tuple[Float[Array, " T"] | None, Memory]:
         """The weights float[T], and the memory for the next window.
 
-        Entry t multiplies the tangent of the state that enters step t. None stands for all ones.
+        Entry t multiplies the tangent of the state that enters step t. None means all ones.
 
         Args:
             noise: what `draw` returned.
@@ -80,7 +80,7 @@ class WeightedEdges(Gradient):
 
     @property
     def scans(self) -> bool:
-        """Whether the strategy does no more than weighing edges, or defines `scan`."""
+        """Whether the strategy only weighs edges, or defines `scan`."""
         return type(self).scan is not WeightedEdges.scan or type(self).estimate is WeightedEdges.estimate
 
     def scan(self, call, noise, memory):
@@ -278,7 +278,7 @@ def check_edge_weights(problem: Problem, params: Params, state: State, xs: PyTre
     def gradient(edge_weights):
         return jax.grad(lambda params: problem.unroll(params, state, xs, edge_weights)[1].sum())(params)
 
-    # A state that holds nothing but inputs carries no gradient, so its unroll has no use for edge weights.
+    # A state that only holds inputs carries no gradient, so its unroll needs no edge weights.
     if any(depends_on(next_state, params)) and not any(depends_on(gradient, jnp.ones(len(jax.tree.leaves(xs)[0])))):
         raise Error(
             "the unroll of this problem ignores its edge weights, so that this strategy cuts nothing; multiply the "

@@ -82,7 +82,7 @@ class StepDerivatives(NamedTuple):
 
     @classmethod
     def of(cls, problem: Problem, params: Params, state: State, xs: PyTree) -> "StepDerivatives":
-        """The derivatives at these parameters, for states and inputs like `state`, [B, ...], and `xs`, [T, B, ...]."""
+        """Returns the derivatives at `params` for states like `state`, [B, ...], and inputs like `xs`, [T, B, ...]."""
         return cls(problem, params, split_float(state)[2], problem.sees_vmap(params, state, xs))
 
     def of_losses(self, steps: RecordedSteps) -> tuple[Params, list]:

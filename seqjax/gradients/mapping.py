@@ -1,6 +1,6 @@
 """Maps a function over an axis: all entries side by side, or one after the other where the function sees `vmap`.
 
-A function sees `vmap` if it computes something else for an entry of a batch than for this entry alone. Equinox's
+A function sees `vmap` if it computes another result for an entry of a batch than for this entry alone. Equinox's
 `unvmap_any` is one for the whole batch if it is one for a single entry, and a rule of `jax.custom_batching.custom_vmap`
 may do anything. Mapped over time, such a step would take the branch of one step at all steps.
 """
@@ -33,9 +33,9 @@ _MAPPED_BY_NAME = {
 }
 """Further ones, which JAX does not export."""
 _MAPPED_HIGH_LEVEL = {"Nonzero", "SearchSorted"}
-"""The operations of JAX, among those of its primitive `call_hi_primitive`, that compute the same, too."""
+"""The operations inside of JAX's primitive `call_hi_primitive` that compute the same, too."""
 _KEYS_OF_ENTRIES = "key<fry>"
-"""The type of keys whose numbers in a batch are those of each key alone; `rbg` draws for a batch from its first key."""
+"""The type of keys that draw the same numbers in a batch as alone; `rbg` draws for a batch from its first key."""
 
 
 def sees_vmap(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> bool:
@@ -71,7 +71,7 @@ def sees_vmap(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> bool:
     if not names & {"custom_jvp_call", "custom_vjp_call"}:
         return False
     if {"custom_vjp_call", "while"} <= names:
-        return True  # such a step has neither mode, so that its rules cannot be looked at
+        return True  # such a step has neither mode, so that its rules cannot be traced
     return any(map(_may_see, _equations(jax.make_jaxpr(derivative)(params, state, x).jaxpr)))
 
 

@@ -42,7 +42,7 @@ def is_float(leaf: Any) -> bool:
 
 
 def step_in_bfloat16(step: Callable) -> Callable:
-    """A step (params, state, x) -> (state, result) that is computed in bfloat16.
+    """The same step (params, state, x) -> (state, result), computed in bfloat16.
 
     Its float arguments are rounded to bfloat16; complex ones are not, since no complex dtype has this precision. The
     new state gets the dtypes of the old one, and the float leaves of the result get the dtype of the parameters. In a

@@ -51,7 +51,7 @@ class Problem:
     Attributes:
         warmup: the number of steps after a reset that are not scored.
         is_value: whether equal problems always compute the same, so that a program compiled for one may be used for the
-            other. A function may close over a value that changes, so this is False unless a subclass knows better.
+            other. A function may close over a value that changes, so this is False by default.
         weighs_whole_state: whether an edge weight multiplies the tangents of all leaves of the state, so that a weight
             of 0 makes the state a constant.
     """
@@ -132,7 +132,7 @@ class Problem:
         return *self.unroll(params, state, xs, edge_weights, scored), None
 
     def inputs(self, params: Params, xs: PyTree) -> PyTree:
-        """What the steps read, leaves [T, B, ...]: `xs`, unless it depends on the parameters.
+        """What the steps read, leaves [T, B, ...]: by default `xs`. In a subclass it may depend on the parameters.
 
         A strategy calls it inside of the differentiated function, so that the inputs are differentiated too.
         """
@@ -186,11 +186,11 @@ class Problem:
         return jax.vmap(self.init_state, (None, None), axis_size=num_rows)(params, None)
 
     def initial_rows(self, params: Params, num_rows: int) -> State | None:
-        """The state at a reset inside of a window: that of `init_rows`, or None if there is no `init_state`."""
+        """The state at a reset inside of a window: `init_rows`, or None if there is no `init_state`."""
         return None if self.init_state is None else self.init_rows(params, num_rows)
 
     def advance(self, params: Params, state: State, x: Any) -> tuple[State, Float[Array, ""]]:
-        """`step` without a reset: a strategy that follows resets itself calls it with the state of `reset_of`."""
+        """`step` without a reset. A strategy that handles resets itself calls it with the state of `reset_of`."""
         return self.step(params, state, x)
 
     def reset_of(self, params: Params, x: Any) -> tuple[Bool[Array, ""] | None, State | None]:
@@ -216,7 +216,7 @@ class UnrolledProblem(Problem):
         self.problem, self.warmup = problem, problem.warmup
 
     def step_with_outputs(self, params, state, x):
-        """That of the other problem."""
+        """One step of the other problem, with its outputs."""
         return self.problem.step_with_outputs(params, state, x)
 
     def inputs(self, params, xs):
@@ -225,22 +225,22 @@ class UnrolledProblem(Problem):
 
     @property
     def has_own_inputs(self) -> bool:
-        """That of the other problem."""
+        """Whether what the steps of the other problem read depends on the parameters."""
         return self.problem.has_own_inputs
 
     @property
     def has_own_unroll(self) -> bool:
-        """That of the other problem."""
+        """Whether the other problem has an `unroll` of its own, which may ignore the edge weights."""
         return self.problem.has_own_unroll
 
     @property
     def has_fused_unroll(self) -> bool:
-        """That of the other problem."""
+        """Whether the other problem has an `unroll` that is not the scan of its step."""
         return self.problem.has_fused_unroll
 
     @property
     def weighs_whole_state(self) -> bool:  # type: ignore[override]
-        """That of the other problem."""
+        """Whether edge weights apply to all leaves of the state in the other problem."""
         return self.problem.weighs_whole_state
 
     def unroll(self, params, state, xs, edge_weights=None, scored=None):
@@ -319,7 +319,7 @@ def as_problem(step_or_problem: Step | Problem) -> Problem:
 
 
 def _is_function(value: Any) -> bool:
-    """Whether a value can be a step: a class, such as that of a strategy, is called to make an object."""
+    """Whether a value can be a step. A class, such as a class of strategies, cannot: calling it makes an object."""
     return callable(value) and not isinstance(value, type | Plugin)
 
 

@@ -1,4 +1,4 @@
-"""Resets inside of a window: steps that start from an initial state in place of the one that the step before left."""
+"""Resets inside of a window: steps that start from an initial state in place of the state that the step before left."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,8 +16,8 @@ class Resets(NamedTuple):
 
     Args:
         steps: bool[T, B], the steps that are reset.
-        initial: the state at a reset, leaves [B, ...]; None: that in which a sequence of the problem starts or, if the
-            problem does not know it, the one in which the window starts.
+        initial: the state at a reset, leaves [B, ...]; None: the initial state of the problem or, if it has none, the
+            state in which the window starts.
     """
 
     steps: Any
@@ -25,7 +25,7 @@ class Resets(NamedTuple):
 
 
 class ResettingProblem(UnrolledProblem):
-    """Another problem, of which some steps start from an initial state. Its steps are scanned.
+    """Another problem, some of whose steps start from an initial state. Its steps are scanned.
 
     A step reads (what it reads in the other problem, bool[], int32[]): whether it is reset, and the number of its row.
 
@@ -38,7 +38,7 @@ class ResettingProblem(UnrolledProblem):
     has_fused_unroll = False
 
     def __init__(self, problem: Problem, initial: Callable[[Params], State]):
-        # `step` is a method here, so `UnrolledProblem.__init__`, which stores that of the other problem, is not called.
+        # `UnrolledProblem.__init__` stores the other problem's `step`. Here `step` is a method, so it is not called.
         self.problem, self.warmup, self.initial = problem, problem.warmup, initial
 
     init_state = None

@@ -1,4 +1,4 @@
-"""A call of `seqjax.scan`, and the ways to run it between which a strategy chooses."""
+"""A call of `seqjax.scan`, and the ways to run it, of which a strategy chooses one."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -52,7 +52,7 @@ class ScanCall(NamedTuple):
     def in_segments(
         self, size: int, lead: int = 0, edge_weights: Float[Array, " T"] | None = None
     ) -> tuple[Any, PyTree]:
-        """Segment after segment, whose results reach back to `lead` steps before the segment and no further.
+        """Runs segment after segment. The results of a segment reach back to `lead` steps before it and no further.
 
         Args:
             size: the number of steps of a segment.
@@ -69,7 +69,7 @@ class ScanCall(NamedTuple):
         return run_segments(*arguments, enter, self.reverse)
 
     def checkpointed(self, levels: int) -> tuple[Any, PyTree]:
-        """As `run`; the reverse pass keeps few carries, and computes the steps between them again.
+        """Runs as `run` does; the reverse pass keeps few carries, and computes the steps between them again.
 
         Args:
             levels: the number of levels, see `run_checkpointed`.
@@ -77,7 +77,7 @@ class ScanCall(NamedTuple):
         return run_checkpointed(self._run, self.init, self._steps(), levels, self.reverse)
 
     def window(self) -> Window:
-        """All steps, with the float arrays that `f` closes over and the state at a reset as what is differentiated.
+        """All steps as a window, differentiated by the float arrays that `f` closes over and the state at a reset.
 
         Whether `xs` is differentiated is unknown here, so the copy of its gradient that joins the segments to a shorter
         rest is not counted.

@@ -123,7 +123,7 @@ def value_and_grad(
         params, state, xs, weights = check_scan(problem, params, state, xs, weights, has_aux)
         resets = read_resets(reset, initial, state, len(weights), weights.shape[1] if batched else None)
         if numbers == (0,) and not has_aux and not jax.tree.leaves(partition_float(params)[1]):
-            # Some strategies use the structure of the problem itself, such as that of a `Cell`.
+            # Some strategies use the structure of the problem itself, such as the layers of a `Cell`.
             result = _estimate(strategy, problem, params, lambda _: state, xs, weights, memory, key, resets)
             grads = (result.grads,)
         else:
@@ -165,7 +165,7 @@ def _names_of_strategies(argnum: int) -> list[str]:
     for name in registry.names("gradient"):
         try:
             cls: Any = registry.get("gradient", name)
-            # They may be a property, which depends on the fields: then those of the default fields count.
+            # They may be a property, which depends on the fields: then the default fields count.
             argnums = cls.argnums if isinstance(cls.argnums, tuple) else cls().argnums
         except (Error, TypeError):
             # A broken or ambiguous plugin is left out of the list; it raises its own error when it is used. So is one
@@ -204,7 +204,7 @@ def _estimate(
 
 
 def _check_rows(strategy: Gradient, rows: Any, first: Any, with_reset: str) -> None:
-    """Checks that the rows of a memory have the structure and the shapes of those of a first memory."""
+    """Checks that the rows of a memory have the structure and the shapes of the rows of a first memory."""
     name, make = type(strategy).__name__, "seqjax.gradients.init_memory(strategy, problem, params, state, num_rows)"
     same_structure = str(jax.tree.structure(rows)) == str(jax.tree.structure(first))
     shapes, wanted = ([jnp.shape(a) for a in jax.tree.leaves(tree)] for tree in (rows, first))
@@ -212,12 +212,12 @@ def _check_rows(strategy: Gradient, rows: Any, first: Any, with_reset: str) -> N
         return
     if same_structure and shapes == [shape[1:] for shape in wanted]:
         raise Error(
-            f"the memory is that of a single sequence, as strategy.init makes it, and {name} takes that of all rows: "
+            f"the memory is for a single sequence, as strategy.init makes it, and {name} takes the memory of all rows: "
             f"pass {make}, or leave it out"
         )
     raise Error(
         f"the memory does not fit: pass to {name} what a call {with_reset} has returned, for the same parameters and "
-        f"as many rows (reset=jnp.zeros(T, bool) resets no step); or that of {make}, or leave it out"
+        f"as many rows (reset=jnp.zeros(T, bool) resets no step); or the result of {make}, or leave it out"
     )
 
 
@@ -277,7 +277,7 @@ def _row_by_row(strategy, scan, weights, memory, key, resets):
 
 
 def _drop_row_axis(estimate: Estimate, grads: tuple, numbers: Sequence[int]) -> tuple[Estimate, tuple]:
-    """The results of a scan with one row as those of a scan of one sequence."""
+    """Turns the results of a scan with one row into the results of a scan of one sequence."""
     state = jax.tree.map(lambda a: a[0], estimate.state)
     outputs = jax.tree.map(lambda a: a[:, 0], estimate.outputs)
     without = {0: lambda a: a, 1: lambda a: a[0], 2: lambda a: a[:, 0]}

@@ -13,9 +13,9 @@ class Arguments(NamedTuple):
     """The float leaves of the arguments that are differentiated. Other leaves are None; so are other arguments.
 
     Args:
-        params: those of the parameters.
-        state: those of the state in which the window starts, leaves [B, ...].
-        xs: those of what the steps read, leaves [T, B, ...].
+        params: the float leaves of the parameters.
+        state: the float leaves of the state in which the window starts, [B, ...].
+        xs: the float leaves of what the steps read, [T, B, ...].
     """
 
     params: Any = None
@@ -41,7 +41,7 @@ class ScanProblem(UnrolledProblem):
     def __init__(
         self, problem: Problem, params: PyTree, state: State, xs: PyTree, argnums: Sequence[int], has_aux: bool
     ):
-        # `step` is a method here, so `UnrolledProblem.__init__`, which stores that of the other problem, is not called.
+        # `UnrolledProblem.__init__` stores the other problem's `step`. Here `step` is a method, so it is not called.
         self.problem, self.argnums, self.has_aux = problem, tuple(argnums), has_aux
         self.params, self.state, self.xs = params, state, xs
         parts = [partition_float(tree) if i in argnums else (None, tree) for i, tree in enumerate((params, state, xs))]
@@ -79,7 +79,7 @@ class ScanProblem(UnrolledProblem):
         return self._join(args, 1)
 
     def initial_rows(self, args, num_rows):
-        """The state at a reset inside of the window, that of the problem."""
+        """The problem's state at a reset inside of the window."""
         return self.problem.initial_rows(self._join(args, 0), num_rows)
 
     def inputs(self, args: Arguments, xs: PyTree) -> PyTree:

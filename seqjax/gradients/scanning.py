@@ -30,7 +30,7 @@ def scan(
 ) -> tuple[Any, PyTree]:
     """`jax.lax.scan` whose results are differentiated by a strategy.
 
-    The values are those of `jax.lax.scan`. The loss is whatever is made of the results, and everything that
+    The values are those of `jax.lax.scan`. The loss may be any function of the results, and everything that
     `jax.lax.scan` differentiates is differentiated: `init`, `xs`, and what `f` closes over. It composes with `jax.jit`,
     `jax.vmap`, `jax.shard_map`, `jax.checkpoint`, other scans and higher derivatives. Call it inside of `jax.jit`:
     outside, it is compiled anew at each call. Where a strategy runs steps again, side effects such as `jax.debug.print`
@@ -54,8 +54,8 @@ def scan(
     carries at the starts of its segments and computes one segment again at a time: T / K · S + K · R numbers for a
     carry of S and residuals of R numbers a step.
 
-    A random strategy draws once for the scan. Its mean is the gradient of any loss that depends on one scan; where a
-    path leads through two scans, give them two keys, `jax.random.split(key)`.
+    A random strategy draws once for the scan. The mean of its gradients is exact for a loss that depends on one scan.
+    If a gradient flows through two scans, give them two keys, `jax.random.split(key)`.
 
     Args:
         f: (carry, x) -> (carry, y), as in `jax.lax.scan`.

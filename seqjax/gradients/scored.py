@@ -2,7 +2,7 @@
 
 A weight of 0 is not enough: 0 times NaN is NaN, and the backward pass multiplies the cotangent 0 of such a loss by
 derivatives that are NaN. So a loss that does not count is evaluated at the values of a step whose loss does count. Its
-value and its derivatives are then finite if those of that step are, and 0 times them is 0.
+value and its derivatives are then finite if they are finite at that step, and 0 times them is 0.
 """
 
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def _choose(scored, a, example):
     return jax.lax.optimization_barrier(chosen)
 
 
-# Tangents and cotangents pass unchanged. Those of a replaced value are multiplied by the weight 0 of its loss, so that
+# Tangents and cotangents pass unchanged. For a replaced value they are multiplied by the weight 0 of its loss, so that
 # masking them too would only cost time.
 @jax.custom_jvp
 def _replace(a, example, scored):

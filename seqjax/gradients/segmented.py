@@ -1,7 +1,7 @@
 """Runs the steps of a window segment after segment; the reverse pass keeps the carry at the start of each segment only.
 
 A segment of the reverse pass is computed again from its first carry (`jax.checkpoint`), so that the residuals of one
-segment are kept at a time. Loops inside of a segment are the caller's, who passes the function that runs it.
+segment are kept at a time. The caller passes the function that runs a segment, with its loops.
 """
 
 import itertools
@@ -20,10 +20,9 @@ from seqjax.gradients.floats import combine, partition_float
 class Steps(NamedTuple):
     """What consecutive steps read: a part of arrays [T, ...] that is sliced where it is read.
 
-    If an array that a scan closes over is differentiated, JAX adds a whole array of zeros to its cotangent at each
-    iteration, and T² numbers are added in total. So the values of a part are sliced from `arrays` as constants, and its
-    tangents are those of `zeros`, which a scan cuts into parts. Nothing reads the values of the zeros, so that a
-    compiled program does not have them. Parts of parts are never copied, since only their first step is passed on.
+    Slicing a differentiated array inside a scan costs T² additions in the backward pass. So a constant copy is sliced
+    for the values, and the gradient flows through a second array of zeros that the scan slices by itself; XLA removes
+    the zeros. Parts of parts are never copied, since only their first step is passed on.
 
     Args:
         arrays: leaves [T, ...]. Their parts are read as constants.
@@ -219,7 +218,7 @@ def run_overlapping(
 
 
 class _Order(NamedTuple):
-    """Where steps that are counted in the order of execution lie in arrays [T, ...].
+    """Finds steps that are counted in the order of execution in arrays [T, ...].
 
     Args:
         reverse: whether the last entry is executed first.
@@ -249,7 +248,7 @@ def _flat(results, num_steps):
 
 @jax.custom_jvp
 def _zeros_with_tangent(a):
-    """Zeros like `a`, whose tangent is that of `a`."""
+    """Zeros like `a`, with the tangent of `a`."""
     return jnp.zeros_like(a)
 
 

@@ -28,8 +28,7 @@ def segment_gradient(
     The window is cut into segments of `size` steps. The losses of a segment are differentiated back to the state that
     lies `lead` steps before it, which is a constant, in higher derivatives too. The segments that reach back to the
     start of the window are differentiated together, through `start`. The others follow one by one inside of a scan, so
-    that the residuals of size + lead steps are kept, and not those of T steps. Each step is computed 1 + lead / size
-    times.
+    that the residuals of size + lead steps are kept, not of all T steps. Each step is computed 1 + lead / size times.
 
     Args:
         problem: its steps are differentiated.
@@ -168,7 +167,7 @@ def _add_pending(pending, cotangents, size):
     """Adds the input cotangents of one segment to the pending ones of its first steps.
 
     Returns:
-        The cotangents of the first `size` steps, to which no later segment adds, and those of the others.
+        The cotangents of the first `size` steps, to which no later segment adds, and the cotangents of the other steps.
     """
     whole = jax.tree.map(lambda a, b: b.at[: len(a)].add(a), pending, cotangents)
     return _split(whole, size)
