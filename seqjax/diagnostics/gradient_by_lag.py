@@ -99,7 +99,7 @@ class Lags(NamedTuple):
         """The state variable whose gradient grows `GROWN`-fold within the fewest steps; None: there is none.
 
         Growth is relative to the largest of all variables' first norms: a variable that acts on the loss only through
-        others begins with a tiny gradient, which may grow much and remain small.
+        others begins with a tiny gradient, which may grow by a large factor and remain small.
 
         Returns:
             The name of the variable, the lag at which its gradient has grown `GROWN`-fold, and the step with the
@@ -136,7 +136,7 @@ class Lags(NamedTuple):
         return float(norm(self.mean(_real_numbers("kept", kept) - 1)) / norm(whole))
 
     def steps(self, bias: float) -> int | None:
-        """The smallest n for which keeping n or more steps has a relative error of at most `bias`.
+        """The smallest n such that keeping n or more steps has a relative error of at most `bias`.
 
         None: more than max_lag.
 
@@ -162,7 +162,7 @@ class Lags(NamedTuple):
 
     @property
     def _fit(self) -> np.ndarray:
-        """The fit ‖G_k‖ ∝ ρ^k, float64[K + 1], NaN at lags that were not fitted: 0, K, and those of rounding errors."""
+        """The fit ‖G_k‖ ∝ ρ^k, float64[K + 1], NaN at lags that are not fitted: 0, K, and lags of rounding errors."""
         norms = np.asarray(self.norms, np.float64)
         eps = np.finfo(np.asarray(self.norms).dtype).eps
         (k,) = np.nonzero(norms[1:-1] > eps * norms[1:-1].max(initial=0))
@@ -361,8 +361,8 @@ def lags(
 ) -> Lags:
     """The parts of a gradient by the number of steps that they travel back, from one backward pass.
 
-    Time: about max_lag / 2 times that of one gradient, on a CPU. Bytes: those of (max_lag + 1) · P numbers for P
-    parameters, the same again while they are added up, and a few times `BLOCK` numbers.
+    On a CPU it takes about max_lag / 2 times the time of one gradient. It needs the memory of (max_lag + 1) · P numbers
+    for P parameters, the same again while they are added up, and a few times `BLOCK` numbers.
 
     >>> import jax.numpy as jnp
     >>> import seqjax as sj
@@ -466,7 +466,7 @@ def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
 
     _, (norms, tails) = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), gradients, reverse=True)
     names = [name for name, _ in leaf_names(partition_float(state)[0], "state")]
-    # `jit` would return the names of a plain dict in alphabetical order, and not in that of the state.
+    # `jit` would return the names of a plain dict in alphabetical order, not in the order of the state.
     return Lags(gradients, norms, tails[1:] / tails[0], OrderedDict(zip(names, largest, strict=True)))
 
 

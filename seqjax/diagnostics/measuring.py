@@ -215,8 +215,9 @@ def measure(
     """Bias, variance, direction, seconds and bytes of gradient strategies, at fixed parameters.
 
     The measured quantity is the sum of a strategy's estimates over consecutive windows, between which its memory and
-    the state are carried as in training. It is compared with two true gradients: that of the windows, in each of which
-    the incoming state is a constant, and that of the history, through all of them. `Measures` has the equations.
+    the state are carried as in training. It is compared with two true gradients: the gradient of the windows, in each
+    of which the incoming state is a constant, and the gradient of the history, through all of them. `Measures` has the
+    equations.
 
     A run gives its problem, its parameters and the first windows of its first epoch. A model with dropout is measured
     without dropout. The draws from a random strategy are at most 20 calls of one compiled function, which holds the
@@ -236,8 +237,8 @@ def measure(
     Args:
         run_or_problem: a run; a Problem; or a scan body for one sequence, step(params, state, x) -> (new state, loss).
         strategies: a dict of strategies by name; or a list, or a single one, which are named by their config.
-        draws: how many draws from each random strategy. It is rounded up to a multiple of `together`, and above
-            19 · `together` to a multiple of 20 · `together`.
+        draws: how many draws from each random strategy. Rounded up, so that the draws split into equal batches of
+            `together`, at most 20 groups of them.
         windows: how many consecutive windows; None: 3 for a run, else 1.
         at: for a run: `"end"`, its parameters, or `"init"`, the parameters before its first update.
         params: for a run: other parameters than its own. Otherwise required.
@@ -248,7 +249,8 @@ def measure(
         has_aux: whether the step returns (new state, (loss, outputs)); not for a run.
         batched: False: one sequence, whose state and xs have no axis B; not for a run.
         seed: seed of the draws, from 0 to 2³² - 1.
-        together: how many draws are computed side by side. More are faster on a GPU, and need as many times the bytes.
+        together: how many draws are computed side by side. More draws are faster on a GPU, and need proportionally more
+            bytes.
         progress: whether to print a line for each strategy, and on a terminal and in a notebook a live line with the
             number of draws; None: on a terminal and in a notebook.
 
@@ -459,7 +461,8 @@ def add_draws(moments: Moments, new_bP: Float[Array, "b P"], true_P: Float[Array
     """The moments with b more draws (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance").
 
     The sum of squares minus the square of the sum would cancel if the spread is small compared with the mean. Instead,
-    the squared distances of the new draws from their own mean are added, and that between the two means.
+    the squared distances of the new draws from their own mean are added, and the squared distance between the two
+    means.
     """
     count, mean_P, squares, cosines = moments
     b = len(new_bP)

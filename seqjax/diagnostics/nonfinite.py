@@ -35,14 +35,14 @@ class Place(NamedTuple):
 
     Args:
         step: the step, from 0 on.
-        row: the row of the batch; None: there is one sequence, or a parameter was given so, or its gradient is finite
-            for each row alone.
+        row: the row of the batch; None: there is one sequence, or a given parameter is not finite, or its gradient is
+            finite for each row alone.
         of: "state", "params", "xs" or "loss": which of these the variable is, or is a part of.
         name: the name of the variable in this tree.
         entry: the index of its first entry that is not finite, without the axes of steps and rows; () for a number.
         operation: the JAX operation that first gives a number that is not finite from finite ones, also inside of a
-            branch, a loop or a function with a derivative of its own; empty: the variable was given so, or the
-            operation is unknown. That of a gradient is an operation of the derivative.
+            branch, a loop or a function with a derivative of its own; empty: the variable was not finite when it was
+            given, or the operation is unknown. For a gradient it is an operation of the derivative.
         line: the line of the step that calls the operation, such as "model.py:12"; empty: it is unknown.
         others: the other variables that are not finite at this step.
     """
@@ -106,7 +106,7 @@ class Nonfinite:
         """A matplotlib figure of the norms by step, on a logarithmic scale.
 
         Args:
-            of: whether the norms of the values or those of the gradient are drawn.
+            of: whether the norms of the values or of the gradient are drawn.
 
         Raises:
             Error: `of` is something else.
@@ -155,13 +155,13 @@ def first_nonfinite(
     reset: Bool[Array, "T ..."] | None = None,
     initial: State | None = None,
 ) -> Nonfinite:
-    """The first step and variable at which a scan is not finite, then those at which its gradient stops being finite.
+    """Finds the step and variable at which a scan stops being finite, and those at which its gradient does.
 
-    The gradient is that of the losses before the first value that is not finite. It is followed from the last of these
-    steps to the first one, one step at a time: the sum over all steps may still overflow. A loss of weight 0 is left
-    out, value and gradient. In a loop of your own, 0 times its infinite derivative would be NaN.
+    Only losses before the first value that is not finite are differentiated. The gradient is followed from the last of
+    these steps to the first one, one step at a time: the sum over all steps may still overflow. A loss of weight 0 is
+    left out, value and gradient. In a loop of your own, 0 times its infinite derivative would be NaN.
 
-    Of the states √T are kept, and the others are computed again, so that a long scan fits into memory. It takes the
+    √T of the states are kept, and the others are computed again, so that a long scan fits into memory. It takes the
     time of about ten passes forwards, and before that, at each call, the time to compile the step and its derivative;
     for the problem of a model the compiled program is kept.
 
@@ -253,7 +253,7 @@ def _walk(problem, size, all_scored, params, state, xs, weights):
     """Walks through the steps forwards and then backwards, in segments of `size` steps.
 
     The last segment may reach beyond the last step: `jax.lax.cond` skips these steps, so that the step is compiled once
-    for each walk. That of a simulator may take a minute to compile.
+    for each walk. The step of a simulator may take a minute to compile.
     """
     num_steps, num_rows = weights.shape
     # int32[N, size], where N size >= T.
@@ -409,7 +409,7 @@ def _place_of_gradient(scan: Any, all_scored: bool, walks: _Walks, names: Any) -
         return [*before, *jax.tree.leaves(d_params)]
 
     def origin_in(start, stop):
-        """The origin in these rows alone, of the gradient by the state if that is not finite, else by parameters."""
+        """Finds the origin in these rows: of the gradient by the state if it is not finite, else by the parameters."""
         bad = np.flatnonzero(bad_LB[:, start:stop].any(1))
         bad = bad[bad < num_state] if bad[0] < num_state else bad
         some = jax.tree.map(lambda a: a[start:stop], (first.state, x, weights_B, first.cotangents))

@@ -40,8 +40,8 @@ class Origin(NamedTuple):
 def find_origin(f: Callable, bad: Sequence[int] | np.ndarray, *args: Any) -> Origin | None:
     """Follows the first result that is not finite back along values that are not finite, also into control flow.
 
-    The function is computed operation by operation. An infinite constant of it, such as a bound or a mask, may come to
-    nothing: if a NaN was made from it, the operation that made the NaN is named.
+    The function is computed operation by operation. An infinite constant, such as a bound or a mask, is often harmless:
+    if a NaN was made from it, the operation that made the NaN is named.
 
     Args:
         f: a function that returns a list of arrays.
@@ -49,8 +49,8 @@ def find_origin(f: Callable, bad: Sequence[int] | np.ndarray, *args: Any) -> Ori
         args: its arguments.
 
     Returns:
-        None if all these results are finite. They may be so although a compiled program has given others: a number near
-        the largest float depends on the order of the operations.
+        None if all these results are finite. A compiled program may have given infinite ones all the same: a number
+        near the largest float depends on the order of the operations.
     """
     # A new function for each call, because JAX keeps traces by the function object.
     closed = jax.make_jaxpr(lambda *args: f(*args))(*args)

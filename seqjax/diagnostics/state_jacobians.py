@@ -39,8 +39,8 @@ class Jacobians:
         lyapunov[i]                         1/T Σ_t ln |R_t|_ii,   Q_t R_t = J_t Q_{t-1},   Q_0 = I
 
     where means and the maximum are over steps and rows. The Lyapunov exponents (Benettin et al. 1980) are natural
-    logarithms per step. Those of each row are sorted, the largest first, and then the mean over the rows is taken of
-    the largest, of the second largest, and so on. Over a short sequence they still contain the transient.
+    logarithms per step. The exponents of each row are sorted, the largest first, and then averaged over the rows: the
+    largest ones, the second largest ones, and so on. Over a short sequence they still contain the transient.
     """
 
     mean_norm: np.ndarray
@@ -50,7 +50,7 @@ class Jacobians:
     spectral_radius: float
     """The mean spectral radius of a single step."""
     lyapunov: np.ndarray
-    """The Lyapunov exponents float64[S], the largest first: means over the rows, of which each was sorted before."""
+    """The Lyapunov exponents float64[S], the largest first: each row is sorted, then the rows are averaged."""
     num_steps: int
     """T."""
     num_rows: int
@@ -214,7 +214,7 @@ def jacobians(
     if not size:
         raise Error("the state has no float leaves, so that it has no Jacobians")
     if jax.default_backend() == "cpu":
-        numbers = 2 * max_lag * size**2  # the products of a step beside those of the step before
+        numbers = 2 * max_lag * size**2  # the products of a step and of the step before
         check_memory(f"Jacobians of {size:,} state numbers at {max_lag:,} lags", 4 * numbers, "Pass a smaller max_lag")
     rows = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), scan.xs)
     results = jax.device_get(jit_of(_walk_rows, scan.problem, max_lag, every)(scan.params, scan.state, rows))

@@ -72,7 +72,7 @@ def follow(at: Any, made: dict[int, Made], leaves: Sequence[Any], first_nan: Jax
         at: the value, which is not finite.
         made: how the arrays of its jaxpr were made.
         leaves: the arguments of this jaxpr.
-        first_nan: see `Trail`; that of an outer jaxpr.
+        first_nan: see `Trail`; the equation of an outer jaxpr.
     """
     equation = None
     while id(at) in made:
@@ -97,7 +97,7 @@ def follow(at: Any, made: dict[int, Made], leaves: Sequence[Any], first_nan: Jax
 def _inside(step: Made, at: Any, first_nan: JaxprEqn | None) -> Trail | None:
     """The trail of an output inside of the jaxprs of an equation, whose `argument` is the number of an input.
 
-    None if the equation has no jaxprs that are known here, or if the output is finite when it is computed again.
+    None if the equation has no known jaxprs, or if the output is finite when it is computed again.
     """
     number = next(n for n, output in enumerate(step.outputs) if output is at)
     primitive, params, inputs = step.equation.primitive, step.equation.params, step.inputs
@@ -174,12 +174,12 @@ def _through_iterations(
 
 
 def _shifted(trail: Trail | None, by: int) -> Trail | None:
-    """The trail with the number of an input in place of that of an argument of the inner jaxpr."""
+    """The trail with the number of an input in place of the number of an argument of the inner jaxpr."""
     return trail and trail._replace(argument=None if trail.argument is None else trail.argument + by)
 
 
 def _same_axes(outer: Sequence[Any], inner: Sequence[Any]) -> int:
-    """How many variables of a scan have as many axes as those of its body."""
+    """How many variables of a scan have as many axes as the variables of its body."""
     return sum(a.aval.ndim == b.aval.ndim for a, b in zip(outer, inner, strict=True))
 
 
