@@ -76,8 +76,8 @@ class Cell(Layered):
     def cell(self, u: Array, v: Array, state: Any, *_: Any, **own: Any) -> Any:
         """One step of one layer. The author writes it, elementwise and for any leading axes.
 
-        Elementwise means that unit i of the new state is a function of the numbers of unit i alone: those at index i of
-        the blocks of u and v, of the fields of the state, and of the last axis of the parameters.
+        Elementwise means that unit i of the new state is a function of the numbers of unit i alone: the numbers at
+        index i of the blocks of u and v, of the fields of the state, and of the last axis of the parameters.
 
         Args:
             u: float[..., blocks hidden], x_t W_xh + b_h.
@@ -107,12 +107,12 @@ class Cell(Layered):
 
         Entry [i, j] says whether unit j reads h_{t-1} of unit i, in W_hh[i, j], W_hh[i, hidden + j], ... It is a
         constant of the model. An author may override the method with a connectivity of their own, which may depend on
-        `layer` and on the fields of the model; `density` is then what the author makes of it.
+        `layer` and on the fields of the model; the author then decides what `density` means.
 
         Here a unit reads itself and others that are drawn at random, and all units read the same number of units, or
-        one more or less. In all these are `density` of the entries, but at least the diagonal: without its own h a unit
-        could not remember anything by itself. The draws depend on `layer` and `hidden` alone, not on the seed of a run,
-        and the entries of a smaller density are among those of a larger one.
+        one more or less. The share of the entries is `density`, but the diagonal is always included: without its own h
+        a unit could not remember anything by itself. The draws depend on `layer` and `hidden` alone, not on the seed of
+        a run, and the entries at a smaller density are a part of the entries at a larger one.
 
         Args:
             layer: the number of the layer.
@@ -131,7 +131,7 @@ class Cell(Layered):
         outputs = spec.targets.width
         keys = iter(jax.random.split(key, 3 * self.layers + 2))
         params: Params = {"W_hq": draw(next(keys), (self.hidden, outputs)), "b_q": jnp.zeros(outputs)}
-        # Without an embedding no key is taken for it: the weights that a key gives must not change.
+        # Without an embedding no key is split off for it: the weights that a key gives must not change.
         embedding, width = self.init_embedding(next(keys) if self.embedding is not None else key, spec)
         params |= embedding
         for layer in range(self.layers):
@@ -255,17 +255,17 @@ def scan_cell(
     edge_weights: EdgeWeights,
     scale_B: Float[Array, "B hidden"] | None = None,
 ) -> tuple[Any, Float[Array, "T B hidden"]]:
-    """One layer over time, with a reverse pass that is faster than that of `jax.lax.scan`.
+    """One layer over time, with a faster reverse pass than `jax.lax.scan` has.
 
     The reverse pass of `jax.lax.scan` would add h_{t-1}ᵀ dv_t to the gradient of W_hh at every step. Here the reverse
     scan carries only the cotangent of the state, and emits the cotangents of u_t and v_t; one matrix product after the
-    scan then gives the gradient of W_hh, Σ_t h_{t-1}ᵀ dv_t. Those of the cell's own parameters are summed over the rows
-    at each step, and after the scan over the steps. It is differentiated in reverse only.
+    scan then gives the gradient of W_hh, Σ_t h_{t-1}ᵀ dv_t. The gradients of the cell's own parameters are summed over
+    the rows at each step, and after the scan over the steps. It is differentiated in reverse only.
 
     Args:
         model: the `Cell` whose function `cell` is scanned.
-        dtype: the dtype to which the operands of the products are rounded; None: that of `W_hh`. The results, and the
-            sums in the gradient of W_hh, are in float32 at least.
+        dtype: the dtype to which the operands of the products are rounded; None: the dtype of `W_hh`. The results, and
+            the sums in the gradient of W_hh, are in float32 at least.
         W_hh: the recurrent weights.
         b_hh: a bias that is added to v, or None.
         own: the parameters of the cell, by name.

@@ -1,4 +1,4 @@
-"""Static checks of a model, or of a problem without one, before training, by tracing: nothing is computed."""
+"""Checks a model, or a problem without a model, before training. It is only traced: nothing is computed."""
 
 import contextlib
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def misfits(given: Params, own: Params) -> dict[str, str]:
 
     Args:
         given: the parameters that were given.
-        own: those of the model, or their shapes and dtypes.
+        own: the parameters of the model, or their shapes and dtypes.
 
     Returns:
         Name, such as `layer_0/W_xh` -> what is given and what is needed, in words.
@@ -68,9 +68,9 @@ def misfits(given: Params, own: Params) -> dict[str, str]:
 
 @contextlib.contextmanager
 def fitting(problem: Problem, params: Params) -> Iterator[None]:
-    """Explains an exception that is raised with these parameters, if they are not those of the problem's model.
+    """Explains an exception that is raised with these parameters, if they do not fit the problem's model.
 
-    They are compared only after an exception, because other dtypes than those of `init` may also work.
+    They are compared only after an exception, because dtypes that `init` does not return may also work.
 
     Raises:
         Error: an exception was raised, and the parameters do not fit the model. Otherwise it is raised unchanged.

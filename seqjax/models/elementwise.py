@@ -223,8 +223,8 @@ def coefficients(model: Elementwise, u: Array, own: Params) -> tuple[list[list[A
     """A and b of an affine cell for all steps, as `affine_scan` takes them.
 
     b is the new state of a state of zeros, and column j of A the derivative by number j of a unit: since units do not
-    act on each other, a tangent of ones in field j gives it for all units at once. Entries of A that do not depend on u
-    are the same at all steps, and have no axes T and B.
+    act on each other, a tangent of ones in field j gives this column for all units at once. Entries of A that do not
+    depend on u are the same at all steps, and have no axes T and B.
 
     Args:
         model: the model; the state of its units has L fields.
@@ -261,7 +261,7 @@ def coefficients(model: Elementwise, u: Array, own: Params) -> tuple[list[list[A
 def scan_units(
     model: Elementwise, own: Params, u_TB: Float[Array, "T B width"], start: Any, edge_weights: EdgeWeights
 ) -> tuple[Any, Any]:
-    """A layer over time whose cell need not be affine. It is differentiated in reverse only.
+    """One layer over time, whose cell need not be affine. It is differentiated in reverse only.
 
     The gradients of the cell's own parameters are summed over the rows at each step, and after the scan over the steps.
 
@@ -273,7 +273,7 @@ def scan_units(
         edge_weights: float[T] or float[T, B]; see `seqjax.gradients.unroll`.
 
     Returns:
-        The state after the last step, and those after all steps.
+        The state after the last step, and the states after all steps.
     """
     return _forward(model, own, u_TB, start, edge_weights)[0]
 

@@ -41,8 +41,8 @@ def from_equinox(module: Any) -> tuple["EquinoxModule", Params]:
             has `init_state(key=None)`, and keeps the key in its state. The key is None in evaluation.
 
     Returns:
-        The model, hashable, and its parameters: the module with None in place of all that is not a float array, as
-        `eqx.filter(module, eqx.is_inexact_array)` returns it. The rest is a part of the model.
+        The model, which is hashable, and its parameters: the module with None in place of all that is not a float
+        array, as `eqx.filter(module, eqx.is_inexact_array)` returns it. The rest is a part of the model.
 
     Raises:
         Error: Equinox is not installed; `module` is not a module of Equinox; it has no `init_state`, and is neither of

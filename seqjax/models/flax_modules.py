@@ -42,7 +42,7 @@ def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
     `train(problem, ..., params=params)`. `evaluate` and `generate` take the trained parameters, and
     `nnx.update(module, state.params)` stores them in the module.
 
-    The model computes in the dtype of its parameters, whatever `dtype` the layers of the module have;
+    The model computes in the dtype of its parameters and ignores the `dtype` of the layers of the module;
     `Problem.of(model, spec, precision="bfloat16")` computes in bfloat16. Dropout draws from a key in each sequence's
     state. Without a key the module is in its evaluation mode.
 

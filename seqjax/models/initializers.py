@@ -22,7 +22,8 @@ def init_weight(
         shape: (fan_in, fan_out) of one block.
         hidden: the number of hidden units.
         blocks: the number of blocks.
-        recurrent: whether the matrix is W_hh, which leads from the hidden units of a step to those of the next step.
+        recurrent: whether the matrix is W_hh, which leads from the hidden units of a step to the hidden units of the
+            next step.
 
     Returns:
         float[fan_in, blocks fan_out].

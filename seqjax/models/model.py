@@ -84,7 +84,7 @@ class Model(Plugin):
         return unroll(functools.partial(self.step, params), state, xs, edge_weights)
 
     def step_in_bfloat16(self, params: Params, state: State, x: Any) -> tuple[State, Any]:
-        """`step`, computed in bfloat16: the state has the dtypes that it had, and the output that of the parameters.
+        """`step`, computed in bfloat16: the state keeps its dtypes, and the output has the dtype of the parameters.
 
         By default parameters, state and inputs are rounded. It has to round what `unroll_in_bfloat16` rounds.
         """
@@ -163,7 +163,7 @@ class Shapes(NamedTuple):
 
     @classmethod
     def of(cls, tree: PyTree) -> "Shapes":
-        """Those of a tree."""
+        """The structure, shapes and dtypes of a tree."""
         leaves, treedef = jax.tree.flatten(tree)
         return cls(treedef, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
 
@@ -216,7 +216,7 @@ class ModelProblem(Problem):
 
     @property
     def has_own_unroll(self) -> bool:
-        """That of the model."""
+        """Whether the model has an `unroll` of its own, which may ignore the edge weights."""
         return self.model.has_own_unroll
 
     @property
@@ -233,10 +233,10 @@ class ModelProblem(Problem):
         return self.model.init_state(params, self.spec, key)
 
     def fixed(self) -> "ModelProblem":
-        """The problem of one training, in which the loss does not change: its programs are kept, and serve no other."""
+        """The same problem, marked as unchanging: programs compiled for it may be cached."""
         if self.loss is None:
             return self
-        # Two partial functions of one function differ, and so do their problems.
+        # Two partial functions of one function are unequal, so their problems are unequal too.
         problem = self.model.problem(self.spec, functools.partial(self.loss), self.precision)
         problem._is_fixed = True
         return problem

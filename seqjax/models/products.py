@@ -16,7 +16,7 @@ def product(x: Array, W: Array, dtype: Any = None) -> Array:
     Args:
         x: float[..., n]; float[n] in one step of one sequence, whose product is differentiated in both modes.
         W: float[n, m].
-        dtype: the dtype to which the operands are rounded, here and in the reverse pass; None: that of W.
+        dtype: the dtype to which the operands are rounded, here and in the reverse pass; None: the dtype of W.
     """
     if dtype is None:
         return x @ W
@@ -81,7 +81,7 @@ def transposed(W):
 
 
 def times(x, W, W_transposed, axis):
-    """x W, or x Wᵀ if axis is 1, in the dtype of x, with operands in that of W, x [B, n].
+    """x W, or x Wᵀ if axis is 1, for x [B, n]: the result has the dtype of x, the operands have the dtype of W.
 
     On a CPU a product in float32 with few rows is faster as (Wᵀ xᵀ)ᵀ, although xᵀ and the result are copied: XLA's
     product reads a wide second operand slowly. With 16 rows on one core of an AMD EPYC, [16, 512] [512, 2048] runs at

@@ -38,7 +38,7 @@ def linear_scan(
 
     Args:
         a: [T, ...], or without the axis T for factors that are the same at all steps. Real or complex. Its further axes
-            are those of b; nothing is broadcast.
+            are the same as those of b; nothing is broadcast.
         b: [T, ...].
         h0: the value before the first step; None: zeros.
         reset: bool[T] or bool[T, B], the steps whose h_{t-1} (h_{t+1} if `reverse`) counts as zero. The further axes of
@@ -58,7 +58,7 @@ def linear_scan(
     check_type("parallel", parallel, bool | None, "True, False or None")
     a, b = jnp.asarray(a), jnp.asarray(b)
     if not b.ndim or a.shape not in (b.shape, b.shape[1:]):
-        raise Error(f"linear_scan: a must have the shape of b, {list(b.shape)}, or that without T, not {list(a.shape)}")
+        raise Error(f"linear_scan: a must have the shape of b, {list(b.shape)}, or this without T, not {list(a.shape)}")
     h0 = jnp.zeros(b.shape[1:], b.dtype) if h0 is None else jnp.asarray(h0)
     if h0.shape != b.shape[1:]:
         raise Error(f"linear_scan: h0 must have the shape {list(b.shape[1:])}, not {list(h0.shape)}")
@@ -142,7 +142,8 @@ def _affine_scan(reverse, parallel, recurrence):
 def _affine_scan_tangent(reverse, parallel, primals, tangents):
     """The tangents follow the same recurrence: A is multiplied by the edge weight, and b replaced by dA s_{t-1} + db.
 
-    The state s_{t-1} that dA multiplies has entered step t, so its own tangent, in a second derivative, has the weight.
+    The state s_{t-1} that dA multiplies has entered step t, so its own tangent, in a second derivative, is multiplied
+    by the weight.
     """
     ((r,), (d,)) = primals, tangents
     states, last = _affine_scan(reverse, parallel, r)

@@ -12,7 +12,7 @@ from seqjax.errors import Error
 from seqjax.gradients.problem import Params
 
 ORDERS = {"to_hidden_and_gate": (1, 0), "to_hidden_and_f_i_gate": (1, 2, 0)}
-"""Where our blocks (z, n of min-gru; f, i, n of min-lstm) are in the matrices of PyTorch (n, z; n, f, i)."""
+"""The places of our blocks (z, n of min-gru; f, i, n of min-lstm) in the matrices of PyTorch (n, z; n, f, i)."""
 OF_LRU = "nu_log"
 """A parameter of an LRU."""
 NU_OF_ZERO = 7.0
@@ -116,12 +116,12 @@ def take(arrays: Arrays, name: str, *shape: int | None, default: np.ndarray | No
 
 
 def write_layers(layers: list[Params], params: Params, module: str) -> tuple[Arrays, bool] | None:
-    """The arrays of the modules, and whether they include the read-out; None if the layers are those of other models.
+    """The arrays of the modules, and whether they include the read-out; None if the layers belong to other models.
 
     Args:
         layers: from the lowest to the highest.
         params: all parameters.
-        module: the name of the module, with its dot; of several ones, that of their `nn.Sequential`.
+        module: the name of the module, with its dot; of several modules, the name of their `nn.Sequential`.
     """
     names = {name for layer in layers for name in layer}
     if names == {"W_xh", "b_h"}:
@@ -141,7 +141,7 @@ def _write_min(layers, params, module):
         order = np.argsort(ORDERS[linear])
         name = f"{module}{linear}" if len(layers) == 1 else f"{module}{number}.{linear}"
         arrays[f"{name}.weight"] = _reordered(np.asarray(layer["W_xh"]).T, order)
-        # The public modules have no biases, so that only those that are not zero need an entry.
+        # The public modules have no biases, so that only biases that are not zero need an entry.
         if np.any(layer["b_h"]):
             arrays[f"{name}.bias"] = _reordered(np.asarray(layer["b_h"]), order)
     return arrays, False

@@ -32,10 +32,11 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "") -> Params:
     >>> {name: array.shape for name, array in params["layer_0"].items()}
     {'W_xh': (3, 4), 'W_hh': (4, 4), 'b_h': (4,)}
 
-    The network has one `nn.RNN` (with tanh), `nn.GRU` or `nn.LSTM` with any number of layers, and the parameters are
-    those of `RNN`, `GRU` or `LSTM`. It may have one linear read-out (a `*.weight` with its `*.bias`) and one embedding
-    (a `*.weight` alone). Without a read-out, `W_hq` is the identity and `b_q` is zero, so that the outputs of the model
-    are those of the recurrent module: the h_t of its highest layer. The spec then has `Values(hidden)` as targets.
+    The network has one `nn.RNN` (with tanh), `nn.GRU` or `nn.LSTM` with any number of layers, and the result has the
+    parameters of `RNN`, `GRU` or `LSTM`. It may have one linear read-out (a `*.weight` with its `*.bias`) and one
+    embedding (a `*.weight` alone). Without a read-out, `W_hq` is the identity and `b_q` is zero, so that the model
+    returns the outputs of the recurrent module: the h_t of its highest layer. The spec then has `Values(hidden)` as
+    targets.
 
     PyTorch's matrices are transposed, and its two biases are summed: `b_h` = b_ih + b_hh. A GRU multiplies one part of
     b_hh by the reset gate; that part is kept in `b_hh` [3 hidden], with zeros for r and z, unless it is zero.
@@ -57,8 +58,8 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "") -> Params:
         `cell`; `W_hq` and `b_q`; and `E` if there is an embedding.
 
     Raises:
-        Error: names or shapes are missing, or are not those of such a network (it may be bidirectional, or have
-            projections); a value cannot be read.
+        Error: names or shapes are missing, or do not fit such a network (it may be bidirectional, or have projections);
+            a value cannot be read.
     """
     if not isinstance(state_dict, Mapping):
         raise Error(f"from_torch takes a mapping of names to arrays, such as net.state_dict(), not {state_dict!r:.80}")
@@ -195,14 +196,14 @@ def to_torch(
 
         net.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
 
-    The parameters of `MinGRU(positive=True)` and `MinLSTM(positive=True)` become those of `minGRU` and `minLSTM` of
-    lucidrains/minGRU-pytorch (of several layers, in an `nn.Sequential`), which always compute g(n): parameters do not
-    show whether `positive` was set. Those of `LRU` become those of `LRU` of Gothos/LRU-pytorch, which includes the
-    read-out. These modules have no biases: the `bias` of their linear layer, and the `bias_B` and `bias`
+    The parameters of `MinGRU(positive=True)` and `MinLSTM(positive=True)` become arrays for `minGRU` and `minLSTM` of
+    lucidrains/minGRU-pytorch (several layers are in an `nn.Sequential`), which always compute g(n): parameters do not
+    show whether `positive` was set. The parameters of `LRU` become arrays for `LRU` of Gothos/LRU-pytorch, which
+    includes the read-out. These modules have no biases: the `bias` of their linear layer, and the `bias_B` and `bias`
     in y_t = Re(C s_t) + D x_t + bias, s_t = λ s_{t-1} + exp(γ) (B x_t + bias_B), are returned unless they are zero.
 
     Args:
-        params: the parameters, such as those of a run.
+        params: the parameters, such as `run.params`.
         module: the name of the recurrent module, with its dot; "" for the module itself.
         readout: the name of the linear read-out.
         embedding: the name of the embedding.
