@@ -227,7 +227,7 @@ class Series(Data):
 
     @property
     def sampler_fields(self) -> Mapping[str, int]:  # type: ignore[override]
-        """Those of a short series."""
+        """The sampler fields for a short series."""
         return sampler_fields_for(len(self))
 
     def _part(self, first: int, last: int, bounds: np.ndarray) -> "Series":
@@ -331,7 +331,7 @@ class Pairs(Data):
 
     @property
     def sampler_fields(self) -> Mapping[str, int]:  # type: ignore[override]
-        """Those of a short series."""
+        """The sampler fields for a short series."""
         return sampler_fields_for(len(self))
 
     @property

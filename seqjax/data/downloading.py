@@ -88,7 +88,7 @@ def _require_https(url: str, address: str) -> None:
 
 
 def check_file(file: Path, known_hash: str) -> Path:
-    """The path of the file, once its hash was checked.
+    """Checks the hash of a file, and returns its path.
 
     Args:
         file: the path.

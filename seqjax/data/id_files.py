@@ -30,8 +30,8 @@ def id_stream(text: MappedText, codec: TextCodec) -> Stream:
 
     Args:
         text: the text.
-        codec: the fitted tokenizer. That of characters encodes blocks of a document side by side; any other one encodes
-            whole documents, which it is given as strings.
+        codec: the fitted tokenizer. A tokenizer of characters encodes blocks of a document side by side; any other one
+            encodes whole documents, which it is given as strings.
 
     Raises:
         Error: the files cannot be written (exit code 6).
@@ -78,7 +78,7 @@ def _are_whole(sides: Sequence[Path], dtype: np.dtype, bounds: Path, num_bounds:
 def _identity(codec: TextCodec) -> list[Any]:
     """What the ids of a text depend on besides the text: the codec, and how its tokenizer splits.
 
-    Two tokenizers may have one vocabulary and split another text in different ways, and their code may change. A class
+    Two tokenizers with the same vocabulary may split another text in different ways, and their code may change. A class
     that has no file, as in a notebook, has a new identity each time, so that no ids of older code are used.
     """
     tokenizer = getattr(codec, "tokenizer", None)
@@ -144,7 +144,7 @@ def _encoded(text: MappedText, codec: TextCodec) -> Iterator[tuple[Any, Any, Any
 
     Yields:
         The ids; the positions among them at which a document begins, and at which one ends; the number of ids of each
-        document in order; the first block may give those of all documents.
+        document in order; the first block may give the numbers of all documents.
     """
     if isinstance(codec, Vocab) and codec.is_of_characters:
         counts, at = np.diff(text.bounds), 0

@@ -58,7 +58,7 @@ class MappedText(Text):
         self._set(pieces=tuple(pieces), source=source, key=key, _sizes=sizes)
         self._set(bounds=np.concatenate([*inner, sizes[-1:]]).astype(np.int64))
         if sha256 is not None:
-            self._set(sha256=sha256)  # in place of the value that the cached property would compute
+            self._set(sha256=sha256)  # set here, so that the cached property does not compute it
 
     @property
     def text(self) -> str:
@@ -171,7 +171,7 @@ def make_piece(data: np.ndarray, at: Any = None, name: str = "") -> Piece:
     counted = list(in_threads(characters, blocks))
     sizes = np.cumsum([0, *(size for _, size in counted)])
     bounds = [inside + size for (inside, _), size in zip(counted, sizes, strict=False)]
-    ends = np.full(np.count_nonzero(at == len(data)), sizes[-1])  # those at the end lie in no block
+    ends = np.full(np.count_nonzero(at == len(data)), sizes[-1])  # bounds at the end lie in no block
     return Piece(data, at, np.concatenate([*bounds, ends]).astype(np.int64))
 
 

@@ -21,7 +21,7 @@ from seqjax.plugin.config import create
 from seqjax.plugin.registry import name_of
 
 DEFAULT_TOKENIZER = "seqjax/char"
-"""The tokenizer of a text for which none is named: characters."""
+"""The tokenizer of a text if none is named: characters."""
 
 JOINED = 2000
 """The number of characters at the start of a text on which `join` is compared with `split`."""
@@ -55,7 +55,7 @@ class Prepared(NamedTuple):
     """A dataset from which windows can be sampled.
 
     Args:
-        sources: all data: of the `dataset`, and of `heldout` if that is a dataset of its own.
+        sources: all data: of the `dataset`, and of `heldout` if that is a separate dataset.
         codec: the fitted tokenizer; None for data that are read as they are.
         spec: the inputs and outputs of a model of this dataset.
         parts: the data of each of `PARTS`, by name.
@@ -88,7 +88,7 @@ def prepare(
 ) -> Prepared:
     """Loads and splits a dataset, fits the tokenizer on the training part, and encodes all parts except the rest.
 
-    It warns if the held-out part is equal to the training part, or if a held-out dataset of its own has tokens that the
+    It warns if the held-out part is equal to the training part, or if a separate held-out dataset has tokens that the
     vocabulary lacks.
 
     Args:
@@ -102,7 +102,7 @@ def prepare(
         Error: the dataset is too short for these sizes; the tokenizer is for another kind of data; a model of the
             dataset cannot read the held-out dataset, or knows none of its tokens.
     """
-    check_type("codec", codec, Codec | PairsCodec | None, "that of an earlier run, run.codec, or None")
+    check_type("codec", codec, Codec | PairsCodec | None, "the codec of an earlier run, run.codec, or None")
     sources = load_all(dataset, heldout)
     source = sources["dataset"]
     parts = split(source, train, 0 if "heldout" in sources else heldout)  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ def prepare(
 
 
 def load_all(dataset: Dataset, heldout: int | float | Dataset) -> dict[str, Data]:
-    """The data of the `dataset`, and of `heldout` if that is a dataset of its own."""
+    """The data of the `dataset`, and of `heldout` if that is a separate dataset."""
     own = {"heldout": heldout} if isinstance(heldout, Dataset) else {}
     return {name: load(source) for name, source in {"dataset": dataset, **own}.items()}
 
@@ -166,7 +166,7 @@ def fit(tokenizer: Tokenizer, data: Data) -> Codec | PairsCodec:
 
 
 def load_codec(tokenizer: Tokenizer, saved: Any) -> Codec | PairsCodec:
-    """The codec of a tokenizer whose `to_dict` gave `saved`.
+    """Restores the codec of a tokenizer from `saved`, the result of its `to_dict`.
 
     Raises:
         ValueError: `load` raises an exception, since the saved codec may be damaged, or returns something else.
@@ -275,7 +275,7 @@ def check_known(data: Data, codec: Codec | PairsCodec | None) -> None:
         known = [token for token in codec.tokens if token != UNKNOWN]
         raise Error(
             f"{name} has no token of the vocabulary of the run{among}, so that a model would read {UNKNOWN} alone\n"
-            f"Choose a text of the same kind as that of the training, whose tokens are {quoted(map(str, known))}"
+            f"Choose a text of the same kind as the training text, whose tokens are {quoted(map(str, known))}"
         )
     if share:
         warn(f"{share:.2%} of {name} is unknown to the vocabulary of the run")

@@ -85,7 +85,8 @@ class Sampler(Plugin):
 
 
 SHARD = 2**26
-"""About the number of targets that are planned at a time: a plan takes about as many bytes as windows have steps."""
+"""The approximate number of targets that are planned at a time: a plan takes about one byte for each step of a
+window."""
 
 
 def shard_edges(bounds: Int[np.ndarray, " bounds"]) -> np.ndarray:
@@ -139,8 +140,7 @@ def check_plan(plan: Plan, sampler: Any, bounds: Int[np.ndarray, " bounds"]) -> 
     """The plan as numpy arrays.
 
     Raises:
-        Error: shapes or dtypes that are not those of a plan; a window that is not inside one document up to its last
-            scored step.
+        Error: a shape or dtype is not as in `Plan`; a window is not inside one document up to its last scored step.
     """
     name = f"sampler {name_of(sampler)}"
     if not isinstance(plan, Plan):

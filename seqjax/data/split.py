@@ -14,7 +14,7 @@ def split(source: Any, train: int | float, heldout: int | float) -> dict[str, An
     """Cuts a dataset into consecutive parts: `train`, `heldout` and the `rest`.
 
     A size is a number of characters or time steps if it is an int, and a share of the dataset if it is a float. A share
-    is rounded to the nearest whole number; of two shares their sum is rounded too, so that shares which sum to 1 take
+    is rounded to the nearest whole number. The sum of two shares is rounded too, so that shares which sum to 1 take
     exactly the whole dataset.
 
     A dataset of one document is cut at these sizes. If there are several documents, none of them is cut: each edge

@@ -37,7 +37,7 @@ class Codec(Protocol):
 
 @runtime_checkable
 class TextCodec(Codec, Protocol):
-    """A codec between text and ids. Unknown tokens become `<unk>` if the vocabulary has it."""
+    """A codec between text and ids. Unknown tokens become `<unk>` if the vocabulary has this token."""
 
     @property
     def tokens(self) -> Sequence[Hashable]:
@@ -103,7 +103,7 @@ class Tokenizer(Plugin):
         raise NotImplementedError
 
     def fit(self, data: Data) -> Codec | PairsCodec:
-        """The codec, fitted to the training part of a dataset; that of pairs is a `PairsCodec`.
+        """The codec, fitted to the training part of a dataset; for pairs it is a `PairsCodec`.
 
         Raises:
             Error: the tokenizer is for another kind of data.

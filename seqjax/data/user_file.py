@@ -17,7 +17,7 @@ class FileDataset(Dataset):
 
     @property
     def sampler_fields(self) -> Mapping[str, int]:  # type: ignore[override]
-        """Those of the data; empty if the file cannot be read: `load` then raises the error."""
+        """The sampler fields of the data; empty if the file cannot be read: `load` then raises the error."""
         return self._of_data()[0]
 
     @property

@@ -23,7 +23,7 @@ def make_batch(
         plan: one batch of a plan, leaves [B, ...].
         num_steps: T.
         rows: int32[B], global row numbers.
-        count: int32[], n, the number of scored steps on all devices; None: that of these rows.
+        count: int32[], n, the number of scored steps on all devices; None: the number in these rows.
 
     Returns:
         The batch, and n, int32[].
@@ -78,7 +78,7 @@ def past_warmup(plan: Plan, warmup: int, num_steps: int) -> Plan:
     return plan._replace(scored=_scored_past_warmup(plan.scored, plan.reset, warmup, num_steps))
 
 
-# Compiled as one program, where it can be kept: a program for each operation would take a part of a second.
+# Compiled as one program, which is cached where possible: programs for single operations would take longer.
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _scored_past_warmup(scored: jax.Array, reset: jax.Array, warmup: int, num_steps: int) -> jax.Array:
     n_N1 = jnp.arange(len(reset), dtype=jnp.int32)[:, None]
