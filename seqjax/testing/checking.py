@@ -42,7 +42,7 @@ def check(value: Plugin) -> Table:
 
 
 def checks_of(value: Plugin) -> list[Check]:
-    """The checks of a plugin: those of every plugin, and then those of its kind. Nothing is computed.
+    """The checks of a plugin: first the checks of every plugin, then the checks of its kind. Nothing is computed.
 
     Raises:
         Error: it is not an instance of a plugin of one of the kinds.

@@ -21,7 +21,7 @@ class Failed(Error):  # noqa: N818
 
 
 class Skipped(Exception):  # noqa: N818
-    """A check cannot be made here, and why."""
+    """A check cannot be made here; the message says why."""
 
 
 def assert_close(got: Any, want: Any, what: str, bound: float = BOUND) -> float:

@@ -22,7 +22,7 @@ from seqjax.testing.process import in_another_process
 SEEDS = (1, 2, 3)
 """Seeds with which the spec of a dataset is compared."""
 BLOCKS, TOLERANCE = 20, 6.0
-"""The data are cut into blocks, whose means give the standard error of a loss; how many of these are allowed."""
+"""The number of blocks whose mean losses give the standard error of a loss, and how many such errors are allowed."""
 
 
 def checks(dataset: Dataset) -> Sequence[Check]:
@@ -107,11 +107,11 @@ def _constant_losses(dataset: Dataset) -> np.ndarray:
     scored = targets if stream.mask is None else targets[np.asarray(stream.mask)]
     if isinstance(prepared.spec.targets, Values):
         return np.square(scored - scored.mean(0)).mean(1)
-    return -np.log(np.bincount(scored)[scored] / len(scored))  # of the ids that occur, since others have no logarithm
+    return -np.log(np.bincount(scored)[scored] / len(scored))  # only of ids that occur, since others have no logarithm
 
 
 def check_trained(dataset: Dataset) -> Found:
-    """Checks that the data can be split, encoded, and cut into windows by the defaults, which are for its kind."""
+    """Checks that the data can be split, encoded, and cut into windows by the defaults for their kind."""
     sampler = create_default("sampler", dataset)
     prepared = Experiment(dataset=dataset).prepare()
     if dataset.of_values != (has_values := isinstance(prepared.spec.targets, Values)):

@@ -95,7 +95,7 @@ def check_complex(model: Elementwise) -> Found:
         raise Skipped("its state is no ComplexState of an affine cell")
     u = _draw(np.random.default_rng(9), 3, model.width)
     ((re, minus_im), (im, also_re)), _ = coefficients(model, u, varied(model, 2))
-    what = "the derivatives of the new state by the old one, which must be those of a product of complex numbers, "
+    what = "the derivatives of the new state by the old one, which must be as for a product of complex numbers, "
     return Found(assert_close([also_re, -minus_im], [re, im], what))
 
 

@@ -58,16 +58,16 @@ def check_estimator(
 
     The function is called, in float64, as `estimator(step, params, state, xs, key)`, and returns the loss and its
     gradient. `step` is (params, state, x) -> (new state, loss); the loss of a window is the sum of the losses of its
-    steps; `state` is that of one sequence, and `xs` has leaves [T, ...]. With of="history" it is called as
+    steps; `state` is the state of one sequence, and `xs` has leaves [T, ...]. With of="history" it is called as
     `estimator(step, params, state, xs, key, memory)` for one window after the other, first with None as its memory, and
-    returns loss, gradient and memory; the gradients of the windows have to add up to that of the whole sequence. With
-    `argnums` the gradient is that of other arguments, as in `value_and_grad`.
+    returns loss, gradient and memory; the gradients of the windows have to add up to the gradient of the whole
+    sequence. With `argnums` it is the gradient by other arguments, as in `value_and_grad`.
 
     The scans of seqjax start in a state that is not zero and in one that is, rest at zero for some steps, with zero
     inputs and a bias of value zero, and are reset to zero in the middle of a window by their step. In one of them a
-    parameter acts on a loss across five edges alone, so that weights which are drawn together show. There are three
-    windows of 6 steps, so what happens later is not seen: a gradient that is cut after 6 steps passes as exact, and so
-    does one that is wrong from the fourth window on.
+    parameter acts on a loss only across five edges, so that weights which are drawn together are found. There are three
+    windows of 6 steps, so later errors are not found: a gradient that is cut after 6 steps passes as exact, and so does
+    one that is wrong from the fourth window on.
 
     >>> import jax
     >>> import seqjax as sj
@@ -81,14 +81,14 @@ def check_estimator(
 
     Args:
         estimator: the function.
-        claim: how the mean of the gradient relates to the true one; `biased` is compared with `like` alone.
-        of: which gradient is estimated: that of a window whose incoming state is a constant, or that of the history.
+        claim: how the mean of the gradient relates to the true one; with `biased` it is only compared with `like`.
+        of: which gradient is estimated: of a window whose incoming state is a constant, or of the history.
         scan: (step, params, state, windows) for an estimator that works for one model only, whose step is written in
             plain JAX here. Windows is a list of what the steps read, leaves [T, ...] each. Arrays become float64. None:
             three scans of seqjax.
-        like: a strategy that is not random, with whose gradient the first call has to agree.
+        like: a strategy that is not random; the first call has to agree with its gradient.
         argnums: the arguments whose gradient is returned: 0, params; 1, state; 2, xs. With a sequence of them it is a
-            tuple in their order. That of state and xs is the gradient of a window.
+            tuple in their order. By state and xs it is the gradient of a window.
         calls: the number of calls over which an unbiased claim is averaged. A bias is found if it is about 7 standard
             errors of this mean: with 8,192 calls, 8 % of the standard deviation of one call.
         traceable: whether the function can be traced by JAX; otherwise it is called as it is, once for each key.
@@ -151,7 +151,7 @@ def _claimed(
     claim: str, of: str, scan: Scan, grads: list[Any], truths: list[Truth], name: str, num_scans: int
 ) -> tuple[Any, ...]:
     """The row of the table for an exact or an unbiased claim."""
-    if of == "history":  # the gradients of the windows add up to that of the whole
+    if of == "history":  # the gradients of the windows add up to the gradient of the whole
         grads = [jax.tree.map(lambda *a: sum(a), *grads)]
         truths = [truth_of_scan(scan.step, scan.params, scan.state, scan.windows)]
     check = f"{claim}: {of}'s gradient"

@@ -115,11 +115,11 @@ CONTRACT = Check(
 VALUES = on_cases(
     "loss and state", claims.check_values, 3, WITH_FLOATS, BOUND,
     "the way in which a gradient is taken changes neither: the loss is sum(weights * losses), never normalised, and "
-    "the state is that after the last step",
+    "the state is the state after the last step",
 )  # fmt: skip
 NO_CUT = on_cases(
     "state without floats", uses.check_no_floats, 2, NO_FLOATS, BOUND,
-    "there is nothing to cut, so the gradient is that of the losses alone; separate ids, counters and keys from what "
+    "there is nothing to cut, so only the losses have a gradient; separate ids, counters and keys from what "
     "is differentiated with seqjax.gradients.ravel_float",
 )  # fmt: skip
 DRAWS = (
@@ -147,7 +147,7 @@ OTHERS = (
     ),
     on_cases(
         "padding has no effect", rows.check_padding, 2, ("learned", "foreign", "cell"), BOUND,
-        "multiply each step's loss by its weight, and likewise what is remembered of it",
+        "multiply each step's loss by its weight, and likewise what memory keeps of it",
     ),
     on_cases(
         "unscored losses may be NaN", rows.check_unscored, 2, ("learned", "foreign", "cell"), BOUND,
@@ -165,7 +165,7 @@ OTHERS = (
     on_cases(
         "gradients of {}", arguments.check_arguments, 2, ("foreign", "small", "linear"), BOUND,
         "`argnums` says which of (params, state, xs) the strategy differentiates: the gradient of the start passes "
-        "through start(params), and that of what the steps read through problem.inputs(params, batch.xs)",
+        "through start(params), and the gradient of what the steps read through problem.inputs(params, batch.xs)",
     ),
     on_cases(
         "vmap over seeds", uses.check_seeds, 1, ("learned", "cell"), BOUND,
@@ -177,7 +177,7 @@ OTHERS = (
     ),
     on_cases(
         "bfloat16", uses.check_half, 1, ("learned", "cell"), uses.HALF_BOUND,
-        "compute in the dtypes of problem.step, and return those of the parameters",
+        "compute in the dtypes of problem.step, and return the gradient in the dtypes of the parameters",
     ),
 )  # fmt: skip
 
@@ -185,9 +185,9 @@ OTHERS = (
 def _exact(strategy: Gradient) -> Check:
     """The check of a strategy that claims to be exact."""
     if strategy.of == "window":
-        meaning = "the gradient is not that of the window with a constant incoming state: correct it, or claim 'biased'"
+        meaning = "this is not the gradient of the window with a constant incoming state: correct it, or claim 'biased'"
         return on_cases("exact: window's gradient", claims.check_window, 3, WITH_FLOATS, BOUND, meaning)
-    meaning = "the windows' gradients do not add up to that of the whole sequence: carry what is needed in memory"
+    meaning = "the windows' gradients must add up to the whole sequence's gradient: carry what is needed in memory"
     return on_cases("exact: history's gradient", claims.check_history, 3, WITH_FLOATS, BOUND, meaning)
 
 

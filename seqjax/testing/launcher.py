@@ -19,7 +19,7 @@ from seqjax.testing.process import in_another_process
 DEADLINE = 600.0
 """Seconds after which jobs that need less than one have to be done; a cluster may have a queue."""
 DELAY = 10.0
-"""Seconds by which the exit code of a job may come before or after `alive` leaves the job out: a cluster is slow."""
+"""Seconds between the exit code of a job and the moment when `alive` leaves the job out, at most: a cluster is slow."""
 
 BEGIN = """
 import json, os, signal, sys, time
@@ -178,7 +178,7 @@ def check_interrupt(launcher: Launcher) -> Found:
 
 
 def check_unknown(launcher: Launcher) -> Found:
-    """Checks that `alive` takes ids that it does not know, or knows no longer."""
+    """Checks that `alive` takes ids that it never knew, or of jobs that have ended."""
     for ids in ([], [""], ["no-such-job", "0"]):
         states = still_alive(launcher, ids)
         if states:
@@ -325,7 +325,7 @@ def _finish(launcher: Launcher, jobs: Sequence[Job], ids: Mapping[str, str]) -> 
 
 
 def _code(job: Job, delay: float) -> int:
-    """The exit code of a job that has ended, which may be late by so many seconds."""
+    """The exit code of a job that has ended, for which it waits so many seconds."""
     end = time.monotonic() + delay
     while not job.code.is_file() and time.monotonic() < end:
         time.sleep(0.2)

@@ -86,8 +86,8 @@ def failure(plugin: Plugin, lines: Sequence[Line]) -> Error:
         lines_of.setdefault(str(line.fault), []).append(line)
     problems = []
     for fault, same in lines_of.items():
-        # What a check means says nothing about what other checks found as well. A fault of several lines says itself
-        # what to do.
+        # If several checks found the same fault, the meaning of one of them does not apply. A fault of several lines
+        # already says what to do.
         meaning = "" if "\n" in fault or len(same) > 1 else f"\n{same[0].check.meaning}"
         problems.append(f"{', '.join(line.check.name for line in same)}: {fault}{meaning}")
     head = f"{plugin.kind} {name_of(plugin)!r} fails {len(failed)} of {len(lines)} checks:"

@@ -40,7 +40,8 @@ SPECS = {
     "tokens": Spec(Tokens(5)), "values": Spec(Values(2)), "pairs": Spec(Values(3), Tokens(4)),
     "one value": Spec(Values(1)), "tokens to values": Spec(Tokens(5), Values(2)),
 }  # fmt: skip
-"""Inputs and targets on which a model is checked: the first three, or if it takes none of them, the others."""
+"""Inputs and targets on which a model is checked: the first three, or the others if it takes none of the first
+three."""
 MAIN_SPECS = 3
 """The number of specs that every model is checked on."""
 SINGLE_BOUND, HALF_BOUND = 1e-4, 0.3
@@ -51,7 +52,7 @@ class Sample(NamedTuple):
     """Arguments on which a model is checked.
 
     Args:
-        params: random parameters; those of a count-based model are counted.
+        params: random parameters; for a count-based model they are counted.
         state: the state of B rows, with noise.
         inputs: random inputs, leaves [T, B, ...].
         targets: random targets, leaves [T, B, ...].
@@ -101,7 +102,7 @@ def check_elementwise(model: Cell) -> Found:
         is_other = (jnp.arange(hidden) >> bit & 1).astype(bool)
         got = cell(*jax.tree.map(lambda a, b, at=is_other: jnp.where(at, b, a), one, other))
         expected = jax.tree.map(lambda a, b, at=is_other: jnp.where(at, b, a), *want)
-        assert_close(got, expected, "the new state of some units, when those of other units change, ")
+        assert_close(got, expected, "the new state of some units, when the states of other units change, ")
     unread = [name for name, read in _reads(model, one).items() if not read]
     return Found(note=f"cell does not read {', '.join(unread)}" if unread else "")
 
@@ -172,7 +173,7 @@ def check_causal(model: Model) -> Found:
     for name, (params, state, inputs, _) in _samples(model):
         changed = jnp.concatenate([inputs[: T // 2], _changed(name, inputs)[T // 2 :]])
         got, want = (_unroll(model, params, state, xs)[1][: T // 2] for xs in (changed, inputs))
-        assert_close(got, want, f"{name}: outputs of the steps before those whose inputs were changed, ")
+        assert_close(got, want, f"{name}: outputs of the steps before the first changed input, ")
     return Found()
 
 
@@ -441,7 +442,7 @@ def _counted(model: CountBasedModel, spec: Spec) -> Any:
     """The parameters that are counted on a random stream."""
     rng, bounds = np.random.default_rng(3), np.array([0, COUNTED_STEPS])
     inputs, targets = (np.asarray(_values(rng, side, (COUNTED_STEPS,))) for side in (spec.inputs, spec.targets))
-    # A text or a series: each entry predicts the next one.
+    # As in a text or a series, each entry predicts the next one.
     stream = next_stream(inputs, bounds) if spec.inputs == spec.targets else Stream(inputs, targets, bounds)
     return jax.tree.map(jnp.asarray, model.count(stream, spec))
 

@@ -19,7 +19,7 @@ from seqjax.training.optimizer import Optimizer, build, check_update, learning_r
 
 UPDATES = 200
 BOUND = 1e-5
-"""The largest relative error between a compiled update and one that is not, in float32."""
+"""The largest relative error between a compiled update and one that is not compiled, in float32."""
 
 
 def checks(optimizer: Optimizer) -> Sequence[Check]:
@@ -38,7 +38,7 @@ def check_build(optimizer: Optimizer) -> Found:
 
 
 def check_jit(optimizer: Optimizer) -> Found:
-    """Checks that a compiled update equals one that is not."""
+    """Checks that a compiled update equals one that is not compiled."""
     return Found(assert_close(_train(optimizer, 3, jax.jit), _train(optimizer, 3, lambda f: f), "compiled", BOUND))
 
 

@@ -94,7 +94,7 @@ def check_fields(plugin: Plugin) -> Found:
 
 
 def check_documented(plugin: Plugin) -> Found:
-    """Checks that the class has a summary, and each field a docstring."""
+    """Checks that the class has a summary, and each field has a docstring."""
     doc = type(plugin).__dict__.get("__doc__") or ""
     if not inspect.cleandoc(doc).partition("\n")[0].strip() or doc.startswith(f"{type(plugin).__name__}("):
         raise Failed("the class has no docstring, whose first line is shown by seqjax list")
@@ -150,7 +150,7 @@ CHECKS = (
     ),
     Check(
         "entry point", check_names,
-        'the name in [project.entry-points."seqjax.models"] is that of @seqjax.register("model", name)',
+        'the name in [project.entry-points."seqjax.models"] is the name in @seqjax.register("model", name)',
     ),
     Check(
         "import starts no backend", check_import,
@@ -190,7 +190,7 @@ def _text(value: Any) -> str:
 
 
 def _outside(hint: Any) -> list[float]:
-    """Values of a number's type that lie outside of its range; of a union, those of the number in it."""
+    """Values of a number's type that lie outside of its range; for a union, outside of the number's range."""
     if get_origin(hint) in (Union, UnionType):
         numbers = [part for part in get_args(hint) if get_origin(part) is Annotated]
         return _outside(numbers[0]) if len(numbers) == 1 else []

@@ -38,7 +38,7 @@ def influence_balancing(back: int = 1) -> Problem:
 
     Args:
         back: each loss is differentiated through the last `back` steps, which are replayed with the current parameter
-            from a stored state. This is independent of what a strategy does with the state that enters a step.
+            from a stored state. This does not depend on what a strategy does with the state that enters a step.
 
     Returns:
         A problem with θ float[] and x = (c, anything). If c is 0, no step is taken; otherwise the loss is multiplied by

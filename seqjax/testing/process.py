@@ -17,7 +17,7 @@ from seqjax.plugin.base import Plugin, values_of
 from seqjax.testing.compare import Failed, Skipped
 
 SEEDS = "1", "2"
-"""Seeds of the hashes of strings in the other process, one of which differs from that of this process."""
+"""Seeds of the hashes of strings in the other process. At least one of them differs from this process's seed."""
 LOADED, ANSWER = "seqjax: the file is loaded", "seqjax: the answer is "
 """What the other process prints, among what the plugin may print."""
 INSIDE = "SEQJAX_IN_ANOTHER_PROCESS"

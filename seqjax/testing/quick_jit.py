@@ -4,7 +4,7 @@ import functools
 
 import jax
 
-# The programs of checks are so small that compiling them is all their cost, and half of it would be optimisation.
+# The programs of checks are so small that nearly all their time is compiling, half of which would be optimisation.
 quick_jit = functools.partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 )

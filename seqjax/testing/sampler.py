@@ -79,7 +79,7 @@ def check_batches(sampler: Sampler) -> Found:
 
 
 def check_visits(sampler: Sampler) -> Found:
-    """Checks that targets are trained, and not more often in an epoch than the sampler claims."""
+    """Checks that targets are trained, at most as often in an epoch as the sampler claims."""
     notes = []
     if not (sampler.most_visits is None or is_whole(sampler.most_visits)):
         raise Failed(f"most_visits = {sampler.most_visits!r}; it must be a whole number, or None for no limit")

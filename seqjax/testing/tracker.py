@@ -75,7 +75,7 @@ def check_again(tracker: Tracker) -> Found:
 
 
 def check_side_by_side(tracker: Tracker) -> Found:
-    """Checks two sessions that are open at a time, as those of the seeds that are trained together."""
+    """Checks two sessions that are open at a time, as for seeds that are trained together."""
     with _run("side-by-side-1") as first, _run("side-by-side-2") as second:
         sessions = [_open(tracker, run) for run in (first, second)]
         for epoch in (1, 2):
@@ -134,7 +134,7 @@ def check_files(tracker: Tracker) -> Found:
 
 
 def check_making(tracker: Tracker) -> Found:
-    """Checks that making an instance opens nothing: every command makes one, also one that only prints a config."""
+    """Checks that making an instance opens nothing: even a command that only prints a config makes one."""
     opened = in_another_process(tracker, "opened_by_making")
     if opened:
         raise Failed(f"an instance, before `open` is called, causes {', '.join(opened)}")
@@ -167,7 +167,7 @@ CHECKS = (
     Check("arguments stay as they are", check_arguments, "make a copy: dict(values)"),
     Check(
         "files of the run", check_files,
-        "the folder is that of the run: write into a file or folder of your own in it, with the name of the tracker",
+        "the folder belongs to the run: write into a file or folder of your own in it, with the name of the tracker",
     ),
     Check("nothing before open", check_making, "open files and connections in `open`, not in __post_init__"),
 )  # fmt: skip

@@ -1,1 +1,1 @@
-"""What is proved of a gradient strategy: its claim, against brute force, and each promise of the contract."""
+"""The proofs about a gradient strategy: its claim, against brute force, and each promise of the contract."""

@@ -27,7 +27,7 @@ def check_arguments(strategy: Gradient, cases: Sequence[str] = ("foreign", "smal
 
     An exact strategy is compared with the chain rule in a Python loop, and an unbiased one whose outcomes are listed is
     summed over all of them. Any other strategy without randomness is compared with itself: a shift that is added to all
-    inputs, or to all initial states, is a parameter whose gradient is the sum of theirs.
+    inputs, or to all initial states, is a parameter whose gradient is the sum of their gradients.
     """
     outputs = max(_check_outputs(strategy, name) for name in cases)
     if strategy.claim == "unbiased":
@@ -111,7 +111,7 @@ def _scan_of_row(strategy, name, num_steps, b):
 
 
 def _check_shifts(strategy: Gradient, name: str) -> float:
-    """Compares the gradients of inputs and initial states with those of shifts that are added to all of them."""
+    """Compares the gradients of inputs and initial states with the gradients of shifts that are added to them."""
     c = case(name)
     grads = dict(zip(strategy.argnums, _grads(strategy, c), strict=True))
     x = partition_float(jax.tree.map(lambda a: a[0, 0], c.windows[0].xs))[0]

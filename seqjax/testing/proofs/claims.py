@@ -55,7 +55,7 @@ def check_window(strategy: Gradient, edge_weights: Any = None, cases: Sequence[s
 
 
 def check_history(strategy: Gradient, cases: Sequence[str] = MAIN) -> float:
-    """Checks that the gradients of three windows add up to that of the whole sequence."""
+    """Checks that the gradients of three windows add up to the gradient of the whole sequence."""
     worst = 0.0
     for name in cases:
         made = estimates(strategy, case(name))
@@ -92,10 +92,10 @@ def check_unbiased(
 def check_unbiased_long(strategy: Gradient, name: str = "small") -> tuple[float, int]:
     """Checks that outcomes times probabilities sum to the gradient of a window of as many steps as can be listed.
 
-    A strategy that cuts seldom cuts a short window at most once, which does not show a wrong weight of two cuts.
+    A strategy that cuts seldom cuts a short window at most once, which does not reveal a wrong weight of two cuts.
 
     Returns:
-        The worst error, and the number of steps; 0 if a longer window than those of `check_unbiased` cannot be listed.
+        The worst error, and the number of steps; 0 if no longer window than `check_unbiased` has can be listed.
     """
     c, b = case(name), 2
     batches = [batch_of_row(window, b) for window in c.windows]

@@ -86,7 +86,7 @@ def check_rows_draw_apart(strategy: Gradient, cases: Sequence[str] = ("learned",
 
 
 def _bytes(tree):
-    """The floats of a tree in float32, in which equal float64 numbers that differ in their last bits are equal, too."""
+    """The floats of a tree in float32, in which float64 numbers that only differ in their last bits are equal."""
     leaves = jax.tree.leaves(jax.device_get(partition_float(tree)[0]))
     return b"".join(np.ravel(a).astype(np.float32).tobytes() for a in leaves)
 

@@ -67,7 +67,7 @@ def truth_of_scan(step: Callable, params: Any, state: Any, windows: Sequence[Any
 
 
 def arguments_of_scan(step: Callable, params: Any, state: Any, xs: Any) -> Arguments:
-    """The gradients of all arguments of one window of any scan of one sequence, None at leaves that are no floats."""
+    """The gradients by all arguments of one window of any scan of one sequence; None at leaves that are no floats."""
     return _scan(step, params, state, [xs])[1]
 
 
@@ -159,7 +159,7 @@ def _step(step, params, state, x):
 
 @functools.partial(quick_jit, static_argnums=0)
 def _step_back(step, params, state, x, ds, weight):
-    """The cotangents of the arguments of a step, from `ds`, that of the state after it, and the weight of its loss."""
+    """The cotangents of a step's arguments, from `ds`, the cotangent of the new state, and the weight of its loss."""
 
     def join(tree, floats):
         floats = iter(floats)

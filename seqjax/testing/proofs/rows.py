@@ -43,8 +43,8 @@ def check_rows(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")
 def check_padding(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> float:
     """Checks that what is read after a row's last scored step changes neither loss nor gradient, now and later.
 
-    The row is reset at the start of the second window, which then depends on the first one through the other rows and
-    what all rows share.
+    The row is reset at the start of the second window, which then depends on the first one only through the other rows
+    and what all rows share.
     """
     worst, padded = 0.0, 1
     for name in cases:
@@ -107,7 +107,7 @@ def check_reset(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign"
 
 
 def check_devices(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> float:
-    """Checks that three windows with their rows on two devices equal those on one device."""
+    """Checks that three windows give the same results with their rows on two devices as on one device."""
     if len(jax.devices()) < 2:
         raise Skipped("there is one device only")
     worst = 0.0

@@ -40,7 +40,7 @@ def check_second_derivatives(strategy: WeightedEdges, cases: Sequence[str] = ("c
 
 @functools.partial(quick_jit, static_argnums=(0, 1, 2, 3))
 def _both(strategy, problem, step, initial, params, state, memory, batch):
-    """The gradient, and the derivative of its product with a direction: those of the strategy, and the true ones."""
+    """The gradient and the derivative of its product with a direction: of the strategy, and the true ones."""
     rng = np.random.default_rng(KEY)
     direction = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), params)
     noise = ()

@@ -88,7 +88,7 @@ def check_half(strategy: Gradient, cases: Sequence[str] = ("learned",)) -> float
             raise Failed(f"{name}: loss or gradient in bfloat16 is not finite", np.inf)
         error = relative_error(*means)
         if error > HALF_BOUND:
-            raise Failed(f"{name}: the mean in bfloat16 is {error:.2g} from that in float32 > {HALF_BOUND}", error)
+            raise Failed(f"{name}: the mean in bfloat16 is {error:.2g} from the mean in float32 > {HALF_BOUND}", error)
         return error
 
 
