@@ -40,8 +40,8 @@ def mistakes_of(*plugins: Any) -> Iterator[None]:
     """Turns an exception of one of several plugins into a `Mistake`, which names the method and the author's own line.
 
     The innermost frame outside of libraries shows whose mistake it is. If it belongs to none of these plugins, such as
-    a frame of the step that a user differentiates, the exception is raised unchanged. So is an `Error`, and what is no
-    mistake of the author, such as a full memory.
+    a frame of the step that a user differentiates, the exception is raised unchanged. An `Error` is raised unchanged
+    too, and so is what is no mistake of the author, such as a full memory.
 
     Args:
         plugins: plugins; other values are left out.
@@ -59,12 +59,12 @@ def mistakes_of(*plugins: Any) -> Iterator[None]:
 
 
 def mistake_of(plugin: Any, fault: BaseException, *made: Any) -> Mistake | None:
-    """The mistake of a plugin, or of what it has made, such as the session of a tracker; None: it is not theirs."""
+    """The mistake of a plugin, or of what it has made, such as the session of a tracker; None: they made none."""
     return _mistake({type(one): f"{plugin.kind} {name_of(plugin)}" for one in (plugin, *made)}, fault)
 
 
 def mistake_of_any(fault: BaseException) -> Mistake | None:
-    """The mistake of the plugin whose own line raised an exception; None if it is the line of no plugin.
+    """The mistake of the plugin whose own line raised an exception; None if the line belongs to no plugin.
 
     It is for places that no `mistakes_of` covers. Built-in plugins count as seqjax itself.
     """
@@ -85,7 +85,7 @@ def advising(text: str) -> Iterator[None]:
 
 
 def is_full_disk(fault: BaseException) -> bool:
-    """Whether an exception says that the disk is full, or takes nothing."""
+    """Whether an exception says that the disk is full or cannot be written."""
     return getattr(fault, "errno", None) in FULL_DISK
 
 
@@ -108,7 +108,7 @@ def _described(fault: BaseException, cls: type) -> str:
 
 
 def _mistake(known: Mapping[type, str], fault: BaseException) -> Mistake | None:
-    """The mistake of one of these classes, of which each has its words; None: it is not that of any of them."""
+    """The mistake of one of these classes, each with its words; None: none of them made it."""
     if not _is_mistake(fault):
         return None
     cls, method = _by_message(known, fault) or _by_absence(known, fault) or _by_frame(known, fault) or (None, "")
@@ -129,7 +129,7 @@ def _by_frame(known: Iterable[type], fault: BaseException) -> tuple[type, str] |
             continue
         owner = owner or next((cls for cls in known if _owns(cls, file)), None)
         if owner is None:
-            # A signal may arrive at any line: an exit is that of a plugin only if it owns the innermost frame.
+            # A signal may arrive at any line: an exit comes from a plugin only if the plugin owns the innermost frame.
             if isinstance(fault, SystemExit) or not file.startswith(LIBRARIES):
                 return None
             continue
@@ -169,7 +169,7 @@ def _by_absence(known: Iterable[type], fault: BaseException) -> tuple[type, str]
 
 
 def _signature(cls: type, method: str) -> str:
-    """How seqjax calls a method, from that of its base class; empty if it has none."""
+    """How seqjax calls a method, from the same method of its base class; empty if there is none."""
     for base in cls.__mro__ if not method.startswith("_") else ():
         if base.__module__.partition(".")[0] == "seqjax" and inspect.isfunction(vars(base).get(method)):
             names = [name for name in inspect.signature(vars(base)[method]).parameters if name != "self"]

@@ -33,7 +33,7 @@ class Plugin:
     cites: ClassVar[tuple[str, ...]] = ()
     """The works that the docstring cites, as keys of `references.bib` beside this file; `seqjax show` prints them."""
     also_called: ClassVar[tuple[str, ...]] = ()
-    """Other names of the plugin, of which errors about an unknown name know. The source has them as literal texts."""
+    """Other names of the plugin, which errors about an unknown name suggest. The source has them as literal texts."""
     bibtex: ClassVar[str] = ""
     """The BibTeX entries of cited works that are not in `references.bib`."""
 

@@ -15,7 +15,7 @@ ENTRY = re.compile(r"^@\w+\{(?P<key>[\w-]+),\n.*?^\}", re.MULTILINE | re.DOTALL)
 
 
 def bibtex_of(cls: type[Plugin]) -> str:
-    """The BibTeX entries of the works that a plugin cites: those of its keys, and then its own; empty if it cites none.
+    """The BibTeX entries of the works that a plugin cites: first by its keys, then its own; empty if it cites none.
 
     Args:
         cls: a plugin class, whose `cites` are keys of `references.bib`, and whose `bibtex` has entries.

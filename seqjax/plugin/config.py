@@ -145,7 +145,7 @@ def _printable(character: str) -> str:
 
 def from_toml(text: str) -> Config:
     """The nested dict of a TOML text."""
-    check_type("a config", text, str, "a text of TOML, such as that of Experiment.to_toml()")
+    check_type("a config", text, str, "a text of TOML, such as the result of Experiment.to_toml()")
     try:
         return parse_toml(text)
     except ValueError as fault:
@@ -261,8 +261,8 @@ def located(where: str, fault: Error) -> list[str]:
 def describe(plugin: Any, separator: str = " ") -> str:
     """A short text about a plugin: its name and the fields that are not at their defaults.
 
-    With ":" between them, it is the text that the command line takes. An object of Python has its own name, as a
-    function has, or the name of its library.
+    With ":" between them, it is the text that the command line takes. An object of Python is shown by its own name,
+    such as the name of a function, or by the name of its library.
     """
     if is_object(plugin) or not isinstance(plugin, Plugin):
         return str(

@@ -1,4 +1,4 @@
-"""What other libraries call the fields of an experiment, for errors that say what to write instead."""
+"""The names that other libraries give to the fields of an experiment, for errors that say what to write instead."""
 
 from collections.abc import Container, Iterable
 
@@ -95,7 +95,7 @@ NO_FIELD = {
     "these are two fields, b1 and b2": ("betas",),
     "a model reads a sequence forwards only: leave it out": ("bidirectional",),
     "no weights are tied: leave it out": ("tied", "tie_weights", "tie_embeddings", "tie_word_embeddings"),
-    "the sizes of inputs and outputs are those of the data: leave it out": (
+    "the sizes of inputs and outputs come from the data: leave it out": (
         *("input_size", "input_dim", "in_features", "input_shape", "output_size", "output_dim", "out_features"),
         *("num_classes", "num_labels", "ntoken", "num_embeddings"),
     ),
@@ -137,7 +137,7 @@ def why_no_field(name: str) -> str:
 
 
 def nearest_field(name: str, known: Iterable[str]) -> str:
-    """What an error about an unknown field ends with: what is meant, else the nearest field, else nothing."""
+    """The end of an error about an unknown field: what is meant, else the nearest field, else nothing."""
     known = list(known)
     if field := field_meant(name, known):
         return f"; did you mean {field!r}?"

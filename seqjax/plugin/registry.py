@@ -180,7 +180,8 @@ def named(name: str) -> list[Entry]:
 def meant(kind: str, name: str) -> Entry | None:
     """The plugin that a name of another library means, such as the model `lstm` by `nn.LSTMCell`. Imports no plugin.
 
-    It is the one that is called so but for case, dashes and the suffix of a class, or whose `also_called` has the name.
+    It is the plugin with this name, except for case, dashes and the suffix of a class, or with this name in
+    `also_called`.
     """
     word = _as_word(name)
     for entry in entries(kind):
@@ -321,7 +322,7 @@ def is_of_jax(fault: BaseException) -> bool:
 def _line_of(fault: BaseException, file: str | None) -> str:
     """The line of a file that raised an exception, as the end of a message.
 
-    It is empty if no line of this file did, and for a syntax error, whose message has the line.
+    It is empty if no line of this file raised it, and for a syntax error, whose message has the line.
     """
     frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if frame.filename == file]
     if not frames or isinstance(fault, SyntaxError):
@@ -390,7 +391,8 @@ def _entry_points() -> importlib.metadata.EntryPoints:
     """The entry points of all installed packages.
 
     Raises:
-        Error: the file that lists those of a package is damaged. JAX, which reads them too, would not start either.
+        Error: the file that lists the entry points of a package is damaged. JAX reads it too, and would not start
+            either.
     """
     try:
         return importlib.metadata.entry_points()
@@ -407,7 +409,7 @@ def _entry_points() -> importlib.metadata.EntryPoints:
 
 
 def _name_and_version(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
-    """The name and the version of the package of an entry point. A package that does not say its name has its module's.
+    """The name and the version of the package of an entry point. A package without a name gets the name of its module.
 
     A package without files, which a program has made in memory, is local.
     """
