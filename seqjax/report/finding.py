@@ -1,4 +1,4 @@
-"""`Finding`: what a script left in its folder when it was run, read back."""
+"""`Finding`: the results of a script, read from its folder."""
 
 import ast
 import csv

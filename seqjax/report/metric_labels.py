@@ -10,7 +10,7 @@ DURING = "mean during the epoch"
 
 
 def are_on_tokens(runs: Iterable[Any]) -> bool | None:
-    """Whether the targets of runs are tokens; None: only those of some runs, so that the losses have two units."""
+    """Whether the targets of runs are tokens; None: only in some runs, so that the losses have two units."""
     # Only runs on tokens have a perplexity; the loss of the others is a squared error.
     kinds = {"train_perplexity" in run.metrics[0] for run in runs if run.metrics} or {True}
     return kinds.pop() if len(kinds) == 1 else None

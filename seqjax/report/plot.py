@@ -43,7 +43,7 @@ __all__ = ("averages", "by_lag", "heatmap", "history", "lines", "points", "runs"
 FEW = 12
 """A line of at most this many points has a marker at each of them."""
 CELL_FONT = 0.8
-"""The size of the numbers in cells, relative to that of other texts."""
+"""The size of the numbers in cells, relative to the size of other texts."""
 MARKERS = "os^Dv<>Pp*X"
 """The markers of points, in the order in which they are used."""
 HOLDS = 1.25
@@ -107,14 +107,15 @@ def runs(
 ) -> Figure:
     """One line for each variant: the mean over its seeds, in a band that is the 95 % bootstrap interval of this mean.
 
-    The legend says what is drawn, or the caption of the figure in a style for papers. Where variants differ in two
-    ways, such as `"gradient"` and `"optimizer.learning_rate"`, the first is shown by the colour and the second by the
-    line style. Lines are drawn from wide to narrow, so that those which coincide can be seen; in a style for papers all
-    have the same width.
+    The legend says what is drawn; in a style for papers, the caption of the figure says it. Where variants differ in
+    two ways, such as `"gradient"` and `"optimizer.learning_rate"`, the first is shown by the colour and the second by
+    the line style. Lines are drawn from wide to narrow, so that those which coincide can be seen; in a style for papers
+    all have the same width.
 
-    A point is an epoch. If `x` differs between seeds, as seconds do, the point is at their median. Epochs that were not
-    evaluated are left out, and so are runs that diverged or are unfinished, if others of their variant trained longer;
-    the legend counts them. After the end of a run that stopped early, the average is that of the seeds that trained on.
+    A point is an epoch. If `x` differs between seeds, such as seconds, the point is at the median x. Epochs that were
+    not evaluated are left out, and so are runs that diverged or are unfinished, if others of their variant trained
+    longer; the legend counts them. After the end of a run that stopped early, the average is over the seeds that
+    trained longer.
 
     If the first half of the curves would take most of the y axis, the axis has the range of the second half plus 50 %
     of headroom, and the legend says what lies outside. The lines keep all of their data.
@@ -184,7 +185,8 @@ def _legend(
 ) -> tuple[list[Any], str]:
     """The entries of the legend of `runs`, and its caption, which says what the lines and bands are.
 
-    The caption has the usual number of seeds once. Another number stands at its variant, or in the caption of a paper.
+    The caption has the usual number of seeds once. Any other number is shown beside its variant, or in the caption of a
+    paper.
     """
     counts = [seeds.in_words for seeds in groups]
     usual = max(counts, key=counts.count)
@@ -457,10 +459,10 @@ def heatmap(
 def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "") -> Figure:
     """The norms of the parts of a gradient by lag, and the bias of truncating the gradient, in two panels.
 
-    The upper panel has the norms relative to that of lag 0, and a fit of their decay. The line of the fit is drawn over
-    the longest range of lags in which it differs from the norms by less than the factor `HOLDS`, which may be shorter
-    than the range that was fitted; the legend has both. If there are fewer than three such lags, there is no line. The
-    lower panel has the bias, relative to the norm of the whole gradient.
+    The upper panel has the norms relative to the norm of lag 0, and a fit of their decay. The line of the fit is drawn
+    over the longest range of lags in which it differs from the norms by less than the factor `HOLDS`, which may be
+    shorter than the range that was fitted; the legend has both. If there are fewer than three such lags, there is no
+    line. The lower panel has the bias, relative to the norm of the whole gradient.
 
     >>> import seqjax as sj
     >>> figure = sj.plot.by_lag(norms=[1.0, 0.5, 0.25, 0.125], bias=[0.467, 0.2, 0.067])
@@ -547,8 +549,8 @@ def _looks(count: int, factors: tuple[Sequence[str], Sequence[str]] | None = Non
         first, second = range(count), [n + n // period for n in range(count)]
     else:
         first, second = ([list(dict.fromkeys(column)).index(value) for value in column] for column in factors)
-    # Variants of one line style may coincide: the ones that are drawn first are wider, and so remain visible. A reader
-    # of a paper would look for a meaning in the widths.
+    # Variants of one line style may coincide: lines that are drawn first are wider, and so remain visible. In a paper,
+    # a reader would look for a meaning in the widths.
     wide = max(first) if factors and not is_for_paper() else 0
     return [
         {
@@ -576,7 +578,7 @@ def _band(
     """
     x, _, _ = average_and_band(x_SN, lengths, "median", "range")
     y, low, high = average_and_band(y_SN, lengths, average, band)
-    # An epoch is drawn if it was evaluated with all seeds that have it.
+    # An epoch is drawn if it was evaluated for all seeds that have it.
     known = ~np.isnan(x + y)
     x, y, low, high = x[known], y[known], low[known], high[known]
     if not y.size:

@@ -17,7 +17,7 @@ def fit_labels(figure: Figure) -> None:
 
     More lines along x make the figure higher. An offset such as 1e6 would overlap the legend or a label.
     """
-    # Labels along y come first, since more lines of them leave less room for those along x.
+    # Labels along y come first, since more lines of them leave less room for the labels along x.
     for name, side in (("yaxis", "height"), ("xaxis", "width")):
         figure.draw_without_rendering()
         for axes in figure.axes:

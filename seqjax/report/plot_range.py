@@ -12,8 +12,8 @@ from seqjax.report.ticks import PlainNumbers
 def show_end(axes: Axes, drawn: Sequence[np.ndarray]) -> str:
     """Limits the y axis to the end of the training, if its start would take most of it; returns what is left out.
 
-    The range is that of the second half of each curve, plus 50 % of headroom on the side of the start. On the other
-    side it includes all points of the curve, such as the lowest loss of a run that overfits.
+    It is the range of the second half of each curve, plus 50 % of headroom on the side of the start. On the other side
+    it includes all points of the curve, such as the lowest loss of a run that overfits.
     """
     to_axis = axes.yaxis.get_transform().transform
     drawn = [values for values in drawn if values.shape[-1] >= 4]
@@ -42,7 +42,7 @@ def show_end(axes: Axes, drawn: Sequence[np.ndarray]) -> str:
 
 
 def _beyond(curve: np.ndarray, low: float, high: float) -> np.ndarray:
-    """The points of a curve outside a range, except those on the side on which the curve starts."""
+    """The points of a curve outside a range, except points on the side on which the curve starts."""
     starts_above, starts_below = curve[:1] > high, curve[:1] < low
     return curve[((curve < low) & ~starts_below) | ((curve > high) & ~starts_above)]
 

@@ -27,7 +27,7 @@ PAPERS = {
 }
 """The width and the height of a figure in inches by the name of a style for papers.
 
-The widths are those of the text or of a column in the LaTeX classes, where a point is 1/72.27 inch.
+A figure is as wide as the text or a column in the LaTeX classes, where a point is 1/72.27 inch.
 """
 OF_PAPERS = {
     "axes.prop_cycle": cycler(color=PAPER * 4) + cycler(linestyle=DASHES * 5),
@@ -110,7 +110,7 @@ def style(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def current() -> Iterator[None]:
-    """The style in which a figure is drawn: that of `style`, or the default one."""
+    """The style in which a figure is drawn: the one chosen by `style`, or the default one."""
     if _current.get() == "default":
         with style("default"):
             yield

@@ -104,8 +104,8 @@ class Report:
     """Numbers, tables and figures of an experiment, as text, as Markdown and as a folder of files.
 
     A report is about a script, `Report(__file__)`, or has a title, `Report(title="Does it rain?")`, as in a notebook.
-    Of a script, the first line of the docstring is the title. The command may follow it after two or more spaces. The
-    rest of the docstring is the text.
+    The first line of a script's docstring is the title. The command may follow it after two or more spaces. The rest of
+    the docstring is the text.
 
     >>> import seqjax as sj
     >>> from seqjax.report import at_most, exactly
@@ -124,7 +124,7 @@ class Report:
         folder: where `save` writes by default; None: `reports/<name of the script>`, or `reports/<words of the title>`.
         title: the title of a report without a script.
         text: the text of a report without a script, as Markdown.
-        html: whether `save` writes `report.html`, too, which is that of `page`.
+        html: whether `save` writes `report.html`, too, the file that `page` writes.
 
     Raises:
         Error: a file that cannot be read as Python; both a script and a title or text; neither a script nor a title.
@@ -265,7 +265,7 @@ class Report:
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         markdown = self.to_markdown()
-        # First, since it replaces no page but that of a report: if it cannot be written, no other file is touched.
+        # First, since it only replaces the page of a report: if it cannot be written, no other file is touched.
         if self.html:
             self.page(folder / PAGE)
         if self._rows:
@@ -401,7 +401,7 @@ def _has_data(figure: Figure) -> bool:
 
 
 def _matrices(axes: Axes) -> list[AxesImage]:
-    """The images whose colours stand for numbers, unlike those of a photograph."""
+    """The images whose colours stand for numbers, unlike photographs."""
     return [image for image in axes.images if (cells := image.get_array()) is not None and cells.ndim == 2]
 
 

@@ -23,7 +23,7 @@ LOG = "log.txt"
 
 
 def reproduce(scripts: Sequence[Path], out: Path, jobs: int = 1) -> None:
-    """Runs each script whose current code was not run yet in a process of its own, and prints the progress.
+    """Runs each script whose current code was not run yet, in a process of its own, and prints the progress.
 
     A script is run with the flags of the command in the first line of its docstring: `Is it so?   python so.py --n 5`.
     It is run again if its code or these flags have changed. The other words of its docstring may change, as when the

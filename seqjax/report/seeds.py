@@ -14,9 +14,9 @@ class Seeds(NamedTuple):
     """The runs of a variant that are drawn.
 
     Args:
-        runs: those that trained as long as the longest one, and those that ended early on purpose, by early stopping or
-            by a callback.
-        left_out: the number of others, which diverged or are unfinished.
+        runs: the runs that trained as long as the longest one, and the runs that ended early on purpose, by early
+            stopping or by a callback.
+        left_out: the number of other runs, which diverged or are unfinished.
     """
 
     runs: list[Any]

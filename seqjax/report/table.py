@@ -94,7 +94,7 @@ class Table:
 
     @property
     def shown_columns(self) -> tuple[str, ...]:
-        """The columns that are shown: those of `columns` without the ends of intervals, which are in one cell."""
+        """The columns that are shown: `columns` without the ends of intervals, which are in the cell of their mean."""
         return tuple(self._spans())
 
     def shown_rows(self) -> list[list[str]]:
@@ -220,10 +220,9 @@ class Table:
     ) -> str:
         r"""The table as LaTeX, which needs `\usepackage{booktabs}`.
 
-        A value is bold if no other value of its column is better than the better end of its interval; a value without
-        an interval is bold if no other is better. That is so in the columns of `best`. Characters that LaTeX would
-        interpret are escaped. Greek letters and signs such as ± become mathematics; other letters outside of
-        ASCII stay as they are.
+        In the columns of `best`, a value is bold if no other value of its column is better than the better end of its
+        interval; a value without an interval is bold if no other is better. Characters that LaTeX would interpret are
+        escaped. Greek letters and signs such as ± become mathematics; other letters outside of ASCII stay as they are.
 
         Args:
             columns: as in `choose`.
@@ -288,7 +287,7 @@ class Table:
 
 
 def _unbeaten(cells: Sequence[Sequence[Any]], best: str) -> list[bool]:
-    """Which values no other beats: none is better than the better end of their interval, or than they are themselves.
+    """Which values are best: no other value is better than the better end of their interval, or than the value itself.
 
     A single row has nothing to be compared with.
     """

@@ -30,13 +30,13 @@ def format_cell(value: Any, digits: int = DIGITS) -> str:
 
 
 def numbers(cell: Sequence[Any], digits: int, interval: Form, decimals: int | None = None) -> list[str]:
-    """The texts of the numbers of a cell, for a template such as those of `TEXT`.
+    """The texts of the numbers of a cell, for a template such as the ones in `TEXT`.
 
     Args:
         cell: a value, or a mean and the two ends of its interval.
         digits: the significant digits of the largest number; the others have as many decimals as this one.
         interval: how the interval is shown.
-        decimals: the decimals of the column, as `common_decimals` returns them; None: those of this cell.
+        decimals: the decimals of the column, as `common_decimals` returns them; None: the decimals of this cell.
 
     Returns:
         One text if the cell has no interval; otherwise two or three.

@@ -46,7 +46,7 @@ def variant_labels(names: Sequence[str]) -> Labels:
 
 
 def shared_plugins(experiments: Sequence[Any]) -> list[str]:
-    """The dataset, model, gradient strategy, windows and optimizer of experiments, those that are the same in all."""
+    """What all experiments share of their dataset, model, gradient strategy, windows and optimizer."""
     shared: list[str] = []
     for kind in ("dataset", "model", "gradient", "optimizer"):
         plugins = [getattr(experiment, kind) for experiment in experiments]
@@ -70,7 +70,7 @@ def readable(text: str) -> str:
 
 
 def _describe(plugin: object) -> str:
-    # Data in memory has no name but that of its source.
+    # Data in memory only has the name of its source.
     if hasattr(plugin, "source"):
         return escape(plugin.source or type(plugin).__name__.lower())
     return readable(describe(plugin))

@@ -16,7 +16,7 @@ from seqjax.report.table_cell import is_number
 FILES = importlib.resources.files("seqjax.report") / "page"
 """The folder of the style sheet and of the scripts."""
 MARK = b'name="generator" content="seqjax"'
-"""What each page has near its start, so that a page replaces no other file than a page."""
+"""A mark near the start of each page, so that a page replaces only a page, and no other file."""
 NUMBER = ' class="number"'
 """The class of a cell that holds a number, and of the heading above it."""
 
@@ -25,7 +25,7 @@ class Section(NamedTuple):
     """A section of a page.
 
     Args:
-        anchor: its id, which differs from those of the other sections.
+        anchor: its id, different for each section.
         heading: its heading, a plain text.
         body: its content, HTML.
     """
