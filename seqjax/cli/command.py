@@ -78,7 +78,7 @@ options:
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-"""The errors of the system about a disk that takes no more."""
+"""The errors of the system about a disk that is full."""
 FAILING = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.EMFILE, errno.ENFILE)
 """The errors of the system about a disk that fails, and about too many open files."""
 
@@ -99,8 +99,8 @@ def guarded(work: Callable[[list[str]], int], argv: Sequence[str], prints_result
     Args:
         work: takes the arguments, and returns an exit code.
         argv: the arguments. With `--debug`, which is removed from them, an error is raised instead.
-        prints_result: whether the result is what `work` prints. If not, stderr says when it cannot be written. If it
-            is, the exit code is then 6, unless its reader has gone, such as `head`.
+        prints_result: whether the result is what `work` prints. If it cannot be written, the exit code is then 6,
+            unless its reader has gone, such as `head`; otherwise only stderr says it.
     """
     stdout = _prepare_streams()
     stdout.note = (lambda reason: None) if prints_result else say_that_printing_ends
@@ -122,7 +122,7 @@ def guarded(work: Callable[[list[str]], int], argv: Sequence[str], prints_result
 def _exit_code(
     work: Callable[[list[str]], int], argv: list[str], debug: bool, interrupted: Callable[[], Ended | None]
 ) -> int:
-    """Calls `work(argv)`. Returns its exit code, or that of the exception that it raises."""
+    """Calls `work(argv)`. Returns its exit code, or the exit code of the exception that it raises."""
     try:
         return work(argv)
     except Error as fault:
@@ -152,7 +152,7 @@ def _what_is_full(fault: Exception) -> str | None:
 
 
 def _prepare_streams() -> LastingStream:
-    """Makes stdout and stderr of this process escape, and drop what cannot be written. Returns the latter of stdout."""
+    """Makes stdout and stderr of this process escape, and drop what cannot be written. Returns the new stdout."""
     open_standard_files()
     for name in ("stdout", "stderr"):
         stream = unescaped(getattr(sys, name))

@@ -34,7 +34,7 @@ def dry_run_text(experiment: Experiment, devices: int | None) -> str:
         usage: Any = compiled_epoch.lower(*arguments).compile().memory_analysis()
     scored = draw_plan(setup.sampler, stream.bounds, setup.seed, 0).scored
     updates = arguments.program.num_updates // setup.epochs
-    # Of a large stream only the first shard is planned, whose targets stand for those of all.
+    # Of a large stream only the first shard is planned; all shards have about as many targets.
     targets = int((scored[..., 1] - scored[..., 0]).sum() / len(scored) * updates)
     shapes = [
         f"         {jax.tree_util.keystr(keys, simple=True, separator='/'):8} {leaf.dtype}{list(leaf.shape)}"

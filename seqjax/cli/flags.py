@@ -34,7 +34,7 @@ class ExperimentParser(Parser):
     """Kind -> the texts of its flag that are not among the parsed arguments, since a sweep has several."""
 
     def flag_meant(self, unknown: str, known: argparse.Namespace) -> str:
-        """A hint at a flag: that of a file, of a field of a chosen plugin (--gradient.steps by --steps), or another."""
+        """A hint at a flag: for a file, for a field of a chosen plugin (--gradient.steps by --steps), or another."""
         if not unknown.startswith("-") and (Path(unknown).is_file() or re.search(r"[^.]\.[A-Za-z]\w*$", unknown)):
             is_config = Path(unknown).suffix == ".toml"
             flag = f"--config {quote(unknown)}" if is_config else f"--dataset {_dataset_of(unknown)}"
@@ -257,7 +257,7 @@ def _dataset_of(file: str) -> str:
 
 
 def _reader(file: str) -> str:
-    """The dataset that reads a file: `csv` for a table, else the one named like the suffix, else `text-file`."""
+    """The dataset that reads a file: `csv` for a table, else the dataset named like the suffix, else `text-file`."""
     suffix = Path(file).suffix[1:]
     if suffix in TABLES:
         return settings.TABLE_FILE.removeprefix("seqjax/")
@@ -393,7 +393,7 @@ def use_all_cores(devices: int | None, processes: int = 1) -> None:
     from seqjax.training.devices import num_cores
 
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
-        # More devices than that would take minutes to make; that so many do not divide a batch is found later.
+        # More devices would take minutes to make. A later check finds a number that does not divide the batch.
         count = min(max(1, devices // processes), MOST_DEVICES) if devices else num_cores()
         with contextlib.suppress(RuntimeError):  # it has started, and its devices are fixed
             jax.config.update("jax_num_cpu_devices", count)

@@ -27,7 +27,7 @@ changed; docs/plugins.md explains what to change.
 TEMPLATES = importlib.resources.files("seqjax") / "templates"
 """A working plugin of each kind, called `my-model` and so on, and the files of a package."""
 BASES = ("cell", "elementwise")
-"""The base classes of a model, each of which has a template; that of `cell` is the template of the kind."""
+"""The base classes of a model, each of which has a template; `cell` has the template of the kind."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     for name in files:
         line("wrote", Path(args.out) / name)
     if args.package:
-        # An environment that uv has made has no pip, and another one's would install the package elsewhere.
+        # An environment that uv has made has no pip, and the pip of another one would install the package elsewhere.
         pip = "pip" if importlib.util.find_spec("pip") else "uv pip"
         line("next", f"{pip} install -e {argument(Path(args.out) / args.name)}")
         line("", f"{program()} check {args.kind} {args.name}")
@@ -129,7 +129,7 @@ def _part(file: str, kind: str, name: str) -> str:
 
 
 def _named(text: str, old: str, name: str) -> str:
-    """A text with the names of the plugin in place of those of the template."""
+    """A text with the names of the plugin in place of the names in the template."""
     for form in (str, module_name, class_name):
         text = text.replace(form(old), form(name))
     return text

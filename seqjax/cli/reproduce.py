@@ -23,7 +23,7 @@ OF_SCRIPTS = ("only", "jobs", "title", "markdown", "page", "table")
 def main(argv: Sequence[str]) -> int:
     """Runs the scripts that are new or have changed, and writes the requested pages."""
     parser = Parser(prog=f"{program()} reproduce", description=DESCRIPTION)
-    text = "the folder of a run, or that of scripts, which end with sj.script(main)"
+    text = "the folder of a run, or a folder of scripts, which end with sj.script(main)"
     parser.add_argument("folder", metavar="FOLDER", help=text)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run only these scripts: a b, or a,b; default: all")
     text = "folder of the reports; default: reports; of the run that is trained again; default: one that is removed"

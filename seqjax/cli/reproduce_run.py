@@ -29,7 +29,8 @@ def reproduce_run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     """Trains the run in a folder again, and prints the table of the differences.
 
     Args:
-        args: `folder`, that of the run, and `out`, the one in which it is trained again; None: a temporary one.
+        args: `folder`, the folder of the run, and `out`, the folder in which it is trained again; None: a temporary
+            one.
         argv: the arguments of the command, which resumes it.
     """
     path = Path(args.folder)

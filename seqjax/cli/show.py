@@ -73,7 +73,7 @@ def field_lines(cls: type, prefix: str = "", values: Mapping[str, Any] = {}) -> 
 
 
 def level_lines(cls: type[Plugin]) -> list[str]:
-    """The lowest loss of a model, and of a constant prediction, for those that a dataset with its defaults knows."""
+    """The lowest loss of a model, and of a constant prediction, if a dataset with its defaults knows them."""
     if any(field.required for field in fields_of(cls).values()):  # type: ignore[arg-type]
         return []
     dataset: Any = cls()

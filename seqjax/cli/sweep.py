@@ -34,9 +34,9 @@ them takes some seconds to start."""
 
 DESCRIPTION = """Train one run for every combination of the values of some flags, and compare them.
 
-The flags are those of {seqjax} run, and each may have several values: --gradient full truncated:steps=8
---model.hidden 64 128 --seeds 0,1,2. Fields of a plugin follow its name: name:field=value:field=value.
-The same command resumes an interrupted sweep, and with more values or seeds it makes the runs that are missing."""
+It takes the flags of {seqjax} run, and each may have several values: --gradient full truncated:steps=8 --model.hidden
+64 128 --seeds 0,1,2. Fields of a plugin follow its name: name:field=value:field=value. The same command resumes an
+interrupted sweep, and with more values or seeds it makes the runs that are missing."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -153,7 +153,7 @@ def _check_comparison(args: argparse.Namespace, out: Path, planned: Sequence[Any
 
 
 def _all_runs(out: Path, runs: Any) -> Any:
-    """All runs in the folder. If one of them cannot be opened, prints why, and returns those of this command."""
+    """All runs in the folder. If one of them cannot be opened, prints why, and returns the runs of this command."""
     from seqjax.sweeps.runs import Runs
 
     try:
@@ -213,7 +213,7 @@ def _check_seeds(values: Sequence[str]) -> None:
 
 
 def _combine(axes: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
-    """The flags of each combination, by the labels of those that vary; the seed comes last."""
+    """The flags of each combination, by the labels of the flags that vary; the seed comes last."""
     ordered = sorted(axes, key=lambda flag: flag == "--seed")
     flags_of = {}
     for values in itertools.product(*(axes[flag] for flag in ordered)):

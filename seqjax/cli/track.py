@@ -11,7 +11,7 @@ from seqjax.terminal.stream import line
 
 
 def main(argv: Sequence[str]) -> int:
-    """Sends to a tracker what it does not have of each run, and prints how much it was."""
+    """Sends to a tracker what it lacks of each run, and prints how much was sent."""
     parser = Parser(
         prog=f"{program()} track",
         description="Mirror runs for a viewer, such as TensorBoard: metrics, config, samples and figures. Nothing is "
