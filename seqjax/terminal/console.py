@@ -14,7 +14,7 @@ from seqjax.terminal.stream import EscapedStream, unescaped
 
 
 class Console(RichConsole):
-    """Prints plain lines, whose control characters are escaped; those of rich itself, for the live line, are not.
+    """Prints plain lines and escapes their control characters, but not the ones that rich prints for the live line.
 
     While a live line is shown, rich passes here also what other code prints.
 

@@ -18,7 +18,7 @@ EVERY = 0.1
 def shows_progress(asked: bool | None) -> bool:
     """Whether to show progress: as asked; by default on a terminal and in a notebook, and not in a pipe or a file.
 
-    By default nothing is shown below the live line of a caller, such as that of a run whose callback calls `measure`.
+    By default nothing is shown below the live line of a caller, such as a run whose callback calls `measure`.
 
     Args:
         asked: the argument `progress` of a public function; None: by default.
@@ -30,7 +30,7 @@ def shows_progress(asked: bool | None) -> bool:
     if asked is not None:
         return asked
     stream = unescaped(sys.stdout)
-    if isinstance(stream, FileProxy):  # that of rich, while a live line is shown
+    if isinstance(stream, FileProxy):  # made by rich, while a live line is shown
         return False
     return Console().is_jupyter or LastingStream(stream).isatty()
 
