@@ -35,7 +35,7 @@ MESSAGES = {
     "metric": r"^unknown metric 3; there are epoch, ",
     "metric of runs": r"^unknown metric \[\]; there are epoch, ",
     "against": r"^no variant \[\]; there are 'all'",
-    "codec": r"^codec = 3: pass that of an earlier run",
+    "codec": r"^codec = 3: pass the codec of an earlier run",
     "toml": r"^a config = 3: pass a text of TOML",
     "experiment of a sweep": r"^sweep: experiment = 3: pass an Experiment",
     "axes": r"^sweep: axes = None: pass a dict of fields and their values",
