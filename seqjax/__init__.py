@@ -17,7 +17,7 @@ def __getattr__(name: str) -> Any:
     is_public = name.isidentifier() and not name.startswith("_")
     if name not in __all__ and is_public and importlib.util.find_spec(f"{__name__}.{name}"):
         raise AttributeError(f"seqjax has no attribute {name!r} before it is imported: import seqjax.{name}")
-    if name not in __all__ and name[:1].isupper():  # a class, maybe that of a plugin
+    if name not in __all__ and name[:1].isupper():  # maybe the class of a plugin
         from seqjax.plugin.registry import import_line
 
         if line := import_line(name):

@@ -23,7 +23,7 @@ class Epoch(NamedTuple):
         epoch_seconds: the time that this epoch took, without compiling.
         train_loss: the mean loss of the training part during the epoch, in nats for tokens; NaN: nothing was scored.
         grad_norm: the mean norm of the gradient before clipping; NaN for a count-based model.
-        learning_rate: that of the last update; NaN: the optimizer has none.
+        learning_rate: the learning rate of the last update; NaN: the optimizer has none.
         heldout: the result of `evaluate` for the held-out part; empty: it was not evaluated after this epoch; None: it
             never is.
         has_perplexity: whether the loss is the cross-entropy of tokens.
@@ -56,8 +56,8 @@ class Column(NamedTuple):
     Args:
         name: its name in the rows.
         compute: its value after an epoch; None: the run has no such column.
-        label: its label in figures and pages, with its unit, where losses are those of tokens (True), of values
-            (False), or of both (None).
+        label: its label in figures and pages, with its unit, where losses are of tokens (True), of values (False), or
+            of both (None).
         title: its heading in the lines that are printed after each epoch; "": it is not printed.
         form: how it is printed there.
         during: whether it is a mean during the epoch, in which the model changes.

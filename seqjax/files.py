@@ -150,7 +150,7 @@ def write(path: Path, data: str | bytes) -> None:
                 file.write(data.encode("utf-8") if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
-                os.replace(part, path)  # while it is locked, so that nobody takes it for one that is left over
+                os.replace(part, path)  # while it is locked, so that no process takes it for a left-over file
         except BaseException:
             part.unlink(missing_ok=True)
             raise
@@ -196,7 +196,7 @@ def replace(path: Path, data: bytes, mark: bytes) -> None:
         mark: what all files of its kind have among their first 1,000 bytes.
 
     Raises:
-        Error: the path is that of another file.
+        Error: there is a file of another kind.
     """
     check_replaceable(path, mark)
     write(path, data)

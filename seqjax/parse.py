@@ -12,7 +12,7 @@ from typing import Any
 DEEPEST = 32
 """The largest number of tables and lists inside each other; seqjax itself writes 4."""
 LARGEST = 2**63
-"""The bound of whole numbers, which is that of TOML."""
+"""The bound of whole numbers, as in TOML."""
 LONGEST_TOML = 2**20
 """The largest number of characters of a TOML text; a config of seqjax has some thousands."""
 

@@ -47,8 +47,8 @@ class _Context(NamedTuple):
         before: signal -> its handler outside of the context.
         see: called by the thread when it sees a signal; returns whether the outer contexts see it too.
         seen: how often it has seen each signal. The second signal of one number ends the process.
-        sent_again: how many of these `_send_again` has sent. They are counted, since the thread may see a signal later
-            than the copy that was sent again.
+        sent_again: how many of them `_send_again` has sent. They are counted, since the thread may see a signal later
+            than its copy.
     """
 
     before: dict[int, Any]

@@ -1,4 +1,4 @@
-"""The user's cache folder: what was computed once is kept for later processes. It may be deleted at any time."""
+"""The user's cache folder, which keeps results for later processes. It may be deleted at any time."""
 
 import hashlib
 import json
