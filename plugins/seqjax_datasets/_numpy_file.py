@@ -1,4 +1,4 @@
-"""Reads a file that numpy wrote, or that only has its ending."""
+"""Reads a file of numpy, and says what is wrong with a file that only has its ending."""
 
 import io
 import math
@@ -45,7 +45,7 @@ def read_numpy(path: str, dataset: str, pick: Callable[[Any], Any], writing: str
 
 
 class Arrays:
-    """The arrays in a file of several, by name. Each is read when it is asked for.
+    """The arrays in a file of several arrays, by name. Each is read when it is asked for.
 
     Args:
         file: what `numpy.load` returns.

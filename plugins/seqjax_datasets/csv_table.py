@@ -42,7 +42,8 @@ class CSV(FileDataset):
     labels: tuple[str, ...] = ()
     """The classes, if the target column holds labels: label i becomes id i. Empty: targets are numbers."""
     scored: Literal["all", "last"] = "all"
-    """The targets that count: all, or the one in the last row of each sequence. The other cells may be empty then."""
+    """The targets that count: all, or the target in the last row of each sequence. The other cells may be empty
+    then."""
     delimiter: str = ","
     """The character between two cells."""
 
@@ -124,7 +125,7 @@ class _Table:
     Args:
         path: the file.
         names: the names of the columns.
-        lines: the number of each row in the file, from 1; in a CSV file, that of its last line.
+        lines: the number of each row in the file, from 1; in a CSV file, the number of its last line.
         rows: the cells of each row.
         unit: what is numbered.
     """
@@ -182,7 +183,7 @@ ARROW = (".parquet", ".jsonl")
 
 
 def _read_arrow(path: str) -> _Table:
-    """The table in a Parquet file, or in a file of JSON lines. Its cells become texts, as those of a CSV file are."""
+    """The table in a Parquet file, or in a file of JSON lines. Its cells become texts, as in a CSV file."""
     import pyarrow.json
     import pyarrow.parquet
 
@@ -228,7 +229,7 @@ def _number(cell: str) -> float:
 
 
 def _numbers(table: _Table, names: Sequence[str], used: Any = None, advice: str = GAPS) -> np.ndarray:
-    """Columns as float64[n, columns]; rows that are not used may hold anything, and become zeros."""
+    """Columns as float64[n, columns]; unused rows may hold anything, and become zeros."""
     numbers = np.zeros((len(table.rows), len(names)))
     for i, name in enumerate(names):
         for row, cell in enumerate(table.column(name)):

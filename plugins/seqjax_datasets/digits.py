@@ -16,9 +16,9 @@ class Digits(Dataset):
     """1,797 handwritten digits of 8 by 8 pixels, which are read one after the other (Alpaydin & Kaynak 1998).
 
     A sequence has 64 steps. The input is the grey level of a pixel, between 0 and 1, and the target after the last step
-    is the digit. The images are those of scikit-learn, in a random order, so that `train` and `heldout` are random
-    parts of them: `pip install 'seqjax[digits]'`. A model that knows nothing has an accuracy of 10 %,
-    and the loss ln 10. The floor is not known.
+    is the digit. The images come from scikit-learn (`pip install 'seqjax[digits]'`), in a random order, so that `train`
+    and `heldout` are random parts of them. A model that knows nothing has an accuracy of 10 %, and the loss ln 10. The
+    floor is not known.
     """
 
     cites = ("alpaydin1998cascading",)

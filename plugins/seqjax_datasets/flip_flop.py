@@ -29,7 +29,7 @@ class FlipFlop(Dataset):
     channels: Annotated[int, Interval(ge=1)] = 3
     """Number of channels."""
     rate: Annotated[float, Interval(gt=0, le=1)] = 0.1
-    """The probability of a pulse, of each step and channel."""
+    """The probability of a pulse at each step in each channel."""
     seed: Annotated[int, Interval(ge=0)] = 0
     """Seed of the pulses."""
 

@@ -1,4 +1,4 @@
-"""The Mackey-Glass equation, whose change depends on a value long ago."""
+"""The Mackey-Glass equation: the change of x depends on a value of x long ago."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar

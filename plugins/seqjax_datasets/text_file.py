@@ -16,10 +16,10 @@ from seqjax.data import is_large, map_file, read_file
 @register("dataset", "text-file")
 @dataclass(frozen=True)
 class TextFile(Dataset):
-    """UTF-8 text files: one, those of a folder or of a pattern. Their characters are not changed.
+    """UTF-8 text files: one file, or all files of a folder or of a pattern. Their characters are not changed.
 
     Line ends and unusual characters stay as they are. Each file is a document, at whose start a model is reset. The
-    order of the files is that of their paths.
+    files are in the order of their paths.
     """
 
     also_called = ("text", "txt", "file")

@@ -41,13 +41,13 @@ class Carrying(SequenceGradient):
             end, losses, outputs = problem.unroll_with_outputs(params, s, batch.xs, None, scored)
             return weighted_sum(batch.weights, losses), (end, outputs)
 
-        # The losses take one reverse pass, of all rows together. M is that of each row, and follows apart from them.
+        # The losses of all rows take one reverse pass together. M is computed afterwards, for each row.
         (value, (end, outputs)), (grads, q) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, floats)
         first = jax.tree.map(lambda a: a[0], state)
         parts = self.parts(problem, params, first)
 
         def carry(row, M, state, q, xs):
-            """Of one row: what its history before the window adds to the gradient, and M after the window."""
+            """For one row, what its history before the window adds to the gradient, and M after the window."""
             M = plus_start(parts, M, lambda params: jax.tree.map(lambda a: a[row], start(params)), params)
             # The gradient reads M before the new M replaces it. XLA would copy a donated M otherwise.
             M, before = jax.lax.optimization_barrier((M, gradient(parts, ravel_float(q)[0], M, params)))
@@ -62,8 +62,8 @@ class Carrying(SequenceGradient):
 def _for_each_row(function, *args):
     """The results of a function of one row, for arguments [B, ...].
 
-    A CPU takes one row after the other, whose numbers stay in its cache: of all rows together, `rtrl` took up to 2.4
-    times as long and twice the memory (LRU of 256 units, 8 rows). Other devices take all rows together.
+    A CPU takes one row after the other, so that the numbers of a row stay in its cache: with all rows together, `rtrl`
+    took up to 2.4 times as long and twice the memory (LRU of 256 units, 8 rows). Other devices take all rows together.
     """
     together = jax.vmap(function)
     if len(args[0]) == 1:

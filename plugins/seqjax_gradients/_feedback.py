@@ -1,4 +1,4 @@
-"""Learning signals: what the error of the read-out tells the units, by the weights of the read-out or by others.
+"""Learning signals: the error of the read-out, sent to the units by the weights of the read-out or by others.
 
 In a `Cell` with the read-out o_t = h_t W_hq + b_q let δ_t = ∂l_t/∂o_t. Then
 
@@ -22,7 +22,7 @@ from ._influence import read_by_losses
 from ._layers import without_resets
 
 Feedback = Literal["true", "random", "none"]
-"""By which weights the error of the read-out comes back: those of the read-out, random ones, or none at all."""
+"""By which weights the error of the read-out comes back: the read-out's own weights, random ones, or zeros."""
 READOUT = ("W_hq", "b_q")
 """The parameters of the read-out, which do not change the state."""
 
@@ -90,12 +90,12 @@ def by_units(M: Any, J_T: Any, L_TS: Any, derivatives: Any, window: Any) -> tupl
         M: the matrix before the window, by units, see `_units.through`.
         J_T: float[T, L, L, hidden]; it is taken as zero at the steps that begin anew.
         L_TS: the signals for the states after the steps, float[T, L hidden].
-        derivatives: those of the losses.
+        derivatives: the derivatives of the losses.
         window: the steps.
     """
     if window.reset is not None:
         J_T = jnp.where(window.reset[:, None, None, None], 0, J_T)
-    # `through` sums over the matrices before the steps: M_t is that before step t + 1, and before its reset.
+    # `through` sums over the matrices before the steps: M_t is the matrix before step t + 1, and before its reset.
     before_TS = jnp.concatenate([jnp.zeros_like(L_TS[:1]), L_TS[:-1]])
     M, grads = _units.through(M, J_T, before_TS, window, last=L_TS[-1])
     return M, jax.tree.map(jnp.add, of_readout(derivatives.direct), grads)

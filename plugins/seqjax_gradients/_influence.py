@@ -1,4 +1,4 @@
-"""What strategies share that carry the influence matrix M_t = ds_t/dθ forwards, or an approximation of it.
+"""The common base of strategies that carry the influence matrix M_t = ds_t/dθ, or an approximation of it, forwards.
 
 For a step (s_t, l_t) = f(θ, s_{t-1}, x_t) let J_t = ∂s_t/∂s_{t-1}, I_t = ∂s_t/∂θ, q_t = ∂l_t/∂s_{t-1}. Then
 
@@ -51,7 +51,7 @@ class Window(NamedTuple):
 
 
 class Derivatives(NamedTuple):
-    """What follows from the losses of a window if all states are held fixed.
+    """The derivatives of the losses of a window if all states are held fixed.
 
     Args:
         direct: Σ_t ∂l_t/∂θ, like the parameters.
@@ -156,7 +156,7 @@ class Influence(SequenceGradient):
 
 
 def without_resets(window: Window) -> Window:
-    """The same steps as those of the problem that is reset: the states that enter them are those after the resets."""
+    """The same steps as steps of the problem without resets: each is entered by the state after its reset."""
     own = _layers.without_resets(window.problem)
     return window if own is window.problem else window._replace(problem=own, xs=window.xs[0])
 
@@ -180,7 +180,7 @@ def split_advance(problem: Any, join: Any) -> Any:
 
 
 def read_by_losses(window: Window) -> tuple[Any, Any]:
-    """`entering` and `xs` for the losses: those of steps that are not scored are replaced by those of a step that is.
+    """`entering` and `xs` for the losses. A step that is not scored gets the state and the input of one that is.
 
     The states are constants here, so a loss that does not count can be taken at another step's state and input.
     """

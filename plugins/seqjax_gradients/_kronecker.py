@@ -34,8 +34,8 @@ class Kronecker(Influence):
 
         M_t = Σ_i u_i ⊗ J_t A_i + a_t ⊗ D_t
 
-    is a sum with one product more. `shorten` replaces it by one of the length before. Each weight matrix has a sum of
-    its own; of one that has a constant mask it is the sum of the masked matrix. The parts of vectors and scalars have S
+    is a sum with one product more. `shorten` replaces it by a sum of the old length. Each weight matrix has a sum of
+    its own; a matrix with a constant mask has the sum of the masked matrix. The parts of vectors and scalars have S
     numbers for each entry, like A, and are exact.
     """
 
@@ -62,9 +62,9 @@ class Kronecker(Influence):
         raise NotImplementedError
 
     def init(self, problem, params, state):
-        """For each matrix u = 0 and A = 0, and for each vector M = 0; () for what does not change the state.
+        """For each matrix u = 0 and A = 0, for each vector M = 0; () for a parameter that does not change the state.
 
-        It shows only with an input how a parameter enters a step. The problem of a model says what its inputs are. For
+        How a parameter enters a step is only known with an input. The problem of a model says what its inputs are. For
         any other problem each parameter is taken to change the state, and u and A have room for either axis.
         """
         check_real(self, params, state)
@@ -120,7 +120,7 @@ class Kronecker(Influence):
             M = M if anew is None else where_rows(reset, anew, M)
 
             J, by_leaf = factors(found, after, params, window, (s, others, x))
-            # q M of a vector is summed here. Of a matrix its factors are kept, and their products are summed later.
+            # q M of a vector is summed here. For a matrix the factors are kept, and their products are summed later.
             q, J = q.astype(dtype), J.astype(dtype)
             products = [(m.u, jnp.tensordot(m.A, q, ([1], [0]))) if isinstance(m, Sum) else () for m in M]
             vectors = [v + q @ m if entry == "whole" else () for entry, v, m in zip(found, vectors, M, strict=True)]
@@ -157,7 +157,7 @@ class Kronecker(Influence):
 
 
 def _entries_of_model(strategy, problem, params):
-    """How the parameters enter the steps of a model; None: the problem is not that of a model."""
+    """How the parameters enter the steps of a model; None: the problem has no model."""
     if type(problem).reset_of is not Problem.reset_of:
         problem = getattr(problem, "problem", None)
     if type(problem) is not ModelProblem:
@@ -166,7 +166,7 @@ def _entries_of_model(strategy, problem, params):
     x = jnp.zeros((), jnp.int32) if isinstance(spec.inputs, Tokens) else jnp.zeros(spec.inputs.width)
 
     def starts(params):
-        # A random initial state may be another function than the one that is not random.
+        # With a key, the initial state may be another function of the parameters than without one.
         return [model.init_state(params, spec, key) for key in (None, jax.random.key(0))]
 
     # In bfloat16 the state of the problem is rounded, and the model itself does not take it.

@@ -1,4 +1,4 @@
-"""The parts of the influence matrix of a problem: those of each layer, or one of everything."""
+"""The parts of the influence matrix of a problem: the parts of each layer, or one part for everything."""
 
 from typing import Any
 
@@ -28,8 +28,8 @@ def exact_parts(problem: Any, params: Any, state: Any) -> list[Part]:
 def layer_parts(problem: Any, params: Any, state: Any) -> list[Part]:
     """The influence of the parameters of each layer on the state of this layer.
 
-    What a layer does to the states of the layers above is left out. A problem that is not a `Cell` or an `Elementwise`
-    has one part of everything.
+    The influence on the states of the layers above is left out. A problem that is not a `Cell` or an `Elementwise` has
+    one part for everything.
 
     Args:
         problem: the problem.
@@ -45,8 +45,8 @@ def layer_parts(problem: Any, params: Any, state: Any) -> list[Part]:
 def layered(problem: Any) -> Any:
     """The model of a problem, if its layers use the parameters as `Cell` or `Elementwise` do, else None.
 
-    A problem of another class, or a method of the model's own, may use them in other ways. Authors of models write
-    `cell`, `output` and `init_cell` alone. Resets inside of a window change nothing of this.
+    A problem of another class, or a model that overrides a method, may use them in other ways. Authors of models only
+    write `cell`, `output` and `init_cell`. Resets inside of a window do not change how parameters are used.
     """
     problem = without_resets(problem)
     if type(problem) is not ModelProblem:

@@ -1,4 +1,4 @@
-"""Parts of the influence matrix M = ds/dθ of one sequence, and what they are after a window of steps.
+"""Parts of the influence matrix M = ds/dθ of one sequence, and how a window of steps changes them.
 
 For steps that lead from the state s to the state s', let J = ∂s'/∂s and I = ∂s'/∂θ. Then
 
@@ -81,7 +81,7 @@ class Part:
         return self.plus([self._product(J[:, self._span], m) for m in M], I)
 
     def gradient(self, q: Any, M: list[Any], params: Any) -> Any:
-        """q M for the cotangent q [S] of a state, as a tree like the parameters; zero at those of other parts."""
+        """q M for the cotangent q [S] of a state, as a tree like the parameters; zero at parameters of other parts."""
         picked, back = jax.vjp(self.pick, params)
         rows = [self._product(q[None, self._span], m)[0] for m in M]
         return back([row.reshape(a.shape).astype(a.dtype) for row, a in zip(rows, picked, strict=True)])[0]
@@ -112,8 +112,8 @@ def gradient(parts: Sequence[Part], q: Any, M: list[list[Any]], params: Any) -> 
 def plus_start(parts: Sequence[Part], M: list[list[Any]], start: Callable, params: Any) -> list[list[Any]]:
     """M of the state in which a window starts.
 
-    A state that comes from the window before is a constant to `start`, and its influence is in M already. It is only
-    where a sequence starts that the state may depend on the parameters.
+    A state that comes from the window before is a constant to `start`, and its influence is in M already. The state may
+    depend on the parameters only where a sequence starts.
 
     Args:
         parts: the parts.
@@ -162,10 +162,11 @@ def after_window(
 def _block_length(parts, num_steps):
     """The number of steps of a block.
 
-    The reverse passes keep `count` cotangents of the state for each step. By units these are few, and a window is one
-    block. Else a block has as many steps as there are cotangents: then J M takes no longer than I, and the cotangents
-    no more memory than M, which has a row for each of them, and in a row at least the weights of a matrix [S, S].
-    Shorter blocks than that took up to 2.3 times as long (16 steps, RNN of 128 units), longer ones no less than .95.
+    The reverse passes keep `count` cotangents of the state for each step. If M is kept by units, these are few, and a
+    window is one block. Else a block has as many steps as there are cotangents: then J M takes no longer than I, and
+    the cotangents no more memory than M, which has a row for each of them, and in a row at least the weights of a
+    matrix [S, S]. Shorter blocks than that took up to 2.3 times as long (16 steps, RNN of 128 units), longer ones no
+    less than .95.
     """
     if all(part.hidden is not None for part in parts):
         return num_steps
@@ -173,7 +174,7 @@ def _block_length(parts, num_steps):
 
 
 def _as_row(state, xs):
-    """A state and the inputs of one sequence as those of a batch of one row."""
+    """The state and the inputs of one sequence as a batch of one row."""
     return jax.tree.map(lambda a: a[None], state), jax.tree.map(lambda a: a[:, None], xs)
 
 
@@ -198,8 +199,8 @@ def _by_unroll(problem, params, s, others, join, xs, one_by_one):
 def _by_step(problem, params, s, others, join, xs, one_by_one):
     """The same for a step. Its reverse passes carry the cotangents of states alone, and keep them for all steps.
 
-    Those of the parameters follow afterwards, as one derivative of all steps side by side. If they were added up at
-    each step, it would read and write as many numbers as M has.
+    The pull-backs to the parameters follow afterwards, as one derivative of all steps side by side. If they were added
+    up at each step, it would read and write as many numbers as M has.
     """
 
     def step(params, s, others, x):

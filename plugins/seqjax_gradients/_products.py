@@ -6,8 +6,8 @@ A matrix that enters the step through one product alone, z = a W or z = W a, cha
 
 So the influence of n · m weights is known from n + S · m numbers. A row of W that is selected by an id is the product
 of W with a vector which is 1 there and else 0. If the product reads C ∘ W with constants C, such as the mask of a
-sparse layer, this is the influence of C ∘ W, and C multiplies the gradient at last. The product is found in the jaxpr
-of the step. To differentiate by z, the jaxpr is cut there: its equation is left out, and z becomes an input.
+sparse layer, this is the influence of C ∘ W, and the gradient is multiplied by C at the end. The product is found in
+the jaxpr of the step. To differentiate by z, the jaxpr is cut there: its equation is left out, and z becomes an input.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ class Product(NamedTuple):
     """A matrix that is multiplied by one vector.
 
     Args:
-        axis: that of the matrix which is summed over: 0 in a W, 1 in W a.
+        axis: the axis of the matrix that is summed over: 0 in a W, 1 in W a.
         shape: (n, m), the sizes of a and of z.
         factors: (parameters, s, others, x) -> (a, z).
         after: (parameters, s, others, x, z) -> the float vector of the state after the step, [S].
@@ -105,7 +105,7 @@ def _product(closed: ClosedJaxpr, index: int, ndim: int) -> Product | str:
     if axis is None:
         return f"enters the step through {names}, which is no product of the whole matrix with one vector"
     (z,) = equation.outvars
-    # What the product multiplies the matrix with: a vector, or where it takes the row from.
+    # The other operand of the product: a vector, or the index of the row.
     operands = [v for v in equation.invars if isinstance(v, Var)]
     first = jaxpr_as_fun(ClosedJaxpr(jaxpr.replace(outvars=[*operands, z]), closed.consts))
     others = [each for each in jaxpr.eqns if each is not equation]
@@ -150,7 +150,7 @@ class _Use(NamedTuple):
 
 
 def _uses(jaxpr: Jaxpr, var: Var, constants: set[Var], swapped: bool = False, scaled: bool = False) -> Iterator[_Use]:
-    """The equations that read a matrix, or what follows from it without a change of shape but for a transpose."""
+    """The equations that read a matrix, or a result of it with the same shape or a transposed one."""
 
     def is_constant(v):
         return not isinstance(v, Var) or v in constants

@@ -1,13 +1,13 @@
-"""The influence matrix of a sparse `Cell`, of which each unit keeps the rows of the units that it reaches soon.
+"""The influence matrix of a sparse `Cell`, in which each unit has rows for the units that it reaches soon.
 
-In a layer with a `recurrent_mask` it is known beforehand which units a parameter reaches within n steps: those that its
-own unit j reaches within n - 1 steps through the mask, R_j, with j itself. The block of unit j,
+In a layer with a `recurrent_mask` it is known beforehand which units a parameter reaches within n steps: the set R_j of
+units that its own unit j reaches within n - 1 steps through the mask, and j itself. The block of unit j,
 
     M_j <- J[R_j, R_j] M_j + I_j
 
 has a row for each of these units, and a column for each parameter of unit j that is in use: its entries of W_xh and of
-the biases, the cell's own parameters, and those entries of W_hh that the mask does not leave out. I_j has one row that
-is not zero, that of j. The dense matrix with the mask of SnAp-n has these entries and no others.
+the biases, the cell's own parameters, and those entries of W_hh that the mask does not leave out. Only the row of j in
+I_j is not zero. The dense matrix with the mask of SnAp-n has these entries and no others.
 
 The lists of units have different lengths, and are filled up with unit 0 to arrays. In J the rows of such entries have
 no entries besides the diagonal, so that the rows of M_j stay zero.
@@ -137,7 +137,7 @@ def _by_unit(which, params):
     """The parameters of each unit that are in use, [hidden, n], of a tree like the parameters. It is linear."""
     hidden = len(which.mask)
     layer = jax.tree.map(lambda a: a.reshape(-1, hidden).T, params["layer_0"])
-    # [the unit that reads, the unit that is read, block] for all pairs, then for those of the mask.
+    # [the unit that reads, the unit that is read, block] for all pairs, then for the pairs of the mask.
     W_HHB = params["layer_0"]["W_hh"].reshape(hidden, -1, hidden).transpose(2, 0, 1)
     W_HFB = jnp.where(which.is_read[:, :, None], W_HHB[np.arange(hidden)[:, None], which.read], 0)
     layer = layer | {"W_hh": W_HFB.reshape(hidden, -1)}
@@ -145,7 +145,7 @@ def _by_unit(which, params):
 
 
 def _recurrent_blocks(which, params):
-    """For each block of v and unit j how much unit R_j[i] reads of unit R_j[k], [B, hidden, K, K]."""
+    """For each block of v and unit j, the weight by which unit R_j[i] reads unit R_j[k], [B, hidden, K, K]."""
     hidden = len(which.mask)
     W_BHH = jnp.moveaxis(params["layer_0"]["W_hh"].reshape(hidden, -1, hidden), 1, 0)
     of, by = which.reached[:, None, :], which.reached[:, :, None]

@@ -1,4 +1,4 @@
-"""Strategies that carry derivatives forwards take real numbers alone."""
+"""Strategies that carry derivatives forwards only take real numbers."""
 
 from typing import Any
 

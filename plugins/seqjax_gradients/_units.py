@@ -2,11 +2,11 @@
 
 In a layer of a `Cell` with state_t = cell(u_t, v_t, state_{t-1}), u_t = x_t W_xh + b_h, v_t = h_{t-1} W_hh, entry i of
 the last axis of W_xh, W_hh, b_h feeds unit i mod hidden. In an `Elementwise` there is no v, and units do not act on
-each other at all. A unit's state has L numbers, one in each leaf of the state: one in an
-RNN, two in an LSTM. M keeps how each parameter changes these L numbers of its own unit, leaves [L, n, hidden] for a
-parameter array of n · hidden numbers. The dense matrix has these entries and, where units act on each other, further
-ones, which SnAp-1 and RFLO leave out. Of J_t only the entries within units matter then: J[i, j] is how number j of a
-unit before the step changes its number i after the step, float[L, L, hidden].
+each other at all. A unit's state has L numbers, one in each leaf of the state: one in an RNN, two in an LSTM. M keeps
+how each parameter changes these L numbers of its own unit, leaves [L, n, hidden] for a parameter array of n · hidden
+numbers. The dense matrix has these entries and, where units act on each other, further ones, which SnAp-1 and RFLO
+leave out. Then only the entries of J_t within units matter: J[i, j] is how number j of a unit before the step changes
+its number i after the step, float[L, L, hidden].
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def fits(problem, params):
     model = layered(problem)
     if model is None or model.layers != 1 or model.embedding is not None:
         return False
-    if type(problem).reset_of is not Problem.reset_of:  # its steps read more than those of the model
+    if type(problem).reset_of is not Problem.reset_of:  # its steps read more than the model's steps
         return False
     return isinstance(model, Cell) or not (model.residual or model.shares or model.units != model.hidden)
 
@@ -174,7 +174,7 @@ def _backwards(J_T, q_T, last):
         last: float[L, hidden], λ after the last step.
 
     Returns:
-        Those before the first step, 1 + L lists of L arrays float[hidden], and those after each step, [1 + L, T, L,
+        The values before the first step, 1 + L lists of L arrays float[hidden], and after each step, [1 + L, T, L,
         hidden].
     """
     L = J_T.shape[1]
@@ -199,7 +199,7 @@ def _unit_params(params):
 
 
 def _by_unit(stacked, hidden):
-    """Of trees like the parameters, leaves [K, ...], the parameters that feed units, leaves [K, n, hidden]."""
+    """The parameters that feed units, leaves [K, n, hidden], of trees like the parameters, leaves [K, ...]."""
     return jax.tree.map(lambda a: a.reshape(len(a), -1, hidden), _unit_params(stacked))
 
 

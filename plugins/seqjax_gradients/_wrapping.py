@@ -1,4 +1,4 @@
-"""What `only`, `certified` and `dodge` share: a strategy that is made of another one."""
+"""The common base of `only`, `certified` and `dodge`: a strategy that is made from another one."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from seqjax import Gradient
 
 
 class Wrapping(Gradient):
-    """A strategy that delegates all that a subclass does not define to its field `strategy`, one of the window."""
+    """Delegates all that a subclass does not define to the strategy in its field `strategy`, which is of the window."""
 
     strategy: Any
     of = "window"

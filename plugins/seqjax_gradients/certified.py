@@ -42,8 +42,8 @@ class Certified(Wrapping):
 
         gradient_bias = √(mean ‖ĝ - g‖² / mean ‖g‖²)
 
-    For a strategy without randomness this is the relative bias in single windows, that of `lags` and of `measure` with
-    one window. A random strategy adds the variance of its draws. `certified` costs one full gradient in `every`
+    For a strategy without randomness this is the relative bias in single windows, as `lags` and `measure` with one
+    window show it. A random strategy adds the variance of its draws. `certified` costs one full gradient in `every`
     windows (in every window under `jax.vmap`), and 2 P numbers for P parameters.
     """
 

@@ -52,7 +52,7 @@ class DNI(Gradient):
     itself, as in temporal-difference learning, so that c learns to look beyond the next window. With windows of one
     step this is the DNI of Marschall, Cho & Savin 2020 ("A unified framework of online learning algorithms for training
     recurrent neural networks", JMLR 21:135). The loss of a step is a function of the state before it, so that c(s_T)
-    includes the first loss that reads s_T. W is zero at first, and the gradient is then that of `full`.
+    includes the first loss that reads s_T. W is zero at first, and the gradient is then the same as with `full`.
 
     u is the mean weight of a row's scored losses. All weights are divided by the number of losses in the batch, so that
     cotangents are small. The target is divided by u, and the step by the squared norm of what W reads (normalised LMS).
@@ -65,14 +65,14 @@ class DNI(Gradient):
       step is reset, the target is zero.
     - A row without a scored loss counts as padding: it adds nothing to the gradient, and does not train W. So each
       window needs a loss. If only the last of many windows has one, W does not learn.
-    - Steps after the last scored one of a row are not told from others, and c(s_T) is taken after them. Their inputs
-      have an effect, unless W is zero.
+    - Steps after the last scored one of a row count like all others: c(s_T) is taken after them. Their inputs have an
+      effect, unless W is zero.
 
     There are three differences to the code of Marschall et al. Their c also reads the target of the step. They update W
     before the gradient uses it. And they bootstrap from a copy of W that is renewed at every fifth step.
 
-    The gradients of the windows add up to that of the whole sequence if c is right; the claim is biased, since c is
-    linear and learned. The cost is that of `full`, and S (S + 1) numbers in all, for S state numbers.
+    The gradients of the windows add up to the gradient of the whole sequence if c is right; the claim is biased, since
+    c is linear and learned. It costs as much as `full`, and S (S + 1) numbers in all, for S state numbers.
     """
 
     cites = ("jaderberg2017decoupled", "czarnecki2017understanding", "marschall2020unified")

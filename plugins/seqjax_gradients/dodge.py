@@ -37,7 +37,7 @@ class Dodge(Wrapping, SequenceGradient):
     argnums = (0, 1)
     rounds = False
     by_sequence = True
-    # The direction is a guess at what several steps add. Along the gradient of one step, the slope is that gradient.
+    # The direction is a guess at what several steps add. With one step, the slope along its gradient is this gradient.
     for_one_step = False
 
     def __post_init__(self):

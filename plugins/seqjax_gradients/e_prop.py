@@ -34,7 +34,7 @@ class EProp(Influence):
     al. 2016), or zero, so that the read-out learns alone. A spiking cell with threshold adaptation needs no rule of its
     own: its state has one field more, and D_t is the derivative that the cell defines, with its surrogate for the
     derivative of a spike. The paper does not differentiate the reset of a neuron after a spike; a cell does the same by
-    `stop_gradient`. In the paper κ is that of a read-out which sums spikes with a leak. The read-out of a `Cell` has no
+    `stop_gradient`. In the paper κ belongs to a read-out which sums spikes with a leak. The read-out of a `Cell` has no
     leak, so κ > 0 is for a loss that sums the outputs in this way.
 
     It takes a `Cell` of one layer without embedding and dropout. For each parameter and field of the state one number

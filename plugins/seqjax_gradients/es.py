@@ -30,8 +30,8 @@ class ES(SequenceGradient):
 
     A pair is the central difference (L(θ + ε) - L(θ - ε)) / 2σ along its direction ε / σ, which is a vector of signs.
     So one pair is the estimate of SPSA (Spall 1992, "Multivariate stochastic approximation using a simultaneous
-    perturbation gradient approximation"), and a mean over pairs that of CD-RGE (Chaubard & Kochenderfer 2025,
-    arXiv:2505.17852) with random signs as directions.
+    perturbation gradient approximation"), and a mean over pairs is the estimate of CD-RGE (Chaubard & Kochenderfer
+    2025, arXiv:2505.17852) with random signs as directions.
     """
 
     cites = ("metz2019understanding", "spall1992multivariate", "chaubard2025scaling")
@@ -79,6 +79,6 @@ def run_steps(problem, params, state, xs):
 
 
 def slope(losses, eps, sigma):
-    """1/(N σ²) Σ_i ε_i L_i, float[P], from the losses [N] at all ε followed by those at all -ε."""
+    """1/(N σ²) Σ_i ε_i L_i, float[P], from the losses [N]: first at all ε, then at all -ε."""
     plus, minus = jnp.split(losses.astype(eps.dtype), 2)
     return (plus - minus) @ eps / (len(losses) * sigma**2)

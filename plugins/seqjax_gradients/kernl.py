@@ -62,17 +62,17 @@ class KeRNL(SequenceGradient):
 
     Γ is dΩ/dγ, and A_i is column i of A. The means are over the steps of a window and over all rows, so that A and γ
     change once per window, and all rows share them. Steps after the last scored one of a row in the window count as
-    padding: they add zero to these means. s̃, Ω, Γ and B belong to a row. Where a sequence begins anew, s̃ is
-    the initial state, and the others are zero. At first A is the identity, and the gradient is that of `rflo` with a
-    leak of γ. γ is kept within [0, 1] where it is used.
+    padding: they add zero to these means. s̃, Ω, Γ and B belong to a row. Where a sequence begins anew, s̃ is the
+    initial state, and the others are zero. At first A is the identity, and the gradient is the same as with `rflo` and
+    a leak of γ. γ is kept within [0, 1] where it is used.
 
     There are five differences to the paper. It learns A and γ at every step, and by gradient descent without the
     divisors, which make the stable rates the same for networks of all sizes (normalised LMS). Its kernel is exp(-γ k),
     and its perturbations are normal; signs can be enumerated. The loss of a step is a function of the state before it,
     so that the last J on the way to a loss is whole, as in `rflo`. The code of Marschall, Cho & Savin 2020 ("A unified
     framework of online learning algorithms for training recurrent neural networks", JMLR 21:135) has the kernel of 1 -
-    γ, too. It adds a perturbation to Ω one step before it perturbs the copy, so that A is fitted to effects that lack
-    the first one, that of a perturbation on its own unit. Here both happen at the same step, like the ∂s_t/∂θ in B.
+    γ, too. It adds a perturbation to Ω one step before it perturbs the copy, so that A is fitted without the first
+    effect, the effect of a perturbation on its own unit. Here both happen at the same step, like the ∂s_t/∂θ in B.
 
     The problem must have parameters that feed one unit each: a `Cell` or an `Elementwise` of one layer without
     embedding. A unit may have several numbers, such as h and c of an LSTM. Each of them has its own γ and its own
@@ -89,7 +89,8 @@ class KeRNL(SequenceGradient):
     gamma: Annotated[float, Interval(ge=0, le=1)] = 0.2
     """The first value of every γ."""
     rate: Annotated[float, Interval(ge=0, lt=1)] = 0.5
-    """The learning rate of A and γ: the share of the error of a step that one update removes, if it is the only one."""
+    """The learning rate of A and γ: the share of the error of a step that one update removes, if there is only one
+    step."""
     sigma: Annotated[float, Interval(gt=0)] = 0.001
     """σ, the size of the perturbations."""
 
@@ -121,7 +122,7 @@ class KeRNL(SequenceGradient):
     def one(self, problem, params, start, memory, xs, weights, noise):
         """Runs the network and its copy, follows B along the window, then learns A and γ from all steps at once."""
         A, gamma = memory.shared
-        # The kernel is an average over devices; what is clipped is not averaged, so that two devices give it as one.
+        # The kernel is averaged over devices before it is clipped, so that two devices give the same kernel as one.
         gamma = jnp.clip(gamma, 0, 1)
         window, (omega_TS, slope_TS, effect_TS), end, after = self._run(
             problem, params, start, memory.rows, 1 - gamma, xs, weights, jnp.where(noise, 1, -1).astype(A.dtype)

@@ -35,10 +35,10 @@ class KFRTRL(Kronecker):
     a sparse `Cell`. It holds for the cells of seqjax and for most steps of one's own.
 
     The gradient is unbiased at fixed parameters; after an update u and A still belong to the parameters before it. The
-    variance is smaller than that of `uoro` by a factor of about S. A step takes S + m forward derivatives and a product
-    of [S, S] and [S, m], for a matrix with n inputs and m outputs, and S m + n numbers are carried. For a problem that
-    is not that of a model it is (S + 1) max(m, n) for each matrix, also for a read-out: which of its axes is summed
-    over, and whether it changes the state, shows only when the first input comes.
+    variance is smaller than with `uoro` by a factor of about S. A step takes S + m forward derivatives and a product of
+    [S, S] and [S, m], for a matrix with n inputs and m outputs, and S m + n numbers are carried. For a problem without
+    a model (S + 1) max(m, n) numbers are carried for each matrix, also for a read-out: which of its axes is summed
+    over, and whether it changes the state, is only known when the first input comes.
     """
 
     cites = ("mujika2018approximating",)

@@ -23,8 +23,7 @@ class Layerwise(Carrying):
 
     M_i is exactly ds_i/dθ_i. Inside of the window ∂L/∂θ_i goes through all layers. What is lost is how θ_i changed the
     states of higher layers before the window: ∂L/∂s_j,0 ds_j,0/dθ_i for j > i. The gradients of the highest layer and
-    of the read-out are exact. For one layer this is `rtrl`, and so it is for a problem that is no `Cell` or
-    `Elementwise`.
+    of the read-out are exact. For one layer, and for a problem that is no `Cell` or `Elementwise`, this is `rtrl`.
 
     For dense layers of S_i state numbers and P_i parameters M has Σ_i S_i P_i numbers per row, and for an
     `Elementwise` L numbers for each parameter that feeds one unit.

@@ -18,7 +18,7 @@ class OK(Kronecker):
     """`kf-rtrl` with a sum of r Kronecker products for each weight matrix, shortened with the least variance.
 
     Written as a matrix, Σ_{i ≤ r} u_i ⊗ J_t A_i + a_t ⊗ D_t has rank r + 1. With its singular values d_1 ≥ d_2 ≥ ... it
-    is Σ_i d_i l_i ⊗ R_i. The largest ones are kept as they are, the first m of them, where m is the least number with
+    is Σ_i d_i l_i ⊗ R_i. The m largest terms are kept as they are, where m is the least number with
 
         (r - m) d_{m+1} ≤ d_{m+1} + ... + d_{r+1} = s
 
@@ -28,11 +28,11 @@ class OK(Kronecker):
         Y = √(s / (r - m)) diag(σ) Z,   E Y Yᵀ = diag(d_{m+1}, ..., d_{r+1})
 
     so that the columns of Y mix the l_i, and likewise the R_i, to r - m products with the right mean. No other sum of r
-    products with this mean has a smaller variance (Benzing et al. 2019, "Optimal Kronecker-sum approximation of
-    real time recurrent learning", arXiv:1902.03993, theorem 1). In the paper one sum holds all weights of a layer; here
-    each matrix has its own, see `kf-rtrl`, which also says what a step has to be like.
+    products with this mean has a smaller variance (Benzing et al. 2019, "Optimal Kronecker-sum approximation of real
+    time recurrent learning", arXiv:1902.03993, theorem 1). In the paper one sum holds all weights of a layer; here each
+    matrix has its own, see `kf-rtrl`, which also says which steps can be used.
 
-    The gradient is unbiased at fixed parameters. A step costs what it does with `kf-rtrl`, r times, and for each matrix
+    The gradient is unbiased at fixed parameters. A step costs r times as much as with `kf-rtrl`, and for each matrix
     two QR decompositions, of [n, r + 1] and [S m, r + 1], and a small SVD. It carries r times the numbers of `kf-rtrl`.
     """
 
@@ -54,7 +54,7 @@ class OK(Kronecker):
         given, shape = products.A.dtype, products.A.shape[1:]
         # There is no decomposition in less than float32.
         u, A, signs = (each.astype(np.promote_types(given, np.float32)) for each in (*products, signs))
-        # u and A have few columns, so the singular values follow from those of a small matrix.
+        # u and A have few columns, so their singular values follow from the singular values of a small matrix.
         Q_u, R_u = jnp.linalg.qr(u.T)
         Q_A, R_A = jnp.linalg.qr(A.reshape(len(A), -1).T)
         left, d, right = jnp.linalg.svd(R_u @ R_A.T, full_matrices=False)

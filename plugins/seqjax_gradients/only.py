@@ -30,7 +30,7 @@ class Only(Wrapping, WeightedEdges):
     """The names of the variables, such as "h" or "layers.0.h"; "h" stands for all names that end in ".h". (): all."""
 
     def edge_weights(self, noise, memory, num_steps):
-        """Those of the strategy, for the chosen variables."""
+        """The edge weights of the strategy, for the chosen variables."""
         return self.strategy.edge_weights(noise, memory, num_steps)
 
     def estimate(self, problem, params, start, memory, batch, noise):
@@ -43,7 +43,7 @@ class Only(Wrapping, WeightedEdges):
         return self.strategy.scans
 
     def scan(self, call, noise, memory):
-        """That of the strategy, on the chosen variables."""
+        """Runs a call of `seqjax.scan` as the strategy does, on the chosen variables."""
         return self.strategy.scan(call._replace(chosen=_chosen(self.leaves, call.init)), noise, memory)
 
 

@@ -27,8 +27,8 @@ class PES(SequenceGradient):
     strategies", arXiv:2112.13835). Windows are the unrolls of the paper. At fixed parameters the mean, summed over
     windows, is the gradient through the whole history of a smoothed loss, in which the parameters are perturbed in each
     window independently. It is exact for a loss linear in θ, and else biased to order σ²; `es` says how signs smooth a
-    loss. The returned loss and state are those of an unperturbed row. The strategy costs N + 1 forward passes. A row
-    holds the states of its particles and N/2 times P numbers, for P parameters. The variance grows with the number of
+    loss. The returned loss and state belong to an unperturbed row. The strategy costs N + 1 forward passes. A row holds
+    the states of its particles and N/2 times P numbers, for P parameters. The variance grows with the number of
     windows.
     """
 
@@ -65,7 +65,7 @@ class PES(SequenceGradient):
         begun, A, states = memory.rows
         eps = perturbations(noise, self.sigma, theta.dtype)
 
-        # The losses before the first reset inside of the window, and those after it, which older ε do not change.
+        # The losses before the first reset inside of the window, and the losses after it, which older ε do not change.
         anew_T = _begun_anew(problem, params, xs)
         parts = [weights] if anew_T is None else [jnp.where(anew_T, 0, weights), jnp.where(anew_T, weights, 0)]
 
@@ -79,7 +79,7 @@ class PES(SequenceGradient):
         one_by_one = sees_vmap(problem.step, params, start(params), jax.tree.map(lambda a: a[0], xs))
         states, sums = mapped(run, (0, 0), self.particles, one_by_one)(jnp.concatenate([eps, -eps]), states)
         state, losses_T = run_steps(problem, params, start(params), xs)
-        # The first part depends on all perturbations so far. The second one, if there is one, on those of this window.
+        # The first part depends on all perturbations so far; the second part, if there is one, only on this window's.
         grads = sum(slope(losses, B, self.sigma) for losses, B in zip(sums, (A + eps, eps), strict=False))
         A = A + eps if anew_T is None else jnp.where(anew_T[-1], eps, A + eps)
         return weighted_sum(weights, losses_T), unravel(grads), state, Memory(rows=(jnp.ones((), bool), A, states))

@@ -22,8 +22,8 @@ class RFLO(Influence):
         dl_t/dθ ≈ ∂l_t/∂s_{t-1} M_{t-1} + ∂l_t/∂θ
 
     (Murray 2019, "Local online learning in recurrent networks with random feedback", eLife 8:e43299). The rule was made
-    for networks h_t = (1 - leak) h_{t-1} + leak φ(...); `leak` should be that of the network, and only this part of J
-    is kept.
+    for networks h_t = (1 - leak) h_{t-1} + leak φ(...); `leak` should be the leak of the network, and only this part of
+    J is kept.
 
     With random feedback it is the rule of the paper, dl_t/dθ ≈ L_t M_t: the error of the read-out reaches the units by
     fixed random weights, L_t = ∂l_t/∂o_t Bᵀ (Lillicrap et al. 2016). This needs a `Cell` of one layer without embedding
@@ -51,7 +51,7 @@ class RFLO(Influence):
 
     @property
     def argnums(self):  # type: ignore[override]
-        """Random feedback reaches the parameters of the units alone."""
+        """Random feedback only reaches the parameters of the units."""
         return (0, 1) if self.feedback == "true" else (0,)
 
     def init(self, problem, params, state):

@@ -17,7 +17,7 @@ from ._real import check_real
 
 
 class Sketch(NamedTuple):
-    """What is carried of M: M ≈ own + L R.
+    """The approximation of M that is carried: M ≈ own + L R.
 
     Args:
         own: the influence of parameters on their own unit, by units, leaves [numbers, n, hidden].
@@ -47,8 +47,8 @@ class SKRTRL(Influence):
     with η_t the Frobenius norm of what this approximation leaves out. This is the SK-RTRL of the repository
     sonaradarcn/sketched-rtrl, whose paper is under review. For r ≥ S it is `rtrl`, with e = 0. For r = 0 and units of
     one number, as in an RNN, it is SnAp-1 (Menick et al. 2021). If a unit has several numbers, as in an LSTM, SnAp-1
-    also leaves out those of the own unit that a parameter reaches only in a later step, such as c from the output gate;
-    N keeps them. The error of the gradient of a step is at most |q_t| e_{t-1}.
+    also leaves out numbers of its own unit that a parameter reaches only in a later step, such as c from the output
+    gate; N keeps them. The error of the gradient of a step is at most |q_t| e_{t-1}.
 
     There are three differences to the authors' code. There, the new part (J_t - D_t) N_{t-1} is reduced to max(4, r/4)
     directions before it is added; here the sum is approximated, which leaves out less. There, the bound of |J_t|₂ is
@@ -56,15 +56,16 @@ class SKRTRL(Influence):
     times |J_t|₂. And the loss of a step is a function of the state before it, so the last J on the way to a loss is
     whole.
 
-    e_t is a bound in exact arithmetic, of what the sketches have left out. A part of η_t is the rounding error of the
+    In exact arithmetic, e_t is a bound of what the sketches have left out. A part of η_t is the rounding error of the
     eigenvalues, of about √(S ε) times the largest singular value, so that in float32 no loss is taken as too small. The
     rounding errors of N, L and R are not counted, and come on top: where nothing is left out, e is 0, and M has the
     rounding errors of `rtrl`. e grows without limit where |J_t|₂ ≥ 1 at most steps.
 
-    It takes what feeds one unit each: a `Cell` of one layer without embedding, or an `Elementwise`, where nothing is
-    left out. L P + r (S + P) numbers are carried, for S state numbers, L of them for each unit, and P parameters. A
-    step takes S reverse passes, the eigenvectors of an S × S matrix, and r² P multiplications. The metric
-    `gradient_certificate` is the mean of e over the rows, and `gradient_certificate_relative` that of e / |N + L R|.
+    Each parameter has to feed one unit: it takes a `Cell` of one layer without embedding, or an `Elementwise`, where
+    nothing is left out. L P + r (S + P) numbers are carried, for S state numbers, L of them for each unit, and P
+    parameters. A step takes S reverse passes, the eigenvectors of an S × S matrix, and r² P multiplications. The metric
+    `gradient_certificate` is the mean of e over the rows, and `gradient_certificate_relative` is the mean of e / |N + L
+    R|.
     """
 
     cites = ("menick2021practical",)

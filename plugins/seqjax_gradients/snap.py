@@ -23,25 +23,25 @@ class SnAp(Influence):
         M_t = mask_t ∘ (J_t M_{t-1} + I_t),   J_t = ∂s_t/∂s_{t-1},   I_t = ∂s_t/∂θ
         dl_t/dθ ≈ ∂l_t/∂s_{t-1} M_{t-1} + ∂l_t/∂θ
 
-    mask_t is where I + |J| I + ... + |J|^{n-1} I is not zero. Here an entry of I or J counts as zero if it has been
-    zero at all steps from the reset of the row up to step t. M and the mask are carried from window to window. If n is
-    as large as the number of state units, nothing that is reached is left out, and this is RTRL. The loss of a step is
-    a function of the state before it, so the last J on the way to a loss is whole: the gradient reaches one step
-    further than where the loss is a function of the masked s_t.
+    mask_t is where I + |J| I + ... + |J|^{n-1} I is not zero. Here an entry of I or J counts as zero until the first
+    step, since the row was reset, at which it is not. M and the mask are carried from window to window. If n is as
+    large as the number of state units, nothing that is reached is left out, and this is RTRL. The loss of a step is a
+    function of the state before it, so the last J on the way to a loss is whole: the gradient reaches one step further
+    than where the loss is a function of the masked s_t.
 
     n = 1, for a `Cell` of one layer without embedding: one number is kept for each parameter and leaf of the state. If
     the state has one leaf, a step takes about as long as with its gradient; if it has two, as in an LSTM, four to eight
     times as long.
 
-    n ≥ 2 pays for sparse networks. In a dense one a parameter reaches every unit within two steps: SnAp-2 is RTRL, and
-    `rtrl` is cheaper. In a sparse `Cell` (`density` < 1, or a `recurrent_mask` of its own) of one layer, without
-    embedding and recurrent dropout, whose state has one field (`rnn`, `gru`), it is known beforehand which entries of
-    M are zero. Let K be the largest number of units that a unit reaches within n - 1 steps, itself included, and p the
-    number of parameters of a unit: its entries of W_xh, of the biases and of the cell's own parameters, and those of
-    W_hh that are in use. Then M has hidden·K·p numbers per row, and a step takes hidden·K²·p multiplications. An entry
-    counts as zero here only if the mask leaves no other value possible. `rtrl` needs more than hidden³·p
-    multiplications in a loop that learns at every step. In a long window it multiplies M once for many steps, and needs
-    about 2·hidden³ for each: there it is faster unless K is small.
+    n ≥ 2 is worth its cost for sparse networks. In a dense one a parameter reaches every unit within two steps: SnAp-2
+    is RTRL, and `rtrl` is cheaper. In a sparse `Cell` (`density` < 1, or a `recurrent_mask` of its own) of one layer,
+    without embedding and recurrent dropout, whose state has one field (`rnn`, `gru`), it is known beforehand which
+    entries of M are zero. Let K be the largest number of units that a unit reaches within n - 1 steps, itself included,
+    and p the number of parameters of a unit: its entries of W_xh, of the biases and of the cell's own parameters, and
+    its entries of W_hh that are in use. Then M has hidden·K·p numbers per row, and a step takes hidden·K²·p
+    multiplications. An entry counts as zero here only if the mask leaves no other value possible. `rtrl` needs more
+    than hidden³·p multiplications in a loop that learns at every step. In a long window it multiplies M once for many
+    steps, and needs about 2·hidden³ for each: there it is faster unless K is small.
 
     In all other cases M is kept whole, S·P numbers per row, and is multiplied at each step, which takes longer than
     `rtrl`. That shows the effect of n on the gradient; it is not an efficient implementation.
@@ -58,7 +58,7 @@ class SnAp(Influence):
         return (_units if self.n == 1 else _reached).fits(problem, params)
 
     def init(self, problem, params, state):
-        """M = 0, and where I and J were ever not zero: nowhere yet."""
+        """M = 0, and where I and J were not zero so far: nowhere."""
         if self.n > 1 and self.by_units(problem, params):
             check_real(self, params, state)
             return Memory(rows=_reached.zeros(_reached.pattern(problem.model, self.n), params))
@@ -92,7 +92,7 @@ class SnAp(Influence):
         return (M, seen), grads
 
     def _reached(self, seen, joined):
-        """The mask bool[S, P], from where I and J were ever not zero, bool[S, P] and bool[S, S]."""
+        """The mask bool[S, P], from the places where I and J were not zero so far, bool[S, P] and bool[S, S]."""
         # With 1 + |J| in the place of |J| the power n - 1 holds all shorter paths, too. Entries count paths; capped at
         # 1 they stay finite. More hops than there are units reach nothing new.
         one_hop = (joined | jnp.eye(len(joined), dtype=bool)).astype(float)

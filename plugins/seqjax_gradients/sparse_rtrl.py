@@ -28,8 +28,8 @@ class SparseRTRL(Carrying):
     numbers it is `rtrl`. The loss of a step is a function of the state before it, so the last J on the way to a loss is
     whole.
 
-    It is here to compare gradients, and not to save time: J is computed whole at each step, in S forward passes, and M
-    is carried whole. A window takes about twice as long as with `rtrl`.
+    It serves to compare gradients, not to save time: J is computed whole at each step, in S forward passes, and M is
+    carried whole. A window takes about twice as long as with `rtrl`.
     """
 
     cites = ("merin2026massive",)
@@ -70,7 +70,7 @@ class _FewPaths(UnrolledProblem):
         return new, loss
 
     def step_with_outputs(self, params, state, x):
-        # The influence of the parameters on an initial state passes through the mask, as that on any other state does.
+        # The influence of the parameters on an initial state passes through the mask, as on any other state.
         reset, initial = self.problem.reset_of(params, x)
         entering = state if reset is None else where_rows(reset, initial, state)
         s, others, join = ravel_float(entering)
@@ -83,7 +83,7 @@ class _FewPaths(UnrolledProblem):
         _, pull = jax.vjp(lambda s: after(fixed, s)[0], held)
         rows = mapped(lambda row: pull(row)[0], (0,), s.size, sees_vmap(self.problem.step, params, state, x))
         J = rows(jnp.eye(s.size, dtype=s.dtype))
-        # s - held is zero, so that the value is that of the step, and its derivative by s is the masked J.
+        # s - held is zero, so that the value does not change, and its derivative by s is the masked J.
         new, new_others, new_join = after(params, held)
         new = new + jnp.where(self.mask, J, 0) @ (s - held)
         (_, outputs), loss = self.problem.step_with_outputs(params, state, x)

@@ -51,9 +51,9 @@ class Truncated(WeightedEdges):
     def gradient(self, problem, params, start, batch, edge_weights):
         """One segment after the other, in which no edge is cut; or one pass with edge weights where that is faster."""
         num_steps, num_rows = batch.weights.shape
-        # A fused unroll adds to the whole gradient of W_hh once for each segment, and once only in one pass. Where a
-        # segment has few rows and steps, and the window fits into the cache, one pass is faster: an RNN of 256 units,
-        # T = 256, takes 2.4 ms against 7.3 with 1 row, K = 4, and 10.6 against 13.4 with 8 rows, K = 10. In all other
+        # A fused unroll adds to the whole gradient of W_hh once for each segment, but only once in one pass. Where a
+        # segment has few rows and steps, and the window fits into the cache, one pass is faster: an RNN of 256 units, T
+        # = 256, takes 2.4 ms against 7.3 with 1 row, K = 4, and 10.6 against 13.4 with 8 rows, K = 10. In all other
         # cases segments are as fast or faster: with 32 rows, K = 10, they take .91 (RNN), .83 (GRU), .81 (LSTM) of the
         # time, K = 35 .71, .87, .93, and .72 with T = 5,000, 8 rows, K = 50; the plain scan of a step .72 to .97 (two
         # cores of an AMD EPYC).

@@ -45,8 +45,8 @@ class UORO(SequenceGradient):
     and within a window |θ̃|² is replaced by its mean over ν and -ν, which follows |θ̃|² ← |θ̃|²/ρ0² + |w|²/ρ1²: then θ̃ is
     not formed at each step.
 
-    With a rank r > 1 the gradient is the mean of those of r such products with signs of their own. Its variance is the
-    r-th part. For the same r, `ok` has a smaller one where it can be used.
+    With a rank r > 1 the gradient is the mean of the gradients of r such products with signs of their own. The variance
+    is 1/r of the variance of one. For the same r, `ok` has a smaller variance where it can be used.
 
     The gradient is unbiased at fixed parameters, with a large variance; after an update the carried s̃ and θ̃ still
     belong to the parameters before it. It costs a few forward and backward steps, and S + P numbers per row besides the
@@ -179,7 +179,7 @@ def mix(u, theta_norm, nu, w_norm):
 
 
 def shares(last, c_T, rho_0_T, rho_1_T):
-    """How much Σ_t c_t θ̃_{t-1} + last θ̃_T holds of the first θ̃, float[], and of each step's w, float[T].
+    """The coefficients of the first θ̃, float[], and of each step's w, float[T], in Σ_t c_t θ̃_{t-1} + last θ̃_T.
 
     θ̃_t = θ̃_{t-1} / ρ0_t + w_t / ρ1_t. Let a_t be the share of θ̃_t in the terms that follow step t, a_T = last. Then
     a_{t-1} = c_t + a_t / ρ0_t, and the share of w_t is a_t / ρ1_t. At a reset ρ0_t is infinite, so that a finite a_t

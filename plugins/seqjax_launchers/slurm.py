@@ -56,7 +56,7 @@ class Slurm(Launcher):
     partition: str | None = None
     """The partition; None: the default one of the cluster."""
     time: str | None = None
-    """The time limit of each job, such as 2:00:00; None: that of the partition."""
+    """The time limit of each job, such as 2:00:00; None: the limit of the partition."""
     memory: str | None = None
     """The memory of each job, such as 8G; None: the default of the cluster."""
     cpus: Annotated[int, Interval(ge=1)] = 1
@@ -80,7 +80,7 @@ class Slurm(Launcher):
 
     def launch(self, jobs, show_progress):
         """Submits an array with a task for each job."""
-        folder = jobs[0].log.parent.absolute()  # here, since Slurm would put a folder before it that is not escaped
+        folder = jobs[0].log.parent.absolute()  # made absolute here, since Slurm would add a folder that is not escaped
         if "\\" in str(folder):
             raise Error(
                 f"launcher slurm: {folder} has a backslash; Slurm drops each backslash from the name of a file, and "

@@ -42,7 +42,7 @@ class Ring(Elementwise):
         key_size, key_phase = jax.random.split(key)
         shape = (self.hidden,)
         squared = jax.random.uniform(key_size, shape, minval=self.r_min**2, maxval=self.r_max**2)
-        # Neither 0, whose ν is infinite, nor 1, whose logarithm of 1 - |λ|² is.
+        # Not 0, where ν is infinite, and not 1, where the logarithm of 1 - |λ|² is infinite.
         squared = jnp.clip(squared, 1e-6, 1 - 1e-6)
         phase = jax.random.uniform(key_phase, shape, minval=1e-6 * self.max_phase, maxval=self.max_phase)
         return {"nu": jnp.log(-0.5 * jnp.log(squared)), "theta": jnp.log(phase)}

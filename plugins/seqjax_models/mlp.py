@@ -26,8 +26,8 @@ class MLP(Model):
         h_t = relu([f_{t,lags-1}, ..., f_{t,0}] W_xh + b_h)
         o_t = h_t W_hq + b_q
 
-    By default the features are the last inputs themselves. With a `stride` equally many features reach further back:
-    they are every stride-th input or, if `pool` equals `stride`, the means of consecutive stretches of inputs.
+    By default the features are the last inputs themselves. With a `stride` the same number of features reaches further
+    back: they are every stride-th input or, if `pool` equals `stride`, the means of consecutive stretches of inputs.
 
     An id stands for its one-hot vector, which selects a row of W_xh for each lag (Bengio et al. 2003, "A neural
     probabilistic language model", without the shared embedding). Ids cannot be pooled. The state consists of inputs

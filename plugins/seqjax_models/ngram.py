@@ -91,7 +91,7 @@ class NGram(CountBasedModel):
             )
 
     def count(self, stream, spec):
-        """The parameters: the counts of all n-grams of a text; at the starts of documents also of shorter ones.
+        """The parameters: the counts of all n-grams of a text; at the starts of documents also of shorter n-grams.
 
         Raises:
             Error: the stream is not a text of these tokens.

@@ -21,8 +21,8 @@ class RTU(Ring):
         c2_t = g c2_{t-1} + φ c1_{t-1} + n u2_t
         output = [f(c1_t), f(c2_t)]
 
-    The recurrence is that of `lru`, with a factor n that follows r in place of one that is learned. The blocks of u are
-    u1, u2.
+    The recurrence is the same as in `lru`, with a factor n that follows from r in place of a learned one. The blocks of
+    u are u1, u2.
     """
 
     cites = ("elelimy2024real",)

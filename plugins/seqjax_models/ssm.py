@@ -43,7 +43,7 @@ class SSM(Elementwise):
 
     @property
     def shares(self) -> bool:  # type: ignore[override]
-        """Whether channels share what they read: B and C of all channels, where they depend on the input."""
+        """Whether channels share what they read: they share B and C if these depend on the input."""
         return self.selective
 
     @property

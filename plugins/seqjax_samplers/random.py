@@ -39,7 +39,7 @@ class Random(Sampler):
                 f"sampler random: batch_size = {B} needs as many windows of {T} targets, found {counts.sum()}\n"
                 "Use more data, or a smaller --sampler.batch-size or --sampler.num-steps"
             )
-        # Steps that an offset may use up: those that no window needs. A single document needs only one batch.
+        # The steps that no window needs: an offset may use them up. A single document needs only one batch.
         spare = lengths - T * (B if np.count_nonzero(lengths) == 1 else counts)
         first = bounds[:-1] + rng.integers(0, np.clip(spare, 0, T - 1), endpoint=True)
         starts, lengths, _ = cut_windows(first, bounds[1:], T)

@@ -64,7 +64,7 @@ class Sentences(Sampler):
 
 
 def _deal(counts, num_rows):
-    """The row of each document, which are dealt in order, each to the row with the fewest windows so far."""
+    """The row of each document. Documents are dealt in order, each to the row with the fewest windows so far."""
     rows = [(0, row) for row in range(num_rows)]
     dealt = np.empty(len(counts), np.int64)
     for i, count in enumerate(counts.tolist()):

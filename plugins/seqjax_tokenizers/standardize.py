@@ -13,9 +13,9 @@ from seqjax.data import PairsCodec
 class Standardize(Tokenizer):
     """Scales each column of values to (x - mean) / std, with the mean and std of the training part.
 
-    Predictions are decoded, and so are in the units of the data. Losses are those of the scaled values. The inputs and
-    the targets of pairs are scaled apart, the targets by those that are scored; ids stay as they are. A column that is
-    constant in the training part is divided by 1.
+    Predictions are decoded, so they are in the units of the data. Losses are computed from the scaled values. The
+    inputs and the targets of pairs are scaled separately, the targets by the mean and std of the scored ones; ids stay
+    as they are. A column that is constant in the training part is divided by 1.
     """
 
     also_called = ("standard-scaler", "normalize", "z-score")

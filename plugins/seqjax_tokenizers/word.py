@@ -27,7 +27,7 @@ class Word(Tokenizer):
     min_freq: Annotated[int, Interval(ge=0)] = 0
     """Words that occur less often in the training part are read as `<unk>`."""
     reserved: tuple[str, ...] = ()
-    """Tokens that have ids, after that of `<unk>`, whether they occur or not."""
+    """Tokens that have ids, after the id of `<unk>`, whether they occur or not."""
 
     def split(self, text):
         """The words, in order."""

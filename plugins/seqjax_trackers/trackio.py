@@ -16,8 +16,8 @@ class Trackio(Tracker):
     """Logs to Trackio, which has the interface of wandb and keeps its data on this machine: `trackio show` shows them.
 
     A run has the name of its folder and of the one above it, and a hash. An epoch that Trackio has is not logged again,
-    so that after a crash the seconds of some epochs are those before it. It needs trackio:
-    `pip install 'seqjax[trackio]'`.
+    so that after a crash some epochs keep the seconds that they took before it. It needs trackio: `pip install
+    'seqjax[trackio]'`.
     """
 
     project: str = "seqjax"
