@@ -31,12 +31,12 @@ def read_docstring(app, what, name, obj, options, lines):
     if what == "property":  # napoleon reads the sections of a method alone
         lines[:] = GoogleDocstring(lines, app.config, app, "method", name, obj, options).lines()
     if what in ("attribute", "property"):
-        # Of these, napoleon takes what stands before a colon in the first line for a type, so it is given a comment.
+        # Napoleon takes the words before a colon in the first line of these for a type, so it is given a comment.
         lines[:0] = ["..", ""]
 
 
 def mend_returns(app, what, name, obj, options, lines):
-    """Of what is returned, napoleon takes the words before a colon for a type; they are a part of the sentence."""
+    """Napoleon takes the words before a colon in `Returns` for a type; they are a part of the sentence."""
     lines[:] = [re.sub(r"^:returns: \*(.*?)\* -- ", r":returns: \1: ", line) for line in lines]
 
 

@@ -99,7 +99,7 @@ def pages() -> dict[str, str]:
 
 
 def write(folder: Path) -> None:
-    """Writes the pages into a folder, and deletes those that are not made any more. Equal files stay as they are."""
+    """Writes the pages into a folder, and deletes pages that are not made any more. Equal files stay as they are."""
     folder.mkdir(exist_ok=True)
     wanted = pages()
     for file in folder.iterdir():
@@ -117,11 +117,11 @@ def index_page() -> str:
     kinds = [(f":doc:`{kind} <plugins-{kind}>`", f"``{registry.GROUPS[kind]}``", len(built_in(kind))) for kind in KINDS]
     return page(
         "Reference",
-        "Every public name. ``import seqjax as sj`` gives those of :doc:`seqjax`; the other modules are imported by "
+        "Every public name. ``import seqjax as sj`` gives the names of :doc:`seqjax`; other modules are imported by "
         "their names. Shapes are written as in jaxtyping: T steps, B rows.",
         "\n\n".join(rows),
         heading("Plugins", "-"),
-        "The plugins that come with seqjax, by kind. ``seqjax list`` prints them with those that you have installed.",
+        "The plugins that come with seqjax, by kind. ``seqjax list`` prints them with plugins that you have installed.",
         table(("kind", "entry points", "built in"), kinds),
         toctree([*modules(), *(f"plugins-{kind}" for kind in KINDS)]),
     )

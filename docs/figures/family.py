@@ -1,7 +1,7 @@
 """The map of gradient strategies in docs/gradients.md. `python docs/figures/family.py` writes family.png.
 
 A strategy stands in the column of what it keeps of J_t, and in the band of what stands for M_t = J_t M_{t-1} + I_t. Its
-marker is the claim of the class. Numbers in grey are those that are carried or stored for one row.
+marker is the claim of the class. Numbers in grey are carried or stored for one row.
 """
 
 import matplotlib.pyplot as plt

@@ -1,8 +1,8 @@
 """Bias and noise of gradient estimators.
 
-`measure` draws each strategy many times at fixed parameters, here those of an RNN of 16 units that reads text, over
-eight windows of 10 steps. The bias is relative to the gradient of the whole history; `randomized` is unbiased for that
-of the window. A point further up has noisier draws.
+`measure` draws each strategy many times at the fixed parameters of an RNN of 16 units that reads text, over eight
+windows of 10 steps. The bias is relative to the gradient of the whole history; `randomized` is unbiased for the
+gradient of the window. A point further up has noisier draws.
 """
 
 import numpy as np

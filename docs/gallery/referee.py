@@ -1,6 +1,6 @@
 """Scores of a referee.
 
-The table of a referee: the score of each strategy on each task, 0 at the lowest possible loss and 1 at that of a
+The table of a referee: the score of each strategy on each task, 0 at the lowest possible loss and 1 at the loss of a
 recurrence that is not trained. It is read from the results of `make referee ARGS="--edition full"`, which trained two
 networks with ten seeds and a tuned learning rate for each strategy and task.
 """

@@ -1,8 +1,8 @@
 """Time and memory of exact real-time recurrent learning.
 
 `rtrl` computes the gradient through the whole history, window by window. The lines are its time and its memory, with
-what it carries from window to window, in units of those of `full`, which sees one window. An RNN pays for each unit.
-An LRU, whose units read only themselves, does not.
+what it carries from window to window, divided by the time and memory of `full`, which sees one window. An RNN pays for
+each unit. An LRU, whose units read only themselves, does not.
 """
 
 from timeit import repeat

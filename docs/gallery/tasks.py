@@ -1,8 +1,8 @@
 """Tasks whose lowest loss is known.
 
-The black line shows the targets of the first 48 steps, and the grey one the inputs; of the series, the input is the
-value before. `floor` is the lowest loss of any model, and `chance` that of the best prediction that is always the same,
-in nats or as a squared error. On such tasks, a loss says how much has been learned.
+The black line shows the targets of the first 48 steps, and the grey one the inputs; in a series, the input is the
+value before. `floor` is the lowest loss of any model, and `chance` the loss of the best prediction that is always the
+same, in nats or as a squared error. On such tasks, a loss says how much has been learned.
 """
 
 import matplotlib.pyplot as plt

@@ -30,7 +30,7 @@ ORDER = [
 HEAD = """# Gallery
 
 At the end of this page you have seen what seqjax can show, and you can copy the lines behind each figure. Each script
-runs alone: `python docs/gallery/lags.py`. The times are those of two cores, with compiling and importing."""
+runs alone: `python docs/gallery/lags.py`. The times are measured on two cores, with compiling and importing."""
 # Without a sandbox, since root has none; the pages are those of the scripts.
 BROWSER = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars", "--force-device-scale-factor=1.4"]
 
