@@ -138,7 +138,7 @@ class _Table:
 
     @functools.cached_property
     def places(self) -> dict[str, int]:
-        """The place of each name: looked for in the list, it would take a time that is quadratic in their number."""
+        """The place of each name. Searching a list for each name would take a time quadratic in their number."""
         return {name: n for n, name in enumerate(self.names)}
 
     def column(self, name: str) -> list[str]:
