@@ -53,7 +53,7 @@ class Part:
         return [leaf for name, leaf in leaf_names(params, "params") if self.names is None or name in self.names]
 
     def zeros(self, params: Any) -> list[Any]:
-        """M = 0."""
+        """M, filled with zeros."""
         return [jnp.zeros(self._shape(a), a.dtype) for a in self.pick(params)]
 
     def cotangents(self, s: Any) -> Any:
@@ -197,7 +197,7 @@ def _by_unroll(problem, params, s, others, join, xs, one_by_one):
 
 
 def _by_step(problem, params, s, others, join, xs, one_by_one):
-    """The same for a step. Its reverse passes carry the cotangents of states alone, and keep them for all steps.
+    """As `_by_unroll`, by the step. Its reverse passes only carry the cotangents of states, and keep them for all steps.
 
     The pull-backs to the parameters follow afterwards, as one derivative of all steps side by side. If they were added
     up at each step, it would read and write as many numbers as M has.

@@ -37,7 +37,7 @@ def fits(problem, params):
 
 
 def zeros(problem, params, state):
-    """M = 0."""
+    """M, filled with zeros."""
     hidden = problem.model.hidden
     L = ravel_float(state)[0].size // hidden
     return jax.tree.map(lambda a: jnp.zeros((L, a.size // hidden, hidden), a.dtype), _unit_params(params))

@@ -13,7 +13,7 @@ class Wrapping(Gradient):
 
     @property
     def claim(self):  # type: ignore[override]
-        """That of the strategy."""
+        """What the strategy claims."""
         return self.strategy.claim
 
     @property
@@ -38,7 +38,7 @@ class Wrapping(Gradient):
 
     @property
     def metric_names(self):  # type: ignore[override]
-        """Those of the strategy."""
+        """The names of the strategy's metrics."""
         return self.strategy.metric_names
 
     def inner(self, memory):
@@ -46,21 +46,21 @@ class Wrapping(Gradient):
         return memory
 
     def init(self, problem, params, state):
-        """That of the strategy."""
+        """The memory of the strategy."""
         return self.strategy.init(problem, params, state)
 
     def draw(self, key, problem, params, memory, num_steps):
-        """That of the strategy."""
+        """The random numbers of the strategy."""
         return self.strategy.draw(key, problem, params, self.inner(memory), num_steps)
 
     def outcomes(self, problem, params, memory, num_steps):
-        """Those of the strategy."""
+        """All values that the strategy can draw, and their probabilities."""
         return self.strategy.outcomes(problem, params, self.inner(memory), num_steps)
 
     def check_values(self, memory, num_steps):
-        """Those of the strategy."""
+        """Checks the numbers of the strategy."""
         self.strategy.check_values(self.inner(memory), num_steps)
 
     def metrics(self, memory):
-        """Those of the strategy."""
+        """The metrics of the strategy."""
         return self.strategy.metrics(self.inner(memory))

@@ -64,7 +64,7 @@ class Certified(Wrapping):
 
     @property
     def argnums(self):  # type: ignore[override]
-        """Those of the strategy."""
+        """Which arguments the strategy differentiates."""
         return self.strategy.argnums
 
     @property

@@ -60,7 +60,7 @@ class Full(WeightedEdges):
             _bytes(self.budget)
 
     def edge_weights(self, noise, memory, num_steps):
-        """None: all ones."""
+        """No edge is weighted."""
         return None, memory
 
     def estimate(self, problem, params, start, memory, batch, noise):

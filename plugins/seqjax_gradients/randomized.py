@@ -40,7 +40,7 @@ class Randomized(WeightedEdges):
         return kept_MT, jnp.prod(jnp.where(kept_MT, pi_T, 1 - pi_T), axis=1)
 
     def edge_weights(self, noise, memory, num_steps):
-        """ξ_t."""
+        """The weights ξ_t of the edges."""
         return jnp.where(noise, 1 / self._keep_prob(num_steps), 0), memory
 
     def _keep_prob(self, num_steps):

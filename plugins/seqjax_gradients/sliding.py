@@ -38,7 +38,7 @@ class Sliding(Gradient):
 
     @property
     def for_one_step(self):
-        """With `steps` = 1."""
+        """Whether each loss is differentiated through one step."""
         return self.steps == 1
 
     def estimate(self, problem, params, start, memory, batch, noise):

@@ -33,7 +33,7 @@ class Truncated(WeightedEdges):
 
     @property
     def for_one_step(self):
-        """With `steps` = 1."""
+        """Whether a segment is one step."""
         return self.steps == 1
 
     def edge_weights(self, noise, memory, num_steps):
@@ -64,5 +64,5 @@ class Truncated(WeightedEdges):
         return segment_gradient(problem, params, start, batch, self.steps)
 
     def scan(self, call, noise, memory):
-        """Segment after segment."""
+        """Runs one segment after the other."""
         return call.in_segments(self.steps)

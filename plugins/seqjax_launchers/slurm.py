@@ -108,7 +108,7 @@ class Slurm(Launcher):
         return {job.name: f"{array}_{n}" for n, job in enumerate(jobs)}
 
     def alive(self, ids):
-        """Asks squeue."""
+        """Asks squeue which jobs have not ended."""
         arrays = sorted({id_.partition("_")[0] for id_ in ids})
         if not arrays:
             return {}

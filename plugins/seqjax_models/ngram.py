@@ -100,7 +100,7 @@ class NGram(CountBasedModel):
         return _count_tree(_padded_text(stream, self.order, size), self.order, size, self.smoothing == "kneser-ney")
 
     def init_state(self, params, spec, key=None):
-        """No input is known."""
+        """The state before the first input: no input is known."""
         _check_spec(spec)
         return State(jnp.zeros(self.order - 1, jnp.int32), jnp.zeros((), jnp.int32))
 
@@ -212,7 +212,7 @@ def _row(tree, context, size):
 
 
 def _check_spec(spec: Spec) -> int:
-    """V, the size of the vocabulary."""
+    """Checks that the targets are the tokens that are read, and returns V, the size of the vocabulary."""
     if not isinstance(spec.inputs, Tokens) or spec.inputs != spec.targets:
         raise Error(
             f"the model ngram predicts the next of the tokens that it reads, and here it would read {spec.inputs} and "

@@ -53,7 +53,7 @@ class SSM(Elementwise):
 
     @property
     def units(self):
-        """One for each state of each channel."""
+        """The number of units: one for each state of each channel."""
         return self.states * self.hidden
 
     def init_cell(self, key):

@@ -123,7 +123,7 @@ class Data(Dataset):
         return digest.hexdigest()
 
     def load(self) -> "Data":
-        """Itself."""
+        """Returns itself."""
         return self
 
     def __eq__(self, other: object) -> bool:
@@ -368,7 +368,7 @@ def inputs_only(inputs: Any, spec: Spec) -> Pairs:
 
 
 def _check_bounds(data: Any, size: int) -> np.ndarray:
-    """The bounds as int64[D + 1]."""
+    """Checks the bounds, and returns them as int64[D + 1]."""
     given = _array(f"{type(data).__name__} bounds", [0, size] if data.bounds is None else data.bounds)
     bounds = _kept(given.astype(np.int64) if given.dtype.kind in "biuf" else np.zeros(0, np.int64))
     inside = bounds.ndim == 1 and bounds.size > 1 and bounds[0] == 0 and bounds[-1] == size

@@ -235,7 +235,7 @@ class Lags(NamedTuple):
         return squares[:-1] - squares[1:]
 
     def _survival(self, hazard):
-        """q_k for k = 0, ..., K."""
+        """The probabilities q_k of survival for k = 0, ..., K."""
         hazard = np.atleast_1d(np.asarray(_real_numbers("hazard", hazard), np.float64))
         if hazard.ndim != 1 or not len(hazard) or not ((hazard >= 0) & (hazard < 1)).all():
             raise Error("a hazard is a probability below 1, or a sequence of them, one per lag")

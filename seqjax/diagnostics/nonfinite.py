@@ -232,7 +232,7 @@ class _First(NamedTuple):
     cotangents: Any = ()
 
     def update(self, step: Any, bad_LB: Any, state: State, cotangents: Any = ()) -> "_First":
-        """The same, or the given step if it is the first one at which a leaf is not finite."""
+        """Returns the given step if it is the first one at which a leaf is not finite, else itself."""
         here = _First(jnp.ones((), bool), step, bad_LB, state, cotangents)
         return jax.tree.map(functools.partial(jnp.where, bad_LB.any() & ~self.found), here, self)
 

@@ -287,7 +287,7 @@ def _walk_rows(problem, max_lag, every, params, state, xs):
 
 
 def _walk(problem, K, every, params, state, xs_T):
-    """The Jacobians of one row."""
+    """Follows the Jacobians of one row from step to step, and returns their results."""
     T = len(jax.tree.leaves(xs_T)[0])
     s, others, join = ravel_float(state)
     dtype = np.promote_types(s.dtype, np.float32)

@@ -21,7 +21,7 @@ class Checkpointed(UnrolledProblem):
         self.levels = levels
 
     def unroll_with_outputs(self, params, state, xs, edge_weights=None, scored=None):
-        """As in `Problem`."""
+        """Runs T steps as `Problem.unroll_with_outputs` does, with checkpoints."""
         num_steps = len(jax.tree.leaves(xs)[0])
 
         def run(state, steps):

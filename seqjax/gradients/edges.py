@@ -184,11 +184,11 @@ class RandomCuts(WeightedEdges):
         raise NotImplementedError
 
     def init(self, problem, params, state):
-        """Age 0."""
+        """The age 0 of a sequence that starts."""
         return Memory(rows=jnp.zeros((), jnp.int32))
 
     def draw(self, key, problem, params, memory, num_steps):
-        """Which edges are cut, bool[T]."""
+        """Draws which edges are cut, bool[T]."""
         u_T = jax.random.uniform(key, (num_steps,))
         return self._walk(memory, u_T, lambda u, hazard: u < hazard)[0]
 

@@ -259,7 +259,7 @@ def _tangent_of_zeros(primals, tangents):
 
 @jax.custom_jvp
 def _with_tangent(x, zeros):
-    """x, with the tangent of `zeros`."""
+    """Returns x, with the tangent of `zeros`."""
     return x
 
 

@@ -35,5 +35,5 @@ def bibtex_of(cls: type[Plugin]) -> str:
 
 @functools.cache
 def _references() -> dict[str, str]:
-    """Key -> entry."""
+    """The entries of `references.bib` by their keys."""
     return {match["key"]: match[0] for match in ENTRY.finditer(REFERENCES.read_text("utf-8"))}

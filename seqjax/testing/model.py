@@ -402,7 +402,7 @@ UNITS = (
 
 
 def _in_double(function: Callable, model: Model) -> Found:
-    """The check in float64."""
+    """Makes the check in float64."""
     with jax.enable_x64(True):
         return function(model)
 

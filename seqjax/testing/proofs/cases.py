@@ -157,7 +157,7 @@ def ids_step(w, state, x):
 
 
 def nothing_step(w, state, x):
-    """No state at all."""
+    """A step without any state."""
     return state, (x + 1).astype(w.dtype) * w[x]
 
 
