@@ -224,7 +224,7 @@ def _mode(path: Path) -> int:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and those above it, and syncs the folder that holds each new one to disk."""
+    """Makes a folder and the folders above it, and syncs the folder that holds each new one to disk."""
     if path.is_dir():
         return
     if not path.parent.exists():

@@ -197,7 +197,7 @@ def _by_unroll(problem, params, s, others, join, xs, one_by_one):
 
 
 def _by_step(problem, params, s, others, join, xs, one_by_one):
-    """As `_by_unroll`, by the step. Its reverse passes only carry the cotangents of states, and keep them for all steps.
+    """As `_by_unroll`, by the step. Its reverse passes only carry cotangents of states, and keep them for all steps.
 
     The pull-backs to the parameters follow afterwards, as one derivative of all steps side by side. If they were added
     up at each step, it would read and write as many numbers as M has.

@@ -21,7 +21,7 @@ class State(NamedTuple):
     """The last inputs of a sequence.
 
     Args:
-        last: int32[n - 1], the last n - 1 inputs, oldest first; zeros in place of those before the sequence.
+        last: int32[n - 1], the last n - 1 inputs, oldest first; zeros in place of inputs before the sequence.
         known: int32[], how many of them belong to the sequence.
     """
 
@@ -203,7 +203,7 @@ def _child(tree, parent, older, size):
 def _row(tree, context, size):
     """How often each token follows a context, int32[V].
 
-    As many entries are read as the longest row has, a static number; those after the row's end get the token V, which
+    As many entries are read as the longest row has, a static number. Entries after the row's end get the token V, which
     `mode="drop"` leaves out.
     """
     at = tree["rows"][context] + tree["entries"]
@@ -251,8 +251,8 @@ def _padded_text(stream: Stream, order: int, size: int) -> np.ndarray:
 def _count_tree(text: np.ndarray, order: int, size: int, continuations: bool) -> dict[str, np.ndarray]:
     """How often each token follows each context of up to n - 1 tokens: the parameters that `NGram` documents.
 
-    Contexts are numbered level by level: first the empty one, then those of one token, and so on. Within a level they
-    are in the order of (parent, oldest token), so that the children of a context have consecutive numbers.
+    Contexts are numbered level by level: first the empty context, then the contexts of one token, and so on. Within a
+    level they are in the order of (parent, oldest token), so that the children of a context have consecutive numbers.
 
     Args:
         text: the result of `_padded_text`.

@@ -91,7 +91,7 @@ def _identity(codec: TextCodec) -> list[Any]:
 
 
 def _code(file: str, module: str) -> set[str]:
-    """The file of a class, and those beside it from which its module imports, directly or through others."""
+    """The file of a class, and the files beside it from which its module imports, directly or through others."""
     folder, files, todo = Path(file).parent, {file}, [module]
     seen = set(todo)
     while todo:

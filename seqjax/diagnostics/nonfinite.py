@@ -155,7 +155,7 @@ def first_nonfinite(
     reset: Bool[Array, "T ..."] | None = None,
     initial: State | None = None,
 ) -> Nonfinite:
-    """Finds the step and variable at which a scan stops being finite, and those at which its gradient does.
+    """Finds the step and the variable at which a scan stops being finite, and the same for its gradient.
 
     Only losses before the first value that is not finite are differentiated. The gradient is followed from the last of
     these steps to the first one, one step at a time: the sum over all steps may still overflow. A loss of weight 0 is

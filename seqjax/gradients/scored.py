@@ -18,7 +18,7 @@ from seqjax.gradients.jaxprs import inline_calls
 
 
 def scored_steps(weights: Float[Array, "*T"]) -> Bool[Array, "*T"] | None:
-    """Which losses count, as `Problem.unroll` takes it: those whose weight is not 0. None: all of them.
+    """Which losses count, as `Problem.unroll` takes it: losses whose weight is not 0. None: all of them.
 
     Args:
         weights: of any shape. Only a numpy array is known during tracing; if it has no zeros, nothing has to be

@@ -29,7 +29,7 @@ def from_equinox(module: Any) -> tuple["EquinoxModule", Params]:
     >>> sj.evaluate(problem, params, Stream(zeros, zeros, bounds=[0, 5]))["tokens"]
     5
 
-    The model cannot make initial parameters. Pass on those that are returned, as in `experiment.run(params=params)` or
+    The model cannot make initial parameters. Pass on the returned parameters, as in `experiment.run(params=params)` or
     `train(problem, ..., params=params)`. `evaluate` and `generate` take the trained parameters, and
     `eqx.combine(state.params, module)` is the trained module.
 

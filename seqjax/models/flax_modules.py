@@ -38,9 +38,9 @@ def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
     >>> sj.evaluate(problem, params, Stream(zeros, zeros, bounds=[0, 5]))["tokens"]
     5
 
-    The model cannot make initial parameters. Pass on those that are returned, as in `experiment.run(params=params)` or
-    `train(problem, ..., params=params)`. `evaluate` and `generate` take the trained parameters, and
-    `nnx.update(module, state.params)` stores them in the module.
+    The model cannot make initial parameters. Pass on the returned parameters, as in `experiment.run(params=params)` or
+    `train(problem, ..., params=params)`. `evaluate` and `generate` take the trained parameters, and `nnx.update(module,
+    state.params)` stores them in the module.
 
     The model computes in the dtype of its parameters and ignores the `dtype` of the layers of the module;
     `Problem.of(model, spec, precision="bfloat16")` computes in bfloat16. Dropout draws from a key in each sequence's

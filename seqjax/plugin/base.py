@@ -21,7 +21,7 @@ class Plugin:
     """Base of every kind of plugin.
 
     A subclass is a frozen dataclass without arrays, so that it is hashable, comparable, printable and static under
-    `jit`. Ranges are part of a field's type: `Annotated[float, Interval(gt=0, le=1)]`. Field types are those that TOML
+    `jit`. Ranges are part of a field's type: `Annotated[float, Interval(gt=0, le=1)]`. A field has a type that TOML
     has: bool, int, float, str, Literal, tuples of these, another plugin, unions of these, and `T | None` with None as
     the default. The docstring under a field documents it.
 
@@ -182,7 +182,7 @@ def faults(cls: type, values: Mapping[str, Any], given: Container[str] | None = 
     Args:
         cls: the class.
         values: by the names of its fields.
-        given: fields that are not reported as missing; None: those in `values`.
+        given: fields that are not reported as missing; None: the fields in `values`.
     """
     known, problems = fields_of(cls), []
     for name, value in values.items():

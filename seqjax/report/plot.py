@@ -527,7 +527,7 @@ def _check_choice(name: str, given: str, choices: Sequence[str]) -> None:
 
 
 def _positive(values: np.ndarray) -> np.ndarray:
-    """The values with NaN in place of those that a logarithmic axis cannot show."""
+    """The values, with NaN in place of values that a logarithmic axis cannot show."""
     return np.where(values > 0, values, np.nan)
 
 

@@ -164,7 +164,7 @@ def _difference(first: Data, second: Data) -> str:
 
 @contextlib.contextmanager
 def _no_network() -> Iterator[list[Any]]:
-    """Refuses to look up hosts, and lists those that are asked for."""
+    """Refuses to look up hosts, and lists the hosts that are asked for."""
     asked: list[Any] = []
 
     def refuse(host, *args, **kwargs):

@@ -74,7 +74,7 @@ def on_cases(
 
 @functools.lru_cache(maxsize=8)
 def problems_of(strategy: Gradient) -> tuple[list[str], dict[str, str]]:
-    """The problems that the strategy takes, and those that it refuses, with the reasons.
+    """The problems that the strategy takes, and the problems that it refuses, with the reasons.
 
     Raises:
         Failed: it takes none, or fails on one.
