@@ -24,7 +24,7 @@ class CSV(FileDataset):
     """A table in a file of CSV, Parquet (`*.parquet`) or JSON lines (`*.jsonl`), in which each row is a time step.
 
     The first line of a CSV file has the names of the columns. With `inputs`, the model reads these columns, and
-    predicts the targets of the same row: `Pairs`. Without them, the targets are a `Series`, of which each row predicts
+    predicts the targets of the same row: `Pairs`. Without them, the targets are a `Series` in which each row predicts
     the next one. All cells that are used must be finite numbers.
     """
 

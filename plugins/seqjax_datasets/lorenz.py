@@ -18,9 +18,9 @@ class Lorenz(Dataset):
 
         dx/dt = 10 (y - x),   dy/dt = x (28 - z) - y,   dz/dt = x y - 8/3 z
 
-    by Euler steps of .01 in float64, of which every second one is kept; the first 100 of these are dropped. Each series
-    is a document, and starts from (1, 1, 1) + .1 ε with ε ~ N(0, 1). The past of x determines its next value, so that
-    the floor is 0. The chance level is 1, the variance.
+    by Euler steps of .01 in float64. Every second one is kept, and the first 100 of the kept ones are dropped. Each
+    series is a document, and starts from (1, 1, 1) + .1 ε with ε ~ N(0, 1). The past of x determines its next value, so
+    that the floor is 0. The chance level is 1, the variance.
     """
 
     cites = ("lorenz1963deterministic",)

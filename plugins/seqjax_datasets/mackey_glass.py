@@ -21,10 +21,10 @@ class MackeyGlass(Dataset):
 
         dx/dt = .2 x(t - `delay`) / (1 + x(t - `delay`)^10) - .1 x(t)
 
-    by Euler steps of .1 in float64, of which every tenth is kept; the first 200 of these are dropped. Each series is a
-    document, and starts from a constant past, drawn from U(.5, 1.5). The tenth power is three squarings and a product,
-    so that all machines compute the same trajectory. The past of x determines its next value, so that the floor is 0.
-    The chance level is 1, the variance.
+    by Euler steps of .1 in float64. Every tenth is kept, and the first 200 of the kept ones are dropped. Each series is
+    a document, and starts from a constant past, drawn from U(.5, 1.5). The tenth power is three squarings and a
+    product, so that all machines compute the same trajectory. The past of x determines its next value, so that the
+    floor is 0. The chance level is 1, the variance.
     """
 
     cites = ("mackey1977oscillation",)

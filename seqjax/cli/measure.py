@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--draws", type=whole, default=100, help="number of draws of each random strategy; default 100")
     text = "number of consecutive windows, between which state and memory are carried; default 3"
     parser.add_argument("--windows", type=whole, metavar="N", help=text)
-    text = "the parameters: init, before the first update; or end, the default, after the last one"
+    text = "init: the parameters before the first update; end, the default: the parameters of the run"
     parser.add_argument("--at", choices=("init", "end"), default="end", help=text)
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws; default 0")
     text = "folder for measures.csv, measures.json and the figures; default: they are not written"

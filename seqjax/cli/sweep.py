@@ -34,9 +34,9 @@ them takes some seconds to start."""
 
 DESCRIPTION = """Train one run for every combination of the values of some flags, and compare them.
 
-It takes the flags of {seqjax} run, and each may have several values: --gradient full truncated:steps=8 --model.hidden
-64 128 --seeds 0,1,2. Fields of a plugin follow its name: name:field=value:field=value. The same command resumes an
-interrupted sweep, and with more values or seeds it makes the runs that are missing."""
+It takes the flags of {seqjax} run, and each may have several values: --gradient full truncated:steps=8
+--model.hidden 64 128 --seeds 0,1,2. Fields of a plugin follow its name: name:field=value:field=value.
+The same command resumes an interrupted sweep, and with more values or seeds it makes the runs that are missing."""
 
 
 def main(argv: Sequence[str]) -> int:

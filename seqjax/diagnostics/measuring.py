@@ -87,10 +87,10 @@ class Measures:
     sample covariance S of the m_k with ν = K - 1 degrees of freedom, ν² / (ν - 1)(ν + 2) (tr S² - (tr S)²/ν) / K² (Bai
     & Saranadasa 1996).
 
-    A bias of less than three standard errors cannot be distinguished from zero, nor can a bias of a few rounding
-    errors, 1e-6 in float32. Where rare draws dominate the mean, as beyond the bound of `Jacobians.check_hazard`,
-    neither the bias nor its error can be trusted. A deterministic strategy has no spread: its error and variance are 0,
-    and its snr is infinite.
+    A bias of less than three standard errors, or of a few rounding errors (1e-6 in float32), cannot be distinguished
+    from zero. Where rare draws dominate the mean, as beyond the bound of `Jacobians.check_hazard`, neither the bias nor
+    its error can be trusted. A deterministic strategy has no spread: its error and variance are 0, and its snr is
+    infinite.
     """
 
     strategies: dict[str, Gradient]

@@ -168,8 +168,8 @@ def _names_of_strategies(argnum: int) -> list[str]:
             # They may be a property, which depends on the fields: then the default fields count.
             argnums = cls.argnums if isinstance(cls.argnums, tuple) else cls().argnums
         except (Error, TypeError):
-            # A broken or ambiguous plugin is left out of the list; it raises its own error when it is used. So is one
-            # whose fields have no defaults.
+            # A broken or ambiguous plugin is left out of the list; it raises its own error when it is used. A plugin
+            # whose fields have no defaults is left out, too.
             continue
         if argnum in argnums:
             names.append(name)
@@ -188,7 +188,7 @@ def _estimate(
     resets: Resets | None = None,
     first_row: Int[Array, ""] | int = 0,
 ) -> Estimate:
-    """The estimate of one window, of which no row is reset at its start, with rows numbered from `first_row` on."""
+    """The estimate of one window in which no row is reset at the start, with rows numbered from `first_row` on."""
     num_rows = weights.shape[1]
     problem, xs = with_resets(problem, start, xs, resets)
     first_memory = lambda params: init_memory(strategy, problem, params, start(params), num_rows)

@@ -10,7 +10,7 @@ from seqjax.gradients.problem import Problem, State, UnrolledProblem, scan_rows
 
 
 class Arguments(NamedTuple):
-    """The float leaves of the arguments that are differentiated. Other leaves are None; so are other arguments.
+    """The float leaves of the arguments that are differentiated. Other leaves and other arguments are None.
 
     Args:
         params: the float leaves of the parameters.
@@ -27,7 +27,7 @@ class ScanProblem(UnrolledProblem):
     """A problem whose parameters are the differentiated arguments of a scan; it holds the others as constants.
 
     A strategy then differentiates parameters only. The state in which the window starts is a function of the
-    parameters, as a learned initial state is, and so is what the steps read.
+    parameters, like a learned initial state, and so is what the steps read.
 
     Args:
         problem: the problem of the scan.

@@ -58,7 +58,7 @@ def linear_scan(
     check_type("parallel", parallel, bool | None, "True, False or None")
     a, b = jnp.asarray(a), jnp.asarray(b)
     if not b.ndim or a.shape not in (b.shape, b.shape[1:]):
-        raise Error(f"linear_scan: a must have the shape of b, {list(b.shape)}, or this without T, not {list(a.shape)}")
+        raise Error(f"linear_scan: a must have the shape of b, {list(b.shape)}, or without T, not {list(a.shape)}")
     h0 = jnp.zeros(b.shape[1:], b.dtype) if h0 is None else jnp.asarray(h0)
     if h0.shape != b.shape[1:]:
         raise Error(f"linear_scan: h0 must have the shape {list(b.shape[1:])}, not {list(h0.shape)}")

@@ -115,7 +115,7 @@ CONTRACT = Check(
 VALUES = on_cases(
     "loss and state", claims.check_values, 3, WITH_FLOATS, BOUND,
     "the way in which a gradient is taken changes neither: the loss is sum(weights * losses), never normalised, and "
-    "the state is the state after the last step",
+    "the returned state is the one after the last step",
 )  # fmt: skip
 NO_CUT = on_cases(
     "state without floats", uses.check_no_floats, 2, NO_FLOATS, BOUND,
