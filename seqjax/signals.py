@@ -113,8 +113,8 @@ def ending_at_signals() -> Iterator[Callable[[], Ended | None]]:
 def too_early_to_save() -> Iterator[None]:
     """A context of a command before its training: SIGUSR1 ends it with exit code 2, since nothing can be saved.
 
-    A cluster that sent SIGUSR1 then, and starts the job again, would do so each time. From the training on, which
-    `noticed` saves, and at the latest from the end of this context on, SIGUSR1 does nothing.
+    Otherwise a cluster that sends SIGUSR1 before training, and starts the job again, would do so each time. `noticed`
+    handles SIGUSR1 during training. After training, or else from the end of this context on, SIGUSR1 does nothing.
     """
     heard = _handlers([signal.SIGUSR1])
     _set(dict.fromkeys(heard, _too_early))
@@ -180,7 +180,7 @@ def noticed(can_lose: Callable[[], bool] = lambda: True) -> Iterator[Callable[[]
     was_told = False
 
     def is_passed_on(number):
-        """Decided once for each signal, by the handler or the thread, whichever is first."""
+        """Decides once for each signal, in the handler or in the thread, whichever is first."""
         return passed_on.setdefault(number, number in ENDING and not can_lose())
 
     def answer(number, frame):

@@ -99,8 +99,8 @@ def guarded(work: Callable[[list[str]], int], argv: Sequence[str], prints_result
     Args:
         work: takes the arguments, and returns an exit code.
         argv: the arguments. With `--debug`, which is removed from them, an error is raised instead.
-        prints_result: whether the result is what `work` prints. If it cannot be written, the exit code is then 6,
-            unless its reader has gone, such as `head`; otherwise only stderr says it.
+        prints_result: whether the result is what `work` prints. If so, and stdout cannot be written, the exit code is
+            6, unless its reader has gone, such as `head`. If not, stderr says that stdout cannot be written.
     """
     stdout = _prepare_streams()
     stdout.note = (lambda reason: None) if prints_result else say_that_printing_ends

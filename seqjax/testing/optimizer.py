@@ -96,7 +96,7 @@ def check_num_updates(optimizer: Optimizer) -> Found:
     for num_updates in (1, 2, 3):
         params = _train(optimizer, num_updates + 2, jax.jit, num_updates)
         if not all(bool(jnp.isfinite(a).all()) for a in jax.tree.leaves(params)):
-            raise Failed(f"of {num_updates} updates, the parameters become NaN")
+            raise Failed(f"in a training of {num_updates} updates, the parameters become NaN")
     return Found()
 
 
@@ -106,7 +106,7 @@ CHECKS = (
         "build(num_updates) returns an optax.GradientTransformation, whose updates are like the parameters",
     ),
     Check("compiled", check_jit, "use jax.numpy, and decide nothing by the value of an array in Python", BOUND),
-    Check("state can be saved", check_state, "all that changes, or that init is given, belongs into the state"),
+    Check("state can be saved", check_state, "keep all that changes, and all that init is given, in the state"),
     Check(
         "learning rate", check_learning_rate,
         "build with optax.inject_hyperparams, or with ScheduledOptimizer.chain, so that metrics show the learning rate",
