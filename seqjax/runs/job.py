@@ -13,12 +13,13 @@ from seqjax.gradients.problem import Params
 from seqjax.models.model import ModelProblem
 from seqjax.plugin.author import mistakes_of
 from seqjax.plugin.config import create
-from seqjax.runs.environment import Environment
+from seqjax.runs.environment import Environment, installation
 from seqjax.runs.experiment import ExperimentFields
 from seqjax.runs.files import checkpoint
 from seqjax.runs.files.arrays import by_name, sha256_of
 from seqjax.runs.files.codec import encode_codec
 from seqjax.runs.fingerprint import fingerprints
+from seqjax.runs.plugin_files import plugin_records
 from seqjax.runs.saved import Saved
 from seqjax.runs.state import RunState
 from seqjax.runs.warm_start import TOKENIZER, check_tokens, params_from
@@ -55,12 +56,13 @@ class Job:
     @functools.cached_property
     def environment(self) -> Environment:
         """What the run depends on here. Each object of Python in the experiment is traced for it."""
-        return Environment.of(
-            self.experiment,
-            self.fit.num_devices,
-            {name: data.sha256 for name, data in self.data.sources.items()},
-            None if self.fit.params is None else sha256_of(by_name(self.fit.params)),
-            fingerprints(self.experiment.objects, self.problem, self.params_like),
+        return Environment(
+            **installation(),
+            devices=self.fit.num_devices,
+            data_sha256={name: data.sha256 for name, data in self.data.sources.items()},
+            initial_params_sha256=None if self.fit.params is None else sha256_of(by_name(self.fit.params)),
+            objects=fingerprints(self.experiment.objects, self.problem, self.params_like),
+            plugins=plugin_records(self.experiment),
         )
 
     @property
