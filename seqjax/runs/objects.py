@@ -66,12 +66,14 @@ def is_missing(value: Any) -> bool:
 
 def _missing_of(value: Any) -> "Missing | None":
     """The function that a stand-in calls; None for a value that is no stand-in."""
-    found = getattr(getattr(value, "function", value), "missing", None)  # that of a `Metric` is its function
-    return found if isinstance(found, Missing) else None
+    # Of a metric it is the function, and of an optimizer or a model it is in the place of a function.
+    calls = (value, *(getattr(value, name, None) for name in ("function", "init")))
+    return next((call for call in calls if isinstance(call, Missing)), None)
 
 
+@dataclass(frozen=True)
 class Missing:
-    """A function that raises an `Error` when it is called. Every stand-in has it as its attribute `missing`.
+    """A function that raises an `Error` when it is called. It is the stand-in for a loss, and each other one calls it.
 
     Args:
         name: the name of the function for which it stands.
@@ -79,16 +81,9 @@ class Missing:
         path: the folder of the run.
     """
 
-    def __init__(self, name: str, field: str, path: Path):
-        self.__name__, self.field, self.path = name, field, path
-
-    @property
-    def missing(self) -> "Missing":
-        """Itself: it is the stand-in for a loss, and the function of that for a metric."""
-        return self
-
-    def __repr__(self) -> str:
-        return f"<{self.__name__}, not given>"
+    name: str
+    field: str
+    path: Path
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise _error([self.field], self.path)
@@ -125,12 +120,8 @@ def _stand_in(field: str, value: Any, path: Path) -> Any:
         )
     missing = Missing(str(value.get("name")), field, path)
     if field == "model":
-        return MissingModel(missing.__name__, missing)
-    if field == "optimizer":
-        optimizer = MissingOptimizer(missing, missing)
-        optimizer.name, optimizer.missing = missing.__name__, missing
-        return optimizer
-    return missing
+        return MissingModel(missing.name, missing)
+    return optax.GradientTransformation(missing, missing) if field == "optimizer" else missing
 
 
 @dataclass(frozen=True)
@@ -139,29 +130,16 @@ class MissingModel(ForeignModel):
 
     name: Any
     """The name of the class of the module."""
-    missing: Any = field(repr=False, compare=False)
+    init: Any = field(repr=False, compare=False)
     """The `Missing` that is called in its place."""
 
     def params_like(self) -> None:
         """Not known."""
 
-    def init(self, key, spec):
-        """Raises an `Error`."""
-        self.missing()
-
     def init_state(self, params, spec, key=None):
         """Raises an `Error`."""
-        self.missing()
+        self.init()
 
     def step(self, params, state, x):
         """Raises an `Error`."""
-        self.missing()
-
-
-class MissingOptimizer(optax.GradientTransformation):
-    """The stand-in for an optax transformation."""
-
-    name: str
-    """The name of its library, by which it is shown."""
-    missing: Missing
-    """The `Missing` that is called in its place."""
+        self.init()
