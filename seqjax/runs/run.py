@@ -321,7 +321,7 @@ def run_in(
         with failing_together():
             if saved is not None and is_first():
                 refuse_environment(saved, job)
-            chunks = iter(()) if run.finished else job.train() if saved is None else job.resume(saved)
+            chunks = iter(()) if run.finished else job.train(saved.checkpoint if saved else None)
         check_equal(job)
         with failing_together():
             if path is not None:
