@@ -16,7 +16,7 @@ from seqjax.files import path_of
 from seqjax.gradients.problem import Params
 from seqjax.models.model import Model
 from seqjax.plugin.author import mistakes_of
-from seqjax.plugin.config import describe
+from seqjax.plugin.config import describe, name_fault
 from seqjax.report import notebook
 from seqjax.report.table import Table
 from seqjax.runs.agreement import check_equal, read_together
@@ -38,9 +38,9 @@ from seqjax.runs.refusals import (
     refuse_objects,
     refuse_other,
 )
-from seqjax.runs.saved import Saved, read_saved, reading_config, restore
+from seqjax.runs.saved import Saved, read_saved, restore
 from seqjax.runs.saving import Saving, locked_folder
-from seqjax.runs.settings import CHECKPOINT_SECONDS, resolve
+from seqjax.runs.settings import CHECKPOINT_SECONDS, KINDS, resolve
 from seqjax.runs.state import RunState
 from seqjax.runs.tracking.mirror import SafeMirror
 from seqjax.runs.tracking.tracker import Tracker
@@ -194,7 +194,11 @@ class Run(RunState):
         """The run of a folder before its parameters are restored, with the objects of Python that are given."""
         check_loaded(saved.path, saved.environment.plugins)
         table, given = with_objects(with_data(saved.config, saved.path), saved.path, objects)
-        with reading_config(saved):
+        config = saved.path / folder.CONFIG
+        named = {kind: table[kind] for kind in KINDS if kind in table}
+        if unknown := [fault for kind, each in named.items() if (fault := name_fault(kind, each))]:
+            raise Error(f"{config} names plugins that are not installed:", problems=unknown)
+        with folder.reading(config):
             experiment = Experiment(**resolve(table) | given)
         with folder.reading(saved.path / folder.CODEC):
             codec, spec = decode_codec(saved.codec, experiment.tokenizer)
