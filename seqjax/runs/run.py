@@ -158,13 +158,11 @@ class Run(RunState):
             raise Error(f"which = {which!r}: choose 'last' or 'best'")
         saved = read_saved(path_of("path", path))
         run = cls._of(saved, objects)
-        if not (saved.manifest.ended or saved.checkpoint):
-            raise Error(f"{run.path} is unfinished: it has no parameters yet; the command that began it resumes it")
+        if not (saved.manifest.ended or (saved.checkpoint and which == "last")):
+            lack = "it has no parameters yet" if which == "last" else "its best epoch is not known yet"
+            raise Error(f"{run.path} is unfinished: {lack}; the command that began it resumes it")
         restore(run, saved)
         if which == "best":
-            if not saved.manifest.ended:
-                command = "the command that began it resumes it"
-                raise Error(f"{run.path} is unfinished: its best epoch is not known yet; {command}")
             run.params, run.which = run.best_params, "best"
         return run
 
