@@ -156,7 +156,7 @@ def _with_gradient(function: Callable[..., Any], args: tuple[Any, ...]) -> list[
 
     def gradient(*args):
         floats, others, join = split_float(args)
-        of_floats = lambda floats: _split(function(*join(floats, others)))
+        of_floats = lambda floats: split_float(function(*join(floats, others)))[:2]
         ones = functools.partial(jax.tree.map, jnp.ones_like)
         try:
             values, back, rest = jax.vjp(of_floats, floats, has_aux=True)
@@ -173,17 +173,14 @@ def _with_gradient(function: Callable[..., Any], args: tuple[Any, ...]) -> list[
     return [_Call(function, args), _Call(call, args)]
 
 
-def _split(tree: Any) -> tuple[list[Any], list[Any]]:
-    floats, others, _ = split_float(tree)
-    return floats, others
-
-
 def _hashes(calls: list[_Call]) -> tuple[str, str]:
     """The two hashes of a fingerprint."""
     structure, program = hashlib.sha256(), hashlib.sha256()
-    for call in calls:
+    for function, args in calls:
+        # Another object: of a known one, JAX would return the jaxpr before a global variable changed.
+        anew = functools.partial(function)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-            jaxpr, results = jax.make_jaxpr(_anew(call.function), return_shape=True)(*call.args)
+            jaxpr, results = jax.make_jaxpr(anew, return_shape=True)(*args)
         # Of a tree, its paths: the text of its structure would have addresses of functions that a module holds.
         for path, leaf in jax.tree_util.tree_leaves_with_path(results):
             kind = str(leaf.dtype).rstrip("0123456789")
@@ -192,11 +189,6 @@ def _hashes(calls: list[_Call]) -> tuple[str, str]:
             program.update(part.encode() if isinstance(part, str) else part)
             program.update(b"\0")
     return structure.hexdigest(), program.hexdigest()
-
-
-def _anew(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as another object: of a known one, JAX would return the jaxpr before a global variable changed."""
-    return lambda *args: function(*args)
 
 
 def _of_jaxpr(jaxpr: Any, consts: Any = ()) -> Iterator[str | bytes]:
