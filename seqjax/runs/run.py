@@ -180,18 +180,15 @@ class Run(RunState):
         with folder.reading(saved.path / folder.CODEC):
             codec, spec = decode_codec(saved.codec, experiment.tokenizer)
         run = cls(experiment, codec, spec, path=saved.path)
-        if not objects:
-            return run
-        if "optimizer" in objects and is_missing(experiment.model):
+        own = {name: value for name, value in experiment.objects.items() if not is_missing(value)}
+        if "optimizer" in own and is_missing(experiment.model):
             raise Error(
                 f"{saved.path}: give its model too: the optimizer is compared with that of the run on its parameters"
             )
-        own, then = (
-            {name: value for name, value in all_of_them.items() if name.partition(".")[0] in objects}
-            for all_of_them in (experiment.objects, saved.environment.objects)
-        )
-        params = experiment.fit().params_like(run.problem)
-        refuse_objects(saved.path, then, fingerprints(own, run.problem, params))
+        if own:
+            then = {name: each for name, each in saved.environment.objects.items() if name in own}
+            params = experiment.fit().params_like(run.problem)
+            refuse_objects(saved.path, then, fingerprints(own, run.problem, params))
         return run
 
     def _prepare(self) -> Prepared:
