@@ -79,13 +79,12 @@ def decode_saved(path: Path, files: Mapping[str, bytes]) -> Saved:
     manifest = parse(folder.MANIFEST, decode_manifest)
     last = next((parse(name, decode_checkpoint) for name in files if name in manifest.checkpoints), None)
     rows: list[Row] = []
-    if manifest.ended or last:
-        counted = None if manifest.ended or last is None else last.rows
-        rows = parse(folder.METRICS, lambda data: decode_rows(data, counted))
+    params, best = (last.params, last.best) if last else ({}, {})
     if manifest.ended:
+        rows = parse(folder.METRICS, decode_rows)
         params, best = arrays(folder.PARAMS), arrays(folder.BEST) if folder.BEST in files else {}
-    else:
-        params, best = (last.params, last.best) if last else ({}, {})
+    elif last:
+        rows = parse(folder.METRICS, lambda data: decode_rows(data, last.rows))
     return Saved(
         path,
         manifest,
