@@ -79,11 +79,8 @@ class ExperimentFields(Scalars):
         given = [kind for kind in TRAINING if getattr(self, kind) not in (None, create_default(kind, self.dataset))]
         if self.epochs not in (1, type(self).epochs):
             given.append("epochs")
-        given += [
-            name
-            for name in ("stop_after", "keep", "init_from", "precision")
-            if getattr(self, name) not in (None, "last", "float32")
-        ]
+        others = ("stop_after", "keep", "init_from", "precision")
+        given += [name for name in others if getattr(self, name) != getattr(type(self), name)]
         if given:
             raise Error(
                 f"model {type(self.model).__name__} is count-based, and takes no sampler, gradient, optimizer or "
