@@ -85,10 +85,8 @@ def check_loaded(path: Path, records: Iterable[PluginRecord]) -> None:
     """
     known = {(kind, entry.id): entry for kind in registry.GROUPS for entry in registry.entries(kind)}
     files = []
-    for record in records:
+    for record in filter(is_local, records):
         entry, words = known.get((record["kind"], record["id"])), f"{record['kind']} {record['id']!r}"
-        if not is_local(record):
-            continue
         if entry and record["sha256"] not in (None, plugin_record(entry)["sha256"]):
             raise Error(f"{path} was made with another {words} than the loaded one", exit_code=4)
         if not entry and not record["file"]:
