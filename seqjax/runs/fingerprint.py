@@ -27,14 +27,8 @@ from seqjax.models.check import input_like, output_and_target_like
 from seqjax.models.model import ModelProblem
 from seqjax.runs.python_code import UnreadableError, parts_of_array, parts_of_code, plain
 
-LIBRARIES = {
-    "from_flax": ("jax", "flax"),
-    "from_equinox": ("jax", "equinox"),
-    "optimizer": ("jax", "optax"),
-    "loss": ("jax", "optax"),
-    "metrics": ("jax", "optax"),
-}
-"""Reader of a model, or field of another object -> the libraries whose versions may change the jaxpr of an object."""
+LIBRARIES = {"from_flax": "flax", "from_equinox": "equinox"}
+"""Reader of a model -> the library whose version may change its jaxpr. That of optax may change other objects."""
 
 _WHERE = re.compile("sharding|layout|mesh|(?<!target_)name|debug_info|compiler_options")
 """The parameters of a primitive that say where something is computed, or how it is called, and not what it is."""
@@ -82,7 +76,7 @@ def fingerprints(objects: Mapping[str, Any], problem: ModelProblem, params: Para
             ) from fault
         except Exception as fault:  # whatever the object raises, such as for a wrong number of arguments
             raise Error(f"{field} cannot be traced: {type(fault).__name__}: {fault}") from fault
-        libraries = LIBRARIES[getattr(value, "reader", field.partition(".")[0])]
+        libraries = ("jax", LIBRARIES.get(getattr(value, "reader", ""), "optax"))
         versions = {name: importlib.metadata.version(name) for name in libraries}
         traced_with = versions | {"jax_enable_x64": str(jax.config.jax_enable_x64)}
         found[field] = Fingerprint(structure=structure, program=program, traced_with=traced_with)
@@ -93,14 +87,12 @@ def changed_objects(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerpri
     """The objects that have changed, one line each. Programs that were traced with other versions are not compared."""
     found = []
     for field in {**kept, **now}:
-        if field not in kept:
+        then, here = kept.get(field), now.get(field)
+        if then is None:
             found.append(f"{field} was not given in Python then")
-            continue
-        if field not in now:
+        elif here is None:
             found.append(f"{field} was given in Python then, and is not now")
-            continue
-        then, here = kept[field], now[field]
-        if then["structure"] != here["structure"]:
+        elif then["structure"] != here["structure"]:
             found.append(f"{field} has other parameters, or another state: their structure or shapes differ")
         elif then["program"] != here["program"] and then["traced_with"] == here["traced_with"]:
             found.append(
