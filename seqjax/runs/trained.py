@@ -184,23 +184,10 @@ class Trained:
             Error: the run was not trained on a text; an argument is out of range; the prompt has unknown tokens, and
                 `unknown` is False.
         """
-        several = isinstance(prompt, Iterable) and not isinstance(prompt, str)
-        texts = [
-            generate(
-                self.experiment.model,
-                self.params,
-                self.text_codec,
-                one,
-                length,
-                temperature,
-                top_k=top_k,
-                top_p=top_p,
-                seed=seed,
-                unknown=unknown,
-            )
-            for one in (prompt if several else [prompt])
-        ]
-        return texts if several else texts[0]
+        draws: dict[str, Any] = {"top_k": top_k, "top_p": top_p, "seed": seed, "unknown": unknown}
+        if isinstance(prompt, Iterable) and not isinstance(prompt, str):
+            return [self.generate(one, length, temperature, **draws) for one in prompt]
+        return generate(self.experiment.model, self.params, self.text_codec, prompt, length, temperature, **draws)
 
     @property
     def text_codec(self) -> TextCodec:
