@@ -39,13 +39,12 @@ class RunState(Trained):
     @property
     def finished(self) -> bool:
         """Whether training has come to its end: after all epochs, or earlier, as `ending` says."""
-        last = self.metrics[-1]["epoch"] if self.metrics else 0
-        return last == self.experiment.epochs or bool(self.ending)
+        return len(self.metrics) == self.experiment.epochs or bool(self.ending)
 
     @property
     def ending(self) -> str:
         """Why training ended before all epochs were trained; empty if it did not."""
-        last = self.metrics[-1]["epoch"] if self.metrics else 0
+        last = len(self.metrics)
         patience = self.experiment.stop_after
         if last == 0 or last == self.experiment.epochs:
             return ""
