@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import optax
 
@@ -85,24 +85,21 @@ class Missing:
     field: str
     path: Path
 
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise _error([self.field], self.path)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        check_given({self.field: self})
 
 
 def check_given(objects: Mapping[str, Any]) -> None:
     """Raises an `Error` that names all objects of an experiment that are missing; see `ExperimentFields.objects`."""
     missing = [function for value in objects.values() if (function := _missing_of(value))]
     if missing:
-        raise _error(list(dict.fromkeys(function.field for function in missing)), missing[0].path)
-
-
-def _error(fields: list[str], path: Path) -> Error:
-    arguments = ", ".join(f"{field}={field}" for field in fields)
-    words = " and ".join(WORDS[field] for field in fields)
-    return Error(
-        f"{path} was made with objects of Python that its folder does not hold: {words}\n"
-        f"Open the run in Python, and give the same again: seqjax.Run.open({str(path)!r}, {arguments})"
-    )
+        fields, path = list(dict.fromkeys(function.field for function in missing)), missing[0].path
+        arguments = ", ".join(f"{field}={field}" for field in fields)
+        words = " and ".join(WORDS[field] for field in fields)
+        raise Error(
+            f"{path} was made with objects of Python that its folder does not hold: {words}\n"
+            f"Open the run in Python, and give the same again: seqjax.Run.open({str(path)!r}, {arguments})"
+        )
 
 
 def _stand_in(field: str, value: Any, path: Path) -> Any:
