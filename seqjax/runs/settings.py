@@ -179,8 +179,7 @@ def _plugins(merged: Config, config: Config) -> tuple[Config, list[str]]:
     """
     made: Config = {}
     problems: list[str] = []
-    named = [kind for kind in KINDS if kind in config or (kind in merged and kind not in TRAINING)]
-    tables = {kind: merged[kind] for kind in named}
+    tables = {kind: merged[kind] for kind in KINDS if kind in config or (kind in merged and kind not in TRAINING)}
     wrong = {kind: fault for kind, table in tables.items() if (fault := name_fault(kind, table))}
     given = {kind for kind in tables if kind in config and kind not in wrong}
     import_given = any(isinstance(tables[kind], Mapping) and len(tables[kind]) > 1 for kind in given)
