@@ -50,8 +50,9 @@ def carry_out(run: RunState, job: Job, saved: Saved | None, options: Options) ->
     Returns:
         The error of a run that has diverged; None: it is finished.
     """
-    # Decided by one process: the number of epochs may differ, which `check_equal` finds if the run continues.
-    if saved is not None and from_first(_is_over(run, saved)):
+    # Decided by one process: the number of epochs may differ, which `check_equal` finds if the run continues. A run
+    # that stopped early and is asked for more is not trained either, but its config and its results are written again.
+    if saved is not None and from_first(bool(saved.manifest.ended) and run.experiment.epochs == saved.epochs):
         return _open_again(run, saved, options)
     with failing_together():
         if saved is not None and is_first():
@@ -73,16 +74,6 @@ def carry_out(run: RunState, job: Job, saved: Saved | None, options: Options) ->
             listen(chunks_of_one(chunks), [training], options.checkpoint_seconds)
         exchange(None)  # no process leaves before the tracker of the first one has ended
     return training.fault
-
-
-def _is_over(run: RunState, saved: Saved) -> bool:
-    """Whether nothing is left to do for the number of epochs that is asked for.
-
-    A run that stopped early and is asked for more epochs has nothing to train, but its config and its results are
-    written again.
-    """
-    is_at_end = run.finished or run.diverged
-    return bool(saved.manifest.ended) and is_at_end and run.experiment.epochs == saved.epochs
 
 
 def _open_again(run: RunState, saved: Saved, options: Options) -> Diverged | None:
