@@ -59,12 +59,7 @@ def _check_metrics(kept: list[str], given: Sequence[Any]) -> None:
         raise Error("Run.open: metrics:", problems=problems)
 
 
-def is_missing(value: Any) -> bool:
-    """Whether a value is a stand-in for an object of Python that was not given."""
-    return _missing_of(value) is not None
-
-
-def _missing_of(value: Any) -> "Missing | None":
+def missing_of(value: Any) -> "Missing | None":
     """The function that a stand-in calls; None for a value that is no stand-in."""
     # Of a metric it is the function, and of an optimizer or a model it is in the place of a function.
     calls = (value, *(getattr(value, name, None) for name in ("function", "init")))
@@ -91,7 +86,7 @@ class Missing:
 
 def check_given(objects: Mapping[str, Any]) -> None:
     """Raises an `Error` that names all objects of an experiment that are missing; see `ExperimentFields.objects`."""
-    missing = [function for value in objects.values() if (function := _missing_of(value))]
+    missing = [function for value in objects.values() if (function := missing_of(value))]
     if missing:
         fields, path = list(dict.fromkeys(function.field for function in missing)), missing[0].path
         arguments = ", ".join(f"{field}={field}" for field in fields)

@@ -26,7 +26,7 @@ from seqjax.runs.files.codec import decode_codec
 from seqjax.runs.files.data import with_data
 from seqjax.runs.fingerprint import fingerprints
 from seqjax.runs.job import Job, prepare
-from seqjax.runs.objects import check_given, is_missing, with_objects
+from seqjax.runs.objects import check_given, missing_of, with_objects
 from seqjax.runs.plugin_files import check_loaded
 from seqjax.runs.refusals import refuse_data, refuse_objects, refuse_other
 from seqjax.runs.saved import Saved, read_saved, restore
@@ -180,8 +180,8 @@ class Run(RunState):
         with folder.reading(saved.path / folder.CODEC):
             codec, spec = decode_codec(saved.codec, experiment.tokenizer)
         run = cls(experiment, codec, spec, path=saved.path)
-        own = {name: value for name, value in experiment.objects.items() if not is_missing(value)}
-        if "optimizer" in own and is_missing(experiment.model):
+        own = {name: value for name, value in experiment.objects.items() if not missing_of(value)}
+        if "optimizer" in own and missing_of(experiment.model):
             raise Error(
                 f"{saved.path}: give its model too: the optimizer is compared with that of the run on its parameters"
             )
