@@ -50,8 +50,7 @@ class RunState(Trained):
             return ""
         if last == self.stopped_at:
             return f"the callback ended training after epoch {last}"
-        best = None if patience is None else self.best_epoch  # which looks at all rows
-        if patience is not None and best is not None and last - best >= patience:
+        if patience is not None and (best := self.best_epoch) is not None and last - best >= patience:
             later = counted(patience, "epoch")
             return f"the held-out loss was lowest after epoch {best}, and training ended {later} later"
         return ""
