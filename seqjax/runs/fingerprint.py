@@ -12,7 +12,7 @@ import hashlib
 import importlib.metadata
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -113,18 +113,15 @@ def uncertain_objects(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerp
     return sorted(found)
 
 
-class _Call(NamedTuple):
-    """A function and the shapes and dtypes of its arguments."""
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
+type _Call = tuple[Callable[..., Any], tuple[Any, ...]]
+"""A function and the shapes and dtypes of its arguments."""
 
 
 def _calls(field: str, value: Any, problem: ModelProblem, params: Params) -> list[_Call]:
     """All that training and evaluation compute with an object."""
     output, target = output_and_target_like(problem.spec)
     if field == "optimizer":
-        return [_Call(value.init, (params,)), _Call(value.update, (params, jax.eval_shape(value.init, params), params))]
+        return [(value.init, (params,)), (value.update, (params, jax.eval_shape(value.init, params), params))]
     if field == "loss":
         return _with_gradient(value, (output, target))
     if field == "model":
@@ -133,11 +130,11 @@ def _calls(field: str, value: Any, problem: ModelProblem, params: Params) -> lis
         for key in (jax.random.key(0), None):  # a random model has another state if there is no key
             init = lambda params, key=key: problem.model.init_state(params, problem.spec, key)
             state = jax.eval_shape(init, params)
-            calls += [_Call(init, (params,)), *_with_gradient(problem.model.step, (params, state, x))]
+            calls += [(init, (params,)), *_with_gradient(problem.model.step, (params, state, x))]
         return calls
     # Whether a metric counts last targets alone becomes a constant of the jaxpr.
     function, last = getattr(value, "function", value), getattr(value, "last", False)
-    return [_Call(lambda output, target: (function(output, target), jnp.asarray(last)), (output, target))]
+    return [(lambda output, target: (function(output, target), jnp.asarray(last)), (output, target))]
 
 
 def _with_gradient(function: Callable[..., Any], args: tuple[Any, ...]) -> list[_Call]:
@@ -162,7 +159,7 @@ def _with_gradient(function: Callable[..., Any], args: tuple[Any, ...]) -> list[
         except _NO_DERIVATIVE:  # such as a callback
             return function(*args)
 
-    return [_Call(function, args), _Call(call, args)]
+    return [(function, args), (call, args)]
 
 
 def _hashes(calls: list[_Call]) -> tuple[str, str]:
