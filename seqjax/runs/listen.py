@@ -63,8 +63,10 @@ def listen(chunks: Iterable[Sequence[Outcome]], trainings: Sequence["Training"],
         for outcomes in chunks:
             taken = [training.take(outcome) for training, outcome in zip(trainings, outcomes, strict=True)]
             signals = exchange([interrupted() or 0, time.monotonic() - saved >= checkpoint_seconds])
-            is_over = all(training.has_ended for training in trainings)  # the results are about to be written
-            exit_code, is_due = (0, False) if is_over else (max(code for code, _ in signals), signals[0][1])
+            exit_code, is_due = max(code for code, _ in signals), signals[0][1]
+            is_over = all(training.has_ended for training in trainings)
+            if is_over:
+                exit_code, is_due = 0, False  # the results are about to be written
             if exit_code or is_due:
                 for training in trainings:
                     training.save()
