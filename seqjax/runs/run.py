@@ -1,6 +1,7 @@
 """`Experiment`, which is run, and `Run`, an experiment that was run."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -191,9 +192,15 @@ class Run(RunState):
             refuse_objects(saved.path, then, fingerprints(own, run.problem, params))
         return run
 
-    def _prepare(self) -> Prepared:
+    @functools.cached_property
+    def prepared(self) -> Prepared:
+        """The prepared dataset: source, codec and streams.
+
+        Raises:
+            Error: the data cannot be read; exit code 4: they are not those that the run was made with.
+        """
         try:
-            prepared = super()._prepare()
+            prepared = self.experiment.prepare(self.codec)
         except Error as fault:
             if self.path is None or fault.exit_code != 2:
                 raise
@@ -309,7 +316,9 @@ def job_of(
 
 def run_of(job: Job, path: Path | None = None) -> Run:
     """The run of a job before the first update; `path`: its folder, or None in memory."""
-    return Run(job.experiment, job.data.codec, job.data.spec, path=path, _prepared=job.data)
+    run = Run(job.experiment, job.data.codec, job.data.spec, path=path)
+    run.prepared = job.data
+    return run
 
 
 def check_options(

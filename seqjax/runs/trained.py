@@ -44,7 +44,6 @@ class Trained:
     """The inputs and targets of the model."""
     params: Params = None
     """The trained parameters."""
-    _prepared: Prepared | None = dataclasses.field(default=None, kw_only=True)
 
     @property
     def problem(self) -> ModelProblem:
@@ -56,14 +55,9 @@ class Trained:
         """The dataset, whole: a `Text`, a `Series` or `Pairs`."""
         return self.prepared.source
 
-    @property
+    @functools.cached_property
     def prepared(self) -> Prepared:
         """The prepared dataset: source, codec and streams."""
-        if self._prepared is None:
-            self._prepared = self._prepare()
-        return self._prepared
-
-    def _prepare(self) -> Prepared:
         return self.experiment.prepare(self.codec)
 
     def evaluate(self, data: str | Data = "heldout") -> dict[str, Any]:
