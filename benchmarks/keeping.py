@@ -21,7 +21,7 @@ import jax
 from machine import cores, cpu
 
 import seqjax as sj
-from seqjax.runs import run, saving, verify
+from seqjax.runs import carry_out, saving, verify
 from seqjax.runs.files import checkpoint, folder, rows, store
 from seqjax.runs.files.manifest import content_of_file, read_manifest, write_manifest
 from seqjax.runs.settings import CHECKPOINT_SECONDS
@@ -30,7 +30,7 @@ from seqjax_models import RNN
 from seqjax_samplers import Sequential
 
 PARTS = {
-    "files before training": [(run, "locked_folder")],
+    "files before training": [(carry_out, "locked_folder")],
     "checkpoints": [(checkpoint, "encode"), (store, "save_checkpoint")],
     "rows": [(saving, "append_row")],
     "results and manifest": [(store, "end")],

@@ -1,8 +1,8 @@
 """Brings the processes that train one run to the same state. With a single process, nothing is to be done."""
 
-import json
+import contextlib
+import dataclasses
 import socket
-from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -10,11 +10,10 @@ import jax
 from seqjax.errors import Error
 from seqjax.plugin.config import Config, to_config
 from seqjax.runs.environment import Environment
-from seqjax.runs.experiment import ExperimentFields
 from seqjax.runs.files.store import read_run
 from seqjax.runs.job import Job
 from seqjax.runs.saved import Saved, decode_saved
-from seqjax.training.processes import bytes_from_first, exchange, failing_together, from_first, is_first
+from seqjax.training.processes import bytes_from_first, exchange, failing_together, from_first
 
 
 def read_together(path: Path | None) -> Saved | None:
@@ -28,20 +27,9 @@ def read_together(path: Path | None) -> Saved | None:
     """
     with failing_together():
         files = read_run(path)
-    if jax.process_count() > 1:
-        files = _shared(files)
+    files = {name: bytes_from_first(files.get(name, b"")) for name in from_first(list(files))}
     with failing_together():
         return decode_saved(path or Path(), files) if files else None
-
-
-def _shared(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The files of the first process, in all processes, by name."""
-    sizes = from_first({name: len(data) for name, data in files.items()})
-    whole, shared, at = bytes_from_first(b"".join(files.values()) if is_first() else b""), {}, 0
-    for name, size in sizes.items():
-        shared[name] = whole[at : at + size]
-        at += size
-    return shared
 
 
 def check_equal(job: Job) -> None:
@@ -54,33 +42,30 @@ def check_equal(job: Job) -> None:
     """
     if jax.process_count() == 1:
         return
-    own = json.loads(job.environment.to_json())
-    of_each = exchange({"host": socket.gethostname(), "config": _config(job.experiment), "environment": own})
-    names = [f"process {n} on {each['host']}" for n, each in enumerate(of_each)]
-    first, problems, exit_code = of_each[0], [], 4
-    for name, each in zip(names, of_each, strict=True):
-        for field in {**first["config"], **each["config"]}:
-            here, there = each["config"].get(field), first["config"].get(field)
-            if here != there:
-                problems.append(f"{field}: {here} in {name}, {there} in {names[0]}")
-                exit_code = 2
-        there, here = (Environment.from_json(json.dumps(one["environment"]).encode()) for one in (first, each))
-        for field, sha256 in here.data_sha256.items():
-            if sha256 != there.data_sha256.get(field):
-                problems.append(f"{field}: sha256 {sha256} in {name}, {there.data_sha256.get(field)} in {names[0]}")
-        problems += [f"{name}: {change}" for change in there.differences(here, ["device"])]
+    config: Config = {}
+    with contextlib.suppress(Error):  # a plugin is not registered
+        config = to_config(job.experiment)
+    own = {
+        "name": f"process {jax.process_index()} on {socket.gethostname()}",
+        "config": config,
+        "data": {f"{field}: sha256": sha256 for field, sha256 in job.environment.data_sha256.items()},
+        "environment": dataclasses.asdict(job.environment),
+    }
+    first, *others = exchange(own)
+    problems = []
+    for each in others:
+        there, here = (one["config"] | one["data"] for one in (first, each))
+        problems += [
+            f"{field}: {here.get(field)} in {each['name']}, {there.get(field)} in {first['name']}"
+            for field in {**there, **here}
+            if here.get(field) != there.get(field)
+        ]
+        then, now = (Environment(**one["environment"]) for one in (first, each))
+        problems += [f"{each['name']}: {change}" for change in then.differences(now, ["device"])]
     if problems:
         raise Error(
             "the processes of this run differ; nothing was written\n"
             "Start the same command in all of them, with the same files, versions and variables:",
             problems=problems,
-            exit_code=exit_code,
+            exit_code=4 if all(each["config"] == first["config"] for each in others) else 2,
         )
-
-
-def _config(experiment: ExperimentFields) -> Config:
-    """The config of an experiment; empty if a plugin is not registered."""
-    try:
-        return to_config(experiment)
-    except Error:
-        return {}

@@ -10,16 +10,15 @@ import subprocess
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import jax
 from annotated_types import Interval
 from pydantic import TypeAdapter
 
-from seqjax.plugin.base import Plugin
 from seqjax.runs.files.folder import ENVIRONMENT, from_json, read
 from seqjax.runs.fingerprint import Fingerprint
-from seqjax.runs.plugin_files import PluginRecord, plugin_records
+from seqjax.runs.plugin_files import PluginRecord
 
 OPTIONS = ("enable_x64", "default_matmul_precision", "default_prng_impl", "threefry_partitionable")
 """The options of JAX that change the bits of a result."""
@@ -53,27 +52,6 @@ class Environment:
     objects: dict[str, Fingerprint]
     """The fingerprints of the objects of Python in the experiment, by field."""
     plugins: list[PluginRecord]
-
-    @classmethod
-    def of(
-        cls,
-        experiment: Plugin,
-        devices: int,
-        data_sha256: dict[str, str],
-        initial_params_sha256: str | None,
-        objects: dict[str, Fingerprint],
-    ) -> Self:
-        """That of an experiment here and now; arguments as the fields."""
-        return cls(
-            **installation(),
-            devices=devices,
-            processes=jax.process_count(),
-            git_commit=_git_commit(),
-            data_sha256=data_sha256,
-            initial_params_sha256=initial_params_sha256,
-            objects=objects,
-            plugins=plugin_records(experiment),
-        )
 
     @classmethod
     def from_json(cls, data: bytes) -> "Environment":
@@ -122,7 +100,7 @@ def read_environment(path: Path) -> Environment:
 
 
 def installation() -> dict[str, Any]:
-    """The part of an environment that is the same for all runs: versions, machine, options of JAX."""
+    """The fields of an environment that are the same for all runs of this process."""
     packages = ("seqjax", "jax", "jaxlib", "numpy", "optax", "flax", "tokenizers")
     return {
         "python": platform.python_version(),
@@ -132,6 +110,8 @@ def installation() -> dict[str, Any]:
         "backend": jax.default_backend(),
         **{name: getattr(jax.config, f"jax_{name}") for name in OPTIONS},
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "processes": jax.process_count(),
+        "git_commit": _git_commit(),
     }
 
 

@@ -1,6 +1,5 @@
 """`ExperimentFields`: dataset, model and training of a run, as a value that knows nothing of folders."""
 
-import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Self
@@ -80,11 +79,8 @@ class ExperimentFields(Scalars):
         given = [kind for kind in TRAINING if getattr(self, kind) not in (None, create_default(kind, self.dataset))]
         if self.epochs not in (1, type(self).epochs):
             given.append("epochs")
-        given += [
-            name
-            for name in ("stop_after", "keep", "init_from", "precision")
-            if getattr(self, name) not in (None, "last", "float32")
-        ]
+        others = ("stop_after", "keep", "init_from", "precision")
+        given += [name for name in others if getattr(self, name) != getattr(type(self), name)]
         if given:
             raise Error(
                 f"model {type(self.model).__name__} is count-based, and takes no sampler, gradient, optimizer or "
@@ -202,44 +198,32 @@ def differences(kept: config.Config, asked: config.Config, varied: Iterable[str]
         asked: the other one.
         varied: fields that are left out, such as `model.hidden`.
     """
-    tables = copy.deepcopy((kept, asked))
     # An experiment may leave out the tokenizer of a text.
     default = config.to_table(config.create("tokenizer", DEFAULT_TOKENIZER))
-    left_out = [*varied, *(["tokenizer"] if all(t.get("tokenizer", default) == default for t in tables) else [])]
-    for table in tables:
-        for name in left_out:
-            _leave_out(table, *name.split("."))
-    return _changes(*tables)
-
-
-def _changes(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
-    """The differences between two tables, one line each."""
+    is_default = all(table.get("tokenizer", default) == default for table in (kept, asked))
+    left_out = [*varied, *(["tokenizer"] if is_default else [])]
+    there, here = map(_by_field, (kept, asked))
     lines = []
     for key in {**there, **here}:
-        one, other = there.get(key), here.get(key)
-        # Objects of Python are compared by their fingerprints, and their names may change.
-        if one == other or (config.names_object(one) and config.names_object(other) and isinstance(one, dict)):
-            continue
-        if not (isinstance(one, dict) and isinstance(other, dict)):
-            lines.append(f"{prefix}{key}: {_value(one)} → {_value(other)}")
-            continue
-        if one["plugin"] != other["plugin"]:
-            lines.append(f"{prefix}{key}: {_value(one)} → {_value(other)}")
-            shared = (one.keys() & other.keys()) - {"plugin"}
-            one, other = ({name: table[name] for name in table if name in shared} for table in (one, other))
-        lines += _changes(one, other, f"{prefix}{key}.")
+        one, other, plugin = there.get(key), here.get(key), key.rpartition(".")[0]
+        is_left_out = any(f"{key}.".startswith(f"{name}.") for name in left_out)
+        is_of_one_plugin = None in (one, other) and there.get(plugin) != here.get(plugin)
+        if one != other and not is_left_out and not is_of_one_plugin:
+            lines.append(f"{key}: {_value(one)} → {_value(other)}")
     return lines
 
 
+def _by_field(table: config.Config) -> dict[str, Any]:
+    """The values of a config by field, such as `model.hidden`; of a plugin, its name.
+
+    The names of objects of Python are left out: they may change, and the objects are compared by their fingerprints.
+    """
+    flat = {key.removesuffix(".plugin"): value for key, value in config.flatten(table).items()}
+    return {key: value for key, value in flat.items() if flat.get(key.rpartition(".")[0]) != config.PYTHON_OBJECT}
+
+
 def _value(value: Any) -> str:
-    """A value of a table as a short text; of the table of a plugin, its name."""
-    if not isinstance(value, dict):
-        return "none" if value is None else config.short(value)
-    return f"{value['name']}, given in Python" if config.names_object(value) else config.short(value["plugin"])
-
-
-def _leave_out(table: dict[str, Any], name: str, *inner: str) -> None:
-    if not inner:
-        table.pop(name, None)
-    elif isinstance(table.get(name), dict):
-        _leave_out(table[name], *inner)
+    """A value of a config as a short text."""
+    if value is None:
+        return "none"
+    return "given in Python" if value == config.PYTHON_OBJECT else config.short(value)

@@ -12,7 +12,7 @@ import hashlib
 import importlib.metadata
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -27,14 +27,8 @@ from seqjax.models.check import input_like, output_and_target_like
 from seqjax.models.model import ModelProblem
 from seqjax.runs.python_code import UnreadableError, parts_of_array, parts_of_code, plain
 
-LIBRARIES = {
-    "from_flax": ("jax", "flax"),
-    "from_equinox": ("jax", "equinox"),
-    "optimizer": ("jax", "optax"),
-    "loss": ("jax", "optax"),
-    "metrics": ("jax", "optax"),
-}
-"""Reader of a model, or field of another object -> the libraries whose versions may change the jaxpr of an object."""
+LIBRARIES = {"from_flax": "flax", "from_equinox": "equinox"}
+"""Reader of a model -> the library whose version may change its jaxpr. That of optax may change other objects."""
 
 _WHERE = re.compile("sharding|layout|mesh|(?<!target_)name|debug_info|compiler_options")
 """The parameters of a primitive that say where something is computed, or how it is called, and not what it is."""
@@ -82,7 +76,7 @@ def fingerprints(objects: Mapping[str, Any], problem: ModelProblem, params: Para
             ) from fault
         except Exception as fault:  # whatever the object raises, such as for a wrong number of arguments
             raise Error(f"{field} cannot be traced: {type(fault).__name__}: {fault}") from fault
-        libraries = LIBRARIES[getattr(value, "reader", field.partition(".")[0])]
+        libraries = ("jax", LIBRARIES.get(getattr(value, "reader", ""), "optax"))
         versions = {name: importlib.metadata.version(name) for name in libraries}
         traced_with = versions | {"jax_enable_x64": str(jax.config.jax_enable_x64)}
         found[field] = Fingerprint(structure=structure, program=program, traced_with=traced_with)
@@ -93,14 +87,12 @@ def changed_objects(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerpri
     """The objects that have changed, one line each. Programs that were traced with other versions are not compared."""
     found = []
     for field in {**kept, **now}:
-        if field not in kept:
+        then, here = kept.get(field), now.get(field)
+        if then is None:
             found.append(f"{field} was not given in Python then")
-            continue
-        if field not in now:
+        elif here is None:
             found.append(f"{field} was given in Python then, and is not now")
-            continue
-        then, here = kept[field], now[field]
-        if then["structure"] != here["structure"]:
+        elif then["structure"] != here["structure"]:
             found.append(f"{field} has other parameters, or another state: their structure or shapes differ")
         elif then["program"] != here["program"] and then["traced_with"] == here["traced_with"]:
             found.append(
@@ -121,18 +113,15 @@ def uncertain_objects(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerp
     return sorted(found)
 
 
-class _Call(NamedTuple):
-    """A function and the shapes and dtypes of its arguments."""
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
+type _Call = tuple[Callable[..., Any], tuple[Any, ...]]
+"""A function and the shapes and dtypes of its arguments."""
 
 
 def _calls(field: str, value: Any, problem: ModelProblem, params: Params) -> list[_Call]:
     """All that training and evaluation compute with an object."""
     output, target = output_and_target_like(problem.spec)
     if field == "optimizer":
-        return [_Call(value.init, (params,)), _Call(value.update, (params, jax.eval_shape(value.init, params), params))]
+        return [(value.init, (params,)), (value.update, (params, jax.eval_shape(value.init, params), params))]
     if field == "loss":
         return _with_gradient(value, (output, target))
     if field == "model":
@@ -141,11 +130,11 @@ def _calls(field: str, value: Any, problem: ModelProblem, params: Params) -> lis
         for key in (jax.random.key(0), None):  # a random model has another state if there is no key
             init = lambda params, key=key: problem.model.init_state(params, problem.spec, key)
             state = jax.eval_shape(init, params)
-            calls += [_Call(init, (params,)), *_with_gradient(problem.model.step, (params, state, x))]
+            calls += [(init, (params,)), *_with_gradient(problem.model.step, (params, state, x))]
         return calls
     # Whether a metric counts last targets alone becomes a constant of the jaxpr.
     function, last = getattr(value, "function", value), getattr(value, "last", False)
-    return [_Call(lambda output, target: (function(output, target), jnp.asarray(last)), (output, target))]
+    return [(lambda output, target: (function(output, target), jnp.asarray(last)), (output, target))]
 
 
 def _with_gradient(function: Callable[..., Any], args: tuple[Any, ...]) -> list[_Call]:
@@ -156,7 +145,7 @@ def _with_gradient(function: Callable[..., Any], args: tuple[Any, ...]) -> list[
 
     def gradient(*args):
         floats, others, join = split_float(args)
-        of_floats = lambda floats: _split(function(*join(floats, others)))
+        of_floats = lambda floats: split_float(function(*join(floats, others)))[:2]
         ones = functools.partial(jax.tree.map, jnp.ones_like)
         try:
             values, back, rest = jax.vjp(of_floats, floats, has_aux=True)
@@ -170,20 +159,17 @@ def _with_gradient(function: Callable[..., Any], args: tuple[Any, ...]) -> list[
         except _NO_DERIVATIVE:  # such as a callback
             return function(*args)
 
-    return [_Call(function, args), _Call(call, args)]
-
-
-def _split(tree: Any) -> tuple[list[Any], list[Any]]:
-    floats, others, _ = split_float(tree)
-    return floats, others
+    return [(function, args), (call, args)]
 
 
 def _hashes(calls: list[_Call]) -> tuple[str, str]:
     """The two hashes of a fingerprint."""
     structure, program = hashlib.sha256(), hashlib.sha256()
-    for call in calls:
+    for function, args in calls:
+        # Another object: of a known one, JAX would return the jaxpr before a global variable changed.
+        anew = functools.partial(function)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-            jaxpr, results = jax.make_jaxpr(_anew(call.function), return_shape=True)(*call.args)
+            jaxpr, results = jax.make_jaxpr(anew, return_shape=True)(*args)
         # Of a tree, its paths: the text of its structure would have addresses of functions that a module holds.
         for path, leaf in jax.tree_util.tree_leaves_with_path(results):
             kind = str(leaf.dtype).rstrip("0123456789")
@@ -192,11 +178,6 @@ def _hashes(calls: list[_Call]) -> tuple[str, str]:
             program.update(part.encode() if isinstance(part, str) else part)
             program.update(b"\0")
     return structure.hexdigest(), program.hexdigest()
-
-
-def _anew(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as another object: of a known one, JAX would return the jaxpr before a global variable changed."""
-    return lambda *args: function(*args)
 
 
 def _of_jaxpr(jaxpr: Any, consts: Any = ()) -> Iterator[str | bytes]:

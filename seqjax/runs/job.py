@@ -13,17 +13,18 @@ from seqjax.gradients.problem import Params
 from seqjax.models.model import ModelProblem
 from seqjax.plugin.author import mistakes_of
 from seqjax.plugin.config import create
-from seqjax.runs.environment import Environment
+from seqjax.runs.environment import Environment, installation
 from seqjax.runs.experiment import ExperimentFields
 from seqjax.runs.files import checkpoint
 from seqjax.runs.files.arrays import by_name, sha256_of
 from seqjax.runs.files.codec import encode_codec
 from seqjax.runs.fingerprint import fingerprints
+from seqjax.runs.plugin_files import plugin_records
 from seqjax.runs.saved import Saved
 from seqjax.runs.state import RunState
 from seqjax.runs.warm_start import TOKENIZER, check_tokens, params_from
 from seqjax.training.epoch import TrainState
-from seqjax.training.fit import Fit, GradientDescent
+from seqjax.training.fit import Fit
 from seqjax.training.loop import InitialState, Progress
 from seqjax.training.metrics import resolve
 
@@ -55,12 +56,13 @@ class Job:
     @functools.cached_property
     def environment(self) -> Environment:
         """What the run depends on here. Each object of Python in the experiment is traced for it."""
-        return Environment.of(
-            self.experiment,
-            self.fit.num_devices,
-            {name: data.sha256 for name, data in self.data.sources.items()},
-            None if self.fit.params is None else sha256_of(by_name(self.fit.params)),
-            fingerprints(self.experiment.objects, self.problem, self.params_like),
+        return Environment(
+            **installation(),
+            devices=self.fit.num_devices,
+            data_sha256={name: data.sha256 for name, data in self.data.sources.items()},
+            initial_params_sha256=None if self.fit.params is None else sha256_of(by_name(self.fit.params)),
+            objects=fingerprints(self.experiment.objects, self.problem, self.params_like),
+            plugins=plugin_records(self.experiment),
         )
 
     @property
@@ -73,26 +75,21 @@ class Job:
         """Codec and spec, as the folder of the run has them."""
         return encode_codec(self.data.codec, self.data.spec)
 
-    def train(
-        self, state: TrainState | None = None, progress: Progress | None = None
-    ) -> Iterator[tuple[TrainState, Progress]]:
-        """The chunks of the training, as `Fit.train` yields them.
+    def train(self, after: checkpoint.Checkpoint | None = None) -> Iterator[tuple[TrainState, Progress]]:
+        """The chunks of the training, as `Fit.train` yields them; those after a checkpoint, if there is one.
 
         Raises:
             Error: the run cannot be trained. It is raised by the call.
         """
         resolve(self.experiment.metrics, self.data.spec)
+        state = progress = None
+        if after is not None:
+            like = InitialState(self.problem, self.experiment.setup(), 1, self.fit.params).shapes
+            state, progress = checkpoint.restore(after, like), after.progress
         # Only the call is covered, which traces the plugins, and not the chunks: between them the user's callback runs,
         # whose file may be that of a plugin.
         with mistakes_of(*self.experiment.plugins):
             return self.fit.train(self.problem, self.data.streams["train"], state, progress)
-
-    def resume(self, saved: Saved) -> Iterator[tuple[TrainState, Progress]]:
-        """The chunks that are left of a training that its folder has, from the beginning if there is no checkpoint."""
-        if saved.checkpoint is None or not isinstance(self.fit, GradientDescent):
-            return self.train()
-        like = InitialState(self.problem, self.fit.setup, 1, self.fit.params).shapes
-        return self.train(checkpoint.restore(saved.checkpoint, like), saved.checkpoint.progress)
 
 
 def prepare(

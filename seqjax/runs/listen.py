@@ -61,8 +61,7 @@ def listen(chunks: Iterable[Sequence[Outcome]], trainings: Sequence["Training"],
     with _noticed_signals(trainings) as interrupted:
         saved = time.monotonic()
         for outcomes in chunks:
-            for training, outcome in zip(trainings, outcomes, strict=True):
-                training.take(outcome)
+            taken = [training.take(outcome) for training, outcome in zip(trainings, outcomes, strict=True)]
             signals = exchange([interrupted() or 0, time.monotonic() - saved >= checkpoint_seconds])
             exit_code, is_due = max(code for code, _ in signals), signals[0][1]
             is_over = all(training.has_ended for training in trainings)
@@ -78,8 +77,9 @@ def listen(chunks: Iterable[Sequence[Outcome]], trainings: Sequence["Training"],
                     "The same experiment in the same folder resumes from there",
                     exit_code,
                 )
-            for training in trainings:
-                training.tell()
+            for training, progress in zip(trainings, taken, strict=True):
+                if progress is not None:
+                    training.tell(progress)
             if is_over:
                 break
         for training in trainings:
@@ -130,7 +130,6 @@ class Training:
         self.problem = run.problem.fixed()
         self.fault: Diverged | None = None
         self.last: tuple[TrainState, Progress] | None = None
-        self.news: Progress | None = None
 
     @property
     def update(self) -> int:
@@ -142,25 +141,23 @@ class Training:
         """Whether no chunk is left of this run; others that are trained beside it may go on."""
         return self.run.finished or self.run.diverged
 
-    def take(self, outcome: Outcome) -> None:
-        """Takes the outcome of a chunk of training."""
+    def take(self, outcome: Outcome) -> Progress | None:
+        """Takes the outcome of a chunk of training, and returns its progress; None: nothing was trained."""
         if outcome is None or self.has_ended:
-            return
+            return None
         if isinstance(outcome, Diverged):
             assert outcome.state is not None  # it diverged in this process
             self.run.params, self.run.diverged, self.fault = outcome.state.params, True, outcome
-            return
+            return None
         self.last = state, progress = outcome
-        self.news = progress
         if progress.done:
             self._end_epoch(state, progress)
+        return progress
 
-    def tell(self) -> None:
-        """Tells the listeners of the chunk, if it was trained; what they print must not come before a checkpoint."""
-        if self.news is not None:
-            for listener in self.listeners:
-                listener.part(self.news)
-        self.news = None
+    def tell(self, progress: Progress) -> None:
+        """Tells the listeners of the chunk; what they print must not come before a checkpoint."""
+        for listener in self.listeners:
+            listener.part(progress)
 
     def _end_epoch(self, state: TrainState, progress: Progress) -> None:
         run = self.run

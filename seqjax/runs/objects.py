@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import optax
 
@@ -59,19 +59,16 @@ def _check_metrics(kept: list[str], given: Sequence[Any]) -> None:
         raise Error("Run.open: metrics:", problems=problems)
 
 
-def is_missing(value: Any) -> bool:
-    """Whether a value is a stand-in for an object of Python that was not given."""
-    return _missing_of(value) is not None
-
-
-def _missing_of(value: Any) -> "Missing | None":
+def missing_of(value: Any) -> "Missing | None":
     """The function that a stand-in calls; None for a value that is no stand-in."""
-    found = getattr(getattr(value, "function", value), "missing", None)  # that of a `Metric` is its function
-    return found if isinstance(found, Missing) else None
+    # Of a metric it is the function, and of an optimizer or a model it is in the place of a function.
+    calls = (value, *(getattr(value, name, None) for name in ("function", "init")))
+    return next((call for call in calls if isinstance(call, Missing)), None)
 
 
+@dataclass(frozen=True)
 class Missing:
-    """A function that raises an `Error` when it is called. Every stand-in has it as its attribute `missing`.
+    """A function that raises an `Error` when it is called. It is the stand-in for a loss, and each other one calls it.
 
     Args:
         name: the name of the function for which it stands.
@@ -79,35 +76,25 @@ class Missing:
         path: the folder of the run.
     """
 
-    def __init__(self, name: str, field: str, path: Path):
-        self.__name__, self.field, self.path = name, field, path
+    name: str
+    field: str
+    path: Path
 
-    @property
-    def missing(self) -> "Missing":
-        """Itself: it is the stand-in for a loss, and the function of that for a metric."""
-        return self
-
-    def __repr__(self) -> str:
-        return f"<{self.__name__}, not given>"
-
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise _error([self.field], self.path)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        check_given({self.field: self})
 
 
 def check_given(objects: Mapping[str, Any]) -> None:
     """Raises an `Error` that names all objects of an experiment that are missing; see `ExperimentFields.objects`."""
-    missing = [function for value in objects.values() if (function := _missing_of(value))]
+    missing = [function for value in objects.values() if (function := missing_of(value))]
     if missing:
-        raise _error(list(dict.fromkeys(function.field for function in missing)), missing[0].path)
-
-
-def _error(fields: list[str], path: Path) -> Error:
-    arguments = ", ".join(f"{field}={field}" for field in fields)
-    words = " and ".join(WORDS[field] for field in fields)
-    return Error(
-        f"{path} was made with objects of Python that its folder does not hold: {words}\n"
-        f"Open the run in Python, and give the same again: seqjax.Run.open({str(path)!r}, {arguments})"
-    )
+        fields, path = list(dict.fromkeys(function.field for function in missing)), missing[0].path
+        arguments = ", ".join(f"{field}={field}" for field in fields)
+        words = " and ".join(WORDS[field] for field in fields)
+        raise Error(
+            f"{path} was made with objects of Python that its folder does not hold: {words}\n"
+            f"Open the run in Python, and give the same again: seqjax.Run.open({str(path)!r}, {arguments})"
+        )
 
 
 def _stand_in(field: str, value: Any, path: Path) -> Any:
@@ -125,12 +112,8 @@ def _stand_in(field: str, value: Any, path: Path) -> Any:
         )
     missing = Missing(str(value.get("name")), field, path)
     if field == "model":
-        return MissingModel(missing.__name__, missing)
-    if field == "optimizer":
-        optimizer = MissingOptimizer(missing, missing)
-        optimizer.name, optimizer.missing = missing.__name__, missing
-        return optimizer
-    return missing
+        return MissingModel(missing.name, missing)
+    return optax.GradientTransformation(missing, missing) if field == "optimizer" else missing
 
 
 @dataclass(frozen=True)
@@ -139,29 +122,16 @@ class MissingModel(ForeignModel):
 
     name: Any
     """The name of the class of the module."""
-    missing: Any = field(repr=False, compare=False)
+    init: Any = field(repr=False, compare=False)
     """The `Missing` that is called in its place."""
 
     def params_like(self) -> None:
         """Not known."""
 
-    def init(self, key, spec):
-        """Raises an `Error`."""
-        self.missing()
-
     def init_state(self, params, spec, key=None):
         """Raises an `Error`."""
-        self.missing()
+        self.init()
 
     def step(self, params, state, x):
         """Raises an `Error`."""
-        self.missing()
-
-
-class MissingOptimizer(optax.GradientTransformation):
-    """The stand-in for an optax transformation."""
-
-    name: str
-    """The name of its library, by which it is shown."""
-    missing: Missing
-    """The `Missing` that is called in its place."""
+        self.init()

@@ -6,7 +6,7 @@ import linecache
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from seqjax.data.dataset import Data
 from seqjax.errors import Error
@@ -31,7 +31,7 @@ class PluginRecord(TypedDict):
 
 def plugin_records(plugin: Plugin) -> list[PluginRecord]:
     """The records of the plugins in a plugin's fields, and in the fields of those plugins."""
-    return [plugin_record(entry) for entry in _entries(plugin)]
+    return [plugin_record(entry) for entry in _entries([plugin])]
 
 
 def plugin_record(entry: registry.Entry) -> PluginRecord:
@@ -51,10 +51,10 @@ def plugin_record(entry: registry.Entry) -> PluginRecord:
 def local_plugins(plugin: Plugin) -> dict[str, bytes]:
     """The files of plugins that belong to no distribution, by the name of the copy that a run keeps."""
     copies = {}
-    for entry in _entries(plugin):
+    for entry in _entries([plugin]):
         record = plugin_record(entry)
         if entry.distribution == registry.LOCAL and entry.source and record["file"]:
-            copies[_copy_name(record)] = Path(entry.source).read_bytes()
+            copies[f"{PLUGINS}/{_copy_name(record)}"] = Path(entry.source).read_bytes()
     return copies
 
 
@@ -65,11 +65,8 @@ def local_files(*plugins: Plugin | None) -> list[str]:
         Error: such a plugin was defined without a file, as in a notebook.
     """
     files = []
-    for plugin in filter(None, plugins):
-        own = [] if plugin.kind == "experiment" else [registry.entry_of(plugin)]
-        for entry in [*own, *_entries(plugin)]:
-            if entry.distribution != registry.LOCAL:
-                continue
+    for entry in _entries(plugins):
+        if entry.distribution == registry.LOCAL:
             if not entry.source or not Path(entry.source).is_file():
                 raise Error(f"{entry.kind} {entry.name!r} was defined without a file, which another process could load")
             files.append(entry.source)
@@ -88,10 +85,8 @@ def check_loaded(path: Path, records: Iterable[PluginRecord]) -> None:
     """
     known = {(kind, entry.id): entry for kind in registry.GROUPS for entry in registry.entries(kind)}
     files = []
-    for record in records:
+    for record in filter(is_local, records):
         entry, words = known.get((record["kind"], record["id"])), f"{record['kind']} {record['id']!r}"
-        if not is_local(record):
-            continue
         if entry and record["sha256"] not in (None, plugin_record(entry)["sha256"]):
             raise Error(f"{path} was made with another {words} than the loaded one", exit_code=4)
         if not entry and not record["file"]:
@@ -114,7 +109,7 @@ def is_local(record: PluginRecord) -> bool:
 
 def kept_plugin(path: Path, record: PluginRecord) -> Path:
     """The copy of the file of a local plugin in the folder of a run."""
-    return inner_folder(path, PLUGINS) / _copy_name(record).removeprefix(f"{PLUGINS}/")
+    return inner_folder(path, PLUGINS) / _copy_name(record)
 
 
 def _copy_name(record: PluginRecord) -> str:
@@ -122,17 +117,17 @@ def _copy_name(record: PluginRecord) -> str:
     name = f"{(record['sha256'] or '')[:8]}_{record['file']}"
     if not re.fullmatch(PLAIN_NAME, name):
         raise ValueError(f"not a plain file name: {name!r}")
-    return f"{PLUGINS}/{name}"
+    return name
 
 
-def _entries(plugin: Plugin) -> list[registry.Entry]:
-    """The entries of the plugins in a plugin's fields, and in the fields of those plugins."""
-    inner = [
-        value
-        for value in vars(plugin).values()
-        if isinstance(value, Plugin) and not isinstance(value, Data) and not is_object(value)
-    ]
-    return [entry for value in inner for entry in (registry.entry_of(value), *_entries(value))]
+def _entries(values: Iterable[Any]) -> list[registry.Entry]:
+    """The entries of those of some values that are plugins, and of the plugins in their fields."""
+    entries = []
+    for value in values:
+        if isinstance(value, Plugin) and not isinstance(value, Data) and not is_object(value):
+            own = [] if value.kind == "experiment" else [registry.entry_of(value)]
+            entries += [*own, *_entries(vars(value).values())]
+    return entries
 
 
 def _source_of(cls: type) -> bytes | None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from seqjax.columns import printed
 from seqjax.data.dataset import Data, Dataset
@@ -151,12 +150,10 @@ def device_line(fit: Fit) -> str:
     """The device, the processes if there are several, how a batch is spread, the version of jax, and the precision."""
     devices = jax.devices()
     cores = counted(num_cores(), "core") if jax.default_backend() == "cpu" else devices[0].device_kind
-    share = fit.device_share(len(devices))
-    count = jax.process_count()
-    processes = [f"{count} processes"] if count > 1 else []
-    words = [f"{jax.default_backend()}, {cores}", *processes, *([share] if share else []), f"jax {jax.__version__}"]
-    dtype = fit.precision if fit.precision != "float32" else np.dtype(jax.numpy.zeros(()).dtype)
-    return " · ".join([*words, str(dtype)])
+    processes = f"{jax.process_count()} processes" if jax.process_count() > 1 else ""
+    dtype = fit.precision if fit.precision != "float32" else str(jax.numpy.zeros(()).dtype)
+    words = [f"{jax.default_backend()}, {cores}", processes, fit.device_share(len(devices)), f"jax {jax.__version__}"]
+    return " · ".join(filter(None, [*words, dtype]))
 
 
 def start_line(job: Job) -> str:

@@ -6,7 +6,6 @@ of an installed package is only named; the version of the package is not compare
 
 import copyreg
 import dis
-import functools
 import hashlib
 import re
 import sys
@@ -14,6 +13,7 @@ import sysconfig
 from collections.abc import Iterator, Mapping
 from types import (
     BuiltinFunctionType,
+    CellType,
     CodeType,
     FunctionType,
     MappingProxyType,
@@ -33,6 +33,9 @@ _OF_CLASS = {"__dict__", "__weakref__", "__doc__", "__firstlineno__", "__static_
 """What a class has beside what its author has written into it, and what computes nothing."""
 _NAMED = (BuiltinFunctionType, MethodWrapperType, np.ufunc, type(np.sum), type(str.join), type(int.real))
 """The types of functions whose code is not Python."""
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...), np.dtype, jax.tree_util.PyTreeDef)
+"""The types of values that their text shows."""
 
 type Parts = Iterator[str | bytes]
 
@@ -74,7 +77,7 @@ Of a module, only some variables are visited, whose names are a part of the key.
 
 
 def _parts(value: Any, seen: _Seen) -> Parts:
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes | type(...) | np.dtype):
+    if isinstance(value, _PLAIN):
         yield plain(value)
     elif isinstance(value, np.ndarray | np.generic | jax.Array):
         # The bytes of an array of objects are addresses.
@@ -87,8 +90,6 @@ def _parts(value: Any, seen: _Seen) -> Parts:
     elif isinstance(value, frozenset | set):
         # The order of a set depends on the process, so that of the hashes of its members is taken.
         yield from _several(type(value).__name__, sorted(_sha256(each, seen) for each in value), seen)
-    elif isinstance(value, jax.tree_util.PyTreeDef):
-        yield plain(value)
     elif id(value) in seen:
         # Tuples and constants of code are not counted as seen: Python may share equal ones.
         yield f"seen {seen[id(value)][0]}"
@@ -111,32 +112,25 @@ def _sha256(value: Any, seen: _Seen) -> str:
 
 def _of_object(value: Any, seen: _Seen) -> Parts:
     """The parts of what is neither a number nor a text."""
-    if type(value) is list:
-        yield from _several("list", value, seen)
-    elif type(value) in (dict, MappingProxyType):
-        yield from _several(type(value).__name__, (each for item in value.items() for each in item), seen)
-    elif isinstance(value, ModuleType):
+    if isinstance(value, ModuleType):
         yield f"module {value.__name__}"
     elif isinstance(value, type):
         yield f"class {value.__module__}.{value.__qualname__}"
         if not _is_installed(value.__module__):
-            named = {name: each for name, each in vars(value).items() if name not in _OF_CLASS}
-            yield from _several("", (value.__bases__, named), seen)
+            named = (item for item in vars(value).items() if item[0] not in _OF_CLASS)
+            yield from _several("", (value.__bases__, *named), seen)
     elif isinstance(value, FunctionType):
         yield from _of_function(value, seen)
     elif isinstance(value, MethodType):
         yield from _several("method", (value.__func__, value.__self__), seen)
-    elif isinstance(value, staticmethod | classmethod):
-        yield from _several(type(value).__name__, (value.__func__,), seen)
     elif isinstance(value, property):
         yield from _several("property", (value.fget, value.fset, value.fdel), seen)
-    elif isinstance(value, functools.partial):
-        yield from _several("partial", (value.func, value.args, value.keywords), seen)
+    elif type(value) in (dict, MappingProxyType):
+        yield from _several(type(value).__name__, value.items(), seen)
     elif isinstance(value, _NAMED):
-        owner = getattr(value, "__self__", None)
         yield f"{getattr(value, '__module__', None)} {getattr(value, '__qualname__', value.__name__)}"
-        yield from _parts(owner, seen)
-    # A function of `jax.jit` or of `functools.cache`: other wrappers may hold more.
+        yield from _parts(getattr(value, "__self__", None), seen)
+    # Such as a static method, or a function of `jax.jit` or of `functools.cache`: other wrappers may hold more.
     elif hasattr(value, "__wrapped__") and _is_installed(type(value).__module__):
         yield from _several(type(value).__name__, (value.__wrapped__,), seen)
     else:
@@ -144,13 +138,9 @@ def _of_object(value: Any, seen: _Seen) -> Parts:
 
 
 def _of_function(function: FunctionType, seen: _Seen) -> Parts:
-    yield from _several("function", (function.__defaults__, function.__kwdefaults__), seen)
-    for cell in function.__closure__ or ():
-        try:
-            content = cell.cell_contents
-        except ValueError:
-            continue  # a variable that has no value yet
-        yield from _parts(content, seen)
+    # A variable that has no value yet is an empty cell.
+    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != CellType()]
+    yield from _several("function", (function.__defaults__, function.__kwdefaults__, *cells), seen)
     if _is_installed(function.__module__):
         yield f"{function.__module__}.{function.__qualname__}"
         return
@@ -210,7 +200,7 @@ def _content(value: Any) -> tuple[Any, ...]:
         raise UnreadableError(f"an object of {kind}, whose content cannot be read") from fault
     parts = (content,) if isinstance(content, str) else content
     # The items of a list or a dict are iterators.
-    return tuple(list(part) if isinstance(part, Iterator) else part for part in parts)
+    return tuple(tuple(part) if isinstance(part, Iterator) else part for part in parts)
 
 
 def _is_installed(module: str | None) -> bool:

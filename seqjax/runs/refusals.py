@@ -34,8 +34,7 @@ def refuse_other(saved: Saved, experiment: ExperimentFields) -> None:
         Error: the experiments differ; local plugins are not loaded.
     """
     check_loaded(saved.path, saved.environment.plugins)
-    is_longer = goes_on(saved, experiment)
-    if problems := differences(saved.config, to_config(experiment), ["epochs"] if is_longer else []):
+    if problems := differences(saved.config, to_config(experiment), ["epochs"] if goes_on(saved, experiment) else []):
         advice = "\nA run can continue for more epochs, and not for fewer" if saved.epochs > experiment.epochs else ""
         raise Error(f"{saved.path} holds a run of another experiment; choose another folder{advice}", problems=problems)
 

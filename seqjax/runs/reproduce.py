@@ -11,12 +11,13 @@ import numpy as np
 from seqjax.columns import COLUMNS
 from seqjax.data.preparing import load_all
 from seqjax.errors import Error
+from seqjax.runs.carry_out import Options
 from seqjax.runs.environment import read_environment
 from seqjax.runs.files import folder
 from seqjax.runs.files.arrays import by_name
 from seqjax.runs.files.manifest import read_manifest
 from seqjax.runs.refusals import refuse_data
-from seqjax.runs.run import Options, Run, run_in
+from seqjax.runs.run import Run, run_in
 from seqjax.terminal.live import shows_progress
 from seqjax.training.devices import usable_devices
 from seqjax.training.loop import Diverged

@@ -1,10 +1,10 @@
 """`Experiment`, which is run, and `Run`, an experiment that was run."""
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import optax
@@ -16,47 +16,27 @@ from seqjax.files import path_of
 from seqjax.gradients.problem import Params
 from seqjax.models.model import Model
 from seqjax.plugin.author import mistakes_of
-from seqjax.plugin.config import describe
+from seqjax.plugin.config import describe, name_fault
 from seqjax.report import notebook
 from seqjax.report.table import Table
-from seqjax.runs.agreement import check_equal, read_together
+from seqjax.runs.agreement import read_together
+from seqjax.runs.carry_out import Options, carry_out, take_up
 from seqjax.runs.experiment import ExperimentFields
 from seqjax.runs.files import folder
 from seqjax.runs.files.codec import decode_codec
 from seqjax.runs.files.data import with_data
 from seqjax.runs.fingerprint import fingerprints
 from seqjax.runs.job import Job, prepare
-from seqjax.runs.listen import Listener, Training, chunks_of_one, diverged, listen
-from seqjax.runs.objects import check_given, is_missing, with_objects
+from seqjax.runs.objects import check_given, missing_of, with_objects
 from seqjax.runs.plugin_files import check_loaded
-from seqjax.runs.progress import Display
-from seqjax.runs.refusals import (
-    refuse_changed,
-    refuse_data,
-    refuse_environment,
-    refuse_more_epochs,
-    refuse_objects,
-    refuse_other,
-)
-from seqjax.runs.saved import Saved, read_saved, reading_config, restore
-from seqjax.runs.saving import Saving, locked_folder
-from seqjax.runs.settings import CHECKPOINT_SECONDS, resolve
+from seqjax.runs.refusals import refuse_data, refuse_objects, refuse_other
+from seqjax.runs.saved import Saved, read_saved, restore
+from seqjax.runs.settings import CHECKPOINT_SECONDS, KINDS, resolve
 from seqjax.runs.state import RunState
-from seqjax.runs.tracking.mirror import SafeMirror
 from seqjax.runs.tracking.tracker import Tracker
 from seqjax.terminal.live import shows_progress
-from seqjax.terminal.stream import line
 from seqjax.training.join import ending_together
-from seqjax.training.processes import exchange, failing_together, from_first, is_first
-
-
-class Options(NamedTuple):
-    """The options of `Experiment.run` that do not change its result; see there."""
-
-    progress: bool = False
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
-    callback: Callable[[Any], Any] | None = None
-    tracker: Tracker | None = None
+from seqjax.training.processes import failing_together, is_first
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,13 +159,11 @@ class Run(RunState):
             raise Error(f"which = {which!r}: choose 'last' or 'best'")
         saved = read_saved(path_of("path", path))
         run = cls._of(saved, objects)
-        if not (saved.manifest.ended or saved.checkpoint):
-            raise Error(f"{run.path} is unfinished: it has no parameters yet; the command that began it resumes it")
+        if not (saved.manifest.ended or (saved.checkpoint and which == "last")):
+            lack = "it has no parameters yet" if which == "last" else "its best epoch is not known yet"
+            raise Error(f"{run.path} is unfinished: {lack}; the command that began it resumes it")
         restore(run, saved)
         if which == "best":
-            if not saved.manifest.ended:
-                command = "the command that began it resumes it"
-                raise Error(f"{run.path} is unfinished: its best epoch is not known yet; {command}")
             run.params, run.which = run.best_params, "best"
         return run
 
@@ -194,28 +172,35 @@ class Run(RunState):
         """The run of a folder before its parameters are restored, with the objects of Python that are given."""
         check_loaded(saved.path, saved.environment.plugins)
         table, given = with_objects(with_data(saved.config, saved.path), saved.path, objects)
-        with reading_config(saved):
+        config = saved.path / folder.CONFIG
+        named = {kind: table[kind] for kind in KINDS if kind in table}
+        if unknown := [fault for kind, each in named.items() if (fault := name_fault(kind, each))]:
+            raise Error(f"{config} names plugins that are not installed:", problems=unknown)
+        with folder.reading(config):
             experiment = Experiment(**resolve(table) | given)
         with folder.reading(saved.path / folder.CODEC):
             codec, spec = decode_codec(saved.codec, experiment.tokenizer)
         run = cls(experiment, codec, spec, path=saved.path)
-        if not objects:
-            return run
-        if "optimizer" in objects and is_missing(experiment.model):
+        own = {name: value for name, value in experiment.objects.items() if not missing_of(value)}
+        if "optimizer" in own and missing_of(experiment.model):
             raise Error(
                 f"{saved.path}: give its model too: the optimizer is compared with that of the run on its parameters"
             )
-        own, then = (
-            {name: value for name, value in all_of_them.items() if name.partition(".")[0] in objects}
-            for all_of_them in (experiment.objects, saved.environment.objects)
-        )
-        params = experiment.fit().params_like(run.problem)
-        refuse_objects(saved.path, then, fingerprints(own, run.problem, params))
+        if own:
+            then = {name: each for name, each in saved.environment.objects.items() if name in own}
+            params = experiment.fit().params_like(run.problem)
+            refuse_objects(saved.path, then, fingerprints(own, run.problem, params))
         return run
 
-    def _prepare(self) -> Prepared:
+    @functools.cached_property
+    def prepared(self) -> Prepared:
+        """The prepared dataset: source, codec and streams.
+
+        Raises:
+            Error: the data cannot be read; exit code 4: they are not those that the run was made with.
+        """
         try:
-            prepared = super()._prepare()
+            prepared = self.experiment.prepare(self.codec)
         except Error as fault:
             if self.path is None or fault.exit_code != 2:
                 raise
@@ -303,7 +288,7 @@ def run_in(
     in memory.
     """
     check_given(experiment.objects)
-    with ending_together(path), contextlib.ExitStack() as stack:
+    with ending_together(path):
         if not is_first():
             path, options = None, options._replace(progress=False, tracker=None)
         saved = read_together(path)
@@ -313,25 +298,10 @@ def run_in(
             job = job_of(experiment, devices, params, saved)
             run = run_of(job, path)
             if saved is not None:
-                _take_up(run, job, saved)
-        # Decided by one process: the number of epochs may differ, which `check_equal` finds if the run continues.
-        if from_first(saved is not None and _is_over(run, saved)):
-            _open_again(run, saved, options)
-            return run
-        with failing_together():
-            if saved is not None and is_first():
-                refuse_environment(saved, job)
-            chunks = iter(()) if run.finished else job.train() if saved is None else job.resume(saved)
-        check_equal(job)
-        with failing_together():
-            if path is not None:
-                stack.enter_context(locked_folder(path, job, saved))
-        with _listeners(run, job, options) as listeners:
-            training = Training(run, job.fit, listeners, options.callback)
-            listen(chunks_of_one(chunks), [training], options.checkpoint_seconds)
-        exchange(None)  # no process leaves before the tracker of the first one has ended
-    if training.fault is not None:
-        raise training.fault
+                take_up(run, job, saved)
+        fault = carry_out(run, job, saved, options)
+    if fault is not None:
+        raise fault
     return run
 
 
@@ -346,54 +316,9 @@ def job_of(
 
 def run_of(job: Job, path: Path | None = None) -> Run:
     """The run of a job before the first update; `path`: its folder, or None in memory."""
-    return Run(job.experiment, job.data.codec, job.data.spec, path=path, _prepared=job.data)
-
-
-def _take_up(run: Run, job: Job, saved: Saved) -> None:
-    """Restores a run from its folder, unless the job differs from that of the run."""
-    if is_first():
-        refuse_changed(saved, job)
-    restore(run, saved)
-    if is_first() and run.experiment.epochs > saved.epochs:
-        refuse_more_epochs(saved, job)
-
-
-def _is_over(run: Run, saved: Saved) -> bool:
-    """Whether nothing is left to do for the number of epochs that is asked for.
-
-    A run that stopped early and is asked for more epochs has nothing to train, but its config and its results are
-    written again.
-    """
-    is_at_end = run.finished or run.diverged
-    return bool(saved.manifest.ended) and is_at_end and run.experiment.epochs == saved.epochs
-
-
-def _open_again(run: Run, saved: Saved | None, options: Options) -> None:
-    """Opens a run that has ended, which is not trained again: its tracker gets the rows that it lacks.
-
-    Raises:
-        Diverged: the run has diverged, with the same message as then.
-    """
-    if run.diverged and saved is not None:
-        raise diverged(run, saved.manifest.note)
-    if options.progress:
-        line("opened", f"{run.path}: it is finished, and was not trained again")
-    if options.tracker is not None and run.path is not None:
-        with SafeMirror(run, options.tracker, run.path) as mirror:
-            mirror.epoch()
-
-
-@contextlib.contextmanager
-def _listeners(run: Run, job: Job, options: Options) -> Iterator[list[Listener]]:
-    """What listens to the training of a run in this process."""
-    with contextlib.ExitStack() as stack:
-        listeners: list[Listener] = []
-        if run.path is not None:
-            listeners.append(Saving(run, run.path))
-        if run.path is not None and options.tracker is not None:
-            listeners.append(stack.enter_context(SafeMirror(run, options.tracker, run.path)))
-        listeners.append(stack.enter_context(Display(run, job, options.progress)))
-        yield listeners
+    run = Run(job.experiment, job.data.codec, job.data.spec, path=path)
+    run.prepared = job.data
+    return run
 
 
 def check_options(

@@ -1,7 +1,6 @@
 """`Saved`: what the folder of a run holds, read once."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from seqjax.errors import Error
 from seqjax.models.check import check_steps
 from seqjax.models.model import CountBasedModel
 from seqjax.plugin import config
-from seqjax.plugin.config import Config, name_fault
+from seqjax.plugin.config import Config
 from seqjax.runs.environment import Environment
 from seqjax.runs.files import folder
 from seqjax.runs.files.arrays import as_tree, load_arrays
@@ -20,7 +19,6 @@ from seqjax.runs.files.checkpoint import decode as decode_checkpoint
 from seqjax.runs.files.manifest import Manifest, decode_manifest
 from seqjax.runs.files.rows import Row, decode_rows
 from seqjax.runs.files.store import read_run
-from seqjax.runs.settings import KINDS
 from seqjax.runs.state import RunState
 
 
@@ -81,13 +79,12 @@ def decode_saved(path: Path, files: Mapping[str, bytes]) -> Saved:
     manifest = parse(folder.MANIFEST, decode_manifest)
     last = next((parse(name, decode_checkpoint) for name in files if name in manifest.checkpoints), None)
     rows: list[Row] = []
-    if manifest.ended or last:
-        counted = None if manifest.ended or last is None else last.rows
-        rows = parse(folder.METRICS, lambda data: decode_rows(data, counted))
+    params, best = (last.params, last.best) if last else ({}, {})
     if manifest.ended:
+        rows = parse(folder.METRICS, decode_rows)
         params, best = arrays(folder.PARAMS), arrays(folder.BEST) if folder.BEST in files else {}
-    else:
-        params, best = (last.params, last.best) if last else ({}, {})
+    elif last:
+        rows = parse(folder.METRICS, lambda data: decode_rows(data, last.rows))
     return Saved(
         path,
         manifest,
@@ -106,23 +103,6 @@ def _decode_config(data: bytes) -> Config:
     if type(table["epochs"]) is not int:
         raise ValueError("its number of epochs is no whole number")
     return table
-
-
-@contextlib.contextmanager
-def reading_config(saved: Saved) -> Iterator[None]:
-    """A context in which the experiment of a run is made from its config: an `Error` names the file of the config."""
-    try:
-        yield
-    except Error as fault:
-        # A plugin that is not installed is no damage.
-        named = {kind: saved.config[kind] for kind in KINDS if kind in saved.config}
-        unknown = any(
-            name_fault(kind, table)
-            for kind, table in named.items()
-            if not (isinstance(table, dict) and table.get("plugin") in (config.IN_MEMORY, config.PYTHON_OBJECT))
-        )
-        code = 4 if fault.exit_code == 2 and not unknown else fault.exit_code
-        raise Error(f"{saved.path / folder.CONFIG}: {fault}", exit_code=code) from fault
 
 
 def restore(run: RunState, saved: Saved) -> None:

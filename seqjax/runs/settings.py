@@ -13,7 +13,7 @@ from annotated_types import Interval
 
 from seqjax.errors import Error
 from seqjax.plugin.base import Plugin, faults, fields_of
-from seqjax.plugin.config import Config, create, from_table, located, name_fault, names_object, overlay
+from seqjax.plugin.config import Config, from_table, located, name_fault, names_object, overlay
 from seqjax.plugin.other_names import nearest_field
 
 KINDS = ("dataset", "tokenizer", "sampler", "model", "gradient", "optimizer")
@@ -71,8 +71,7 @@ def defaults_of(config: Config) -> Config:
 
 def create_default(kind: str, dataset: Any = None) -> Any:
     """The default plugin of a kind, for an experiment on this dataset."""
-    fields = dict(default_table(kind, dataset))
-    return create(kind, fields.pop("plugin"), **fields)
+    return from_table(kind, default_table(kind, dataset))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,8 +179,7 @@ def _plugins(merged: Config, config: Config) -> tuple[Config, list[str]]:
     """
     made: Config = {}
     problems: list[str] = []
-    named = [kind for kind in KINDS if kind in config or (kind in merged and kind not in TRAINING)]
-    tables = {kind: merged[kind] for kind in named}
+    tables = {kind: merged[kind] for kind in KINDS if kind in config or (kind in merged and kind not in TRAINING)}
     wrong = {kind: fault for kind, table in tables.items() if (fault := name_fault(kind, table))}
     given = {kind for kind in tables if kind in config and kind not in wrong}
     import_given = any(isinstance(tables[kind], Mapping) and len(tables[kind]) > 1 for kind in given)

@@ -39,20 +39,18 @@ class RunState(Trained):
     @property
     def finished(self) -> bool:
         """Whether training has come to its end: after all epochs, or earlier, as `ending` says."""
-        last = self.metrics[-1]["epoch"] if self.metrics else 0
-        return last == self.experiment.epochs or bool(self.ending)
+        return len(self.metrics) == self.experiment.epochs or bool(self.ending)
 
     @property
     def ending(self) -> str:
         """Why training ended before all epochs were trained; empty if it did not."""
-        last = self.metrics[-1]["epoch"] if self.metrics else 0
+        last = len(self.metrics)
         patience = self.experiment.stop_after
         if last == 0 or last == self.experiment.epochs:
             return ""
         if last == self.stopped_at:
             return f"the callback ended training after epoch {last}"
-        best = None if patience is None else self.best_epoch  # which looks at all rows
-        if patience is not None and best is not None and last - best >= patience:
+        if patience is not None and (best := self.best_epoch) is not None and last - best >= patience:
             later = counted(patience, "epoch")
             return f"the held-out loss was lowest after epoch {best}, and training ended {later} later"
         return ""

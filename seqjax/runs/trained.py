@@ -44,7 +44,6 @@ class Trained:
     """The inputs and targets of the model."""
     params: Params = None
     """The trained parameters."""
-    _prepared: Prepared | None = dataclasses.field(default=None, kw_only=True)
 
     @property
     def problem(self) -> ModelProblem:
@@ -56,14 +55,9 @@ class Trained:
         """The dataset, whole: a `Text`, a `Series` or `Pairs`."""
         return self.prepared.source
 
-    @property
+    @functools.cached_property
     def prepared(self) -> Prepared:
         """The prepared dataset: source, codec and streams."""
-        if self._prepared is None:
-            self._prepared = self._prepare()
-        return self._prepared
-
-    def _prepare(self) -> Prepared:
         return self.experiment.prepare(self.codec)
 
     def evaluate(self, data: str | Data = "heldout") -> dict[str, Any]:
@@ -184,23 +178,10 @@ class Trained:
             Error: the run was not trained on a text; an argument is out of range; the prompt has unknown tokens, and
                 `unknown` is False.
         """
-        several = isinstance(prompt, Iterable) and not isinstance(prompt, str)
-        texts = [
-            generate(
-                self.experiment.model,
-                self.params,
-                self.text_codec,
-                one,
-                length,
-                temperature,
-                top_k=top_k,
-                top_p=top_p,
-                seed=seed,
-                unknown=unknown,
-            )
-            for one in (prompt if several else [prompt])
-        ]
-        return texts if several else texts[0]
+        draws: dict[str, Any] = {"top_k": top_k, "top_p": top_p, "seed": seed, "unknown": unknown}
+        if isinstance(prompt, Iterable) and not isinstance(prompt, str):
+            return [self.generate(one, length, temperature, **draws) for one in prompt]
+        return generate(self.experiment.model, self.params, self.text_codec, prompt, length, temperature, **draws)
 
     @property
     def text_codec(self) -> TextCodec:

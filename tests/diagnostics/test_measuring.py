@@ -232,7 +232,9 @@ def test_a_run_is_measured_at_its_parameters_where_its_training_starts_or_at_oth
 def untrained(experiment):
     """A run of this experiment before its first update."""
     data = prepare(experiment.dataset, experiment.train, experiment.heldout, experiment.tokenizer)
-    return sj.Run(experiment, data.codec, data.spec, _prepared=data)
+    run = sj.Run(experiment, data.codec, data.spec)
+    run.prepared = data
+    return run
 
 
 @pytest.mark.slow

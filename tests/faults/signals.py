@@ -39,7 +39,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STEP = "jax:device_get"
 MOMENTS = {
     "prepare": ("seqjax.runs.experiment:ExperimentFields.prepare", 1),
-    "begin": ("seqjax.runs.run:locked_folder", 1),
+    "begin": ("seqjax.runs.carry_out:locked_folder", 1),
     "compile the parameters": ("jax.stages:Lowered.compile", 1),
     "compile the epoch": ("jax.stages:Lowered.compile", 2),
     "first step": (STEP, 1),

@@ -230,7 +230,6 @@ def test_the_parts_are_evaluated_by_name():
     """The rest follows the held-out part."""
     text = Text(BOOK.text[:60])
     run = untrained(text, Char(), train=20, heldout=20)
-    run._prepared = None
     run.codec = Char().fit(text[:20])
     run.spec = Spec(run.codec.spec)
     run.params = drawn_params(run.experiment.model, run.spec)
