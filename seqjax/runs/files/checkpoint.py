@@ -125,7 +125,7 @@ def restore_arrays(arrays: dict[str, np.ndarray], like: TrainState, text: str) -
 
     def leaf(keys, like):
         value = jax.numpy.asarray(arrays[leaf_name(keys)])
-        return jax.random.wrap_key_data(value, impl=_key_impl(like)) if _is_key(like) else value
+        return jax.random.wrap_key_data(value, dtype=like.dtype) if _is_key(like) else value
 
     return jax.tree_util.tree_map_with_path(leaf, like)
 
@@ -137,13 +137,6 @@ def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _is_key(leaf: Any) -> bool:
     return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _key_impl(like: Any) -> Any:
-    """The implementation of a key, also if only its shape and dtype are given: JAX reads it of a key that is traced."""
-    found: list[Any] = []
-    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), like)
-    return found[0]
 
 
 def _plain(leaf: Any) -> np.ndarray:
