@@ -92,7 +92,7 @@ class Job:
         if saved.checkpoint is None or not isinstance(self.fit, GradientDescent):
             return self.train()
         like = InitialState(self.problem, self.fit.setup, 1, self.fit.params).shapes
-        return self.train(checkpoint.restore(saved.checkpoint, like), saved.checkpoint.progress)
+        return self.train(checkpoint.restore(saved.checkpoint.arrays, like), saved.checkpoint.progress)
 
 
 def prepare(

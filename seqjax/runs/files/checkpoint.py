@@ -80,16 +80,6 @@ def decode(data: bytes) -> Checkpoint:
     return Checkpoint(state, progress, header.rows, _below(_BEST, arrays))
 
 
-def restore(checkpoint: Checkpoint, like: TrainState) -> TrainState:
-    """The train state of a checkpoint, in the structure of `like`.
-
-    Raises:
-        Error: exit code 4: it has other leaves, or leaves of other shapes or dtypes.
-    """
-    text = "the checkpoint does not fit this experiment; train in another folder:"
-    return restore_arrays(checkpoint.arrays, like, text)
-
-
 def plain_arrays(state: TrainState) -> dict[str, np.ndarray]:
     """The leaves of a train state by name; keys as their data."""
     return {leaf_name(keys): _plain(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(state)}
@@ -102,7 +92,11 @@ def plain_forms(state: TrainState) -> dict[str, str]:
     return {name: dtype_shape(a) for name, a in plain.items()}
 
 
-def restore_arrays(arrays: dict[str, np.ndarray], like: TrainState, text: str) -> TrainState:
+def restore(
+    arrays: dict[str, np.ndarray],
+    like: TrainState,
+    text: str = "the checkpoint does not fit this experiment; train in another folder:",
+) -> TrainState:
     """The train state whose leaves `plain_arrays` returned.
 
     Args:
