@@ -68,16 +68,11 @@ class Reproduction(NamedTuple):
         return all(part.equal for part in self.parts)
 
     @property
-    def is_within_tolerance(self) -> bool:
-        """Whether all numbers are equal within `TOLERANCE`, and the runs ended alike.
+    def different(self) -> list[Part]:
+        """The parts that are not equal within `TOLERANCE`.
 
         Samples may differ, since a rounding may change which token is the likeliest.
         """
-        return not self.different
-
-    @property
-    def different(self) -> list[Part]:
-        """The parts that are not equal within `TOLERANCE`."""
         return [
             part
             for part in self.parts

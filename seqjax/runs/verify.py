@@ -91,15 +91,12 @@ def _first_line(fault: Error) -> str:
 
 
 def _files(path: Path, manifest: Manifest, faults: Mapping[str, Fault]) -> list[Line]:
-    """The lines of the files that the manifest lists, and of results that it does not list."""
+    """The lines of the files that the manifest lists."""
     good = [name for name in manifest.files if name not in faults and (path / name).exists()]
     lines = [Line("files", OK, f"{counted(len(good), 'file')} as in {folder.MANIFEST}")]
     for name, fault in faults.items():
         damage = CHANGED if (path / name).exists() else MISSING
         lines.append(Line(name, UNREADABLE if fault.exit_code == 6 else damage, fault.words))
-    others = [name for name in folder.RESULTS[1:] if name not in manifest.files and (path / name).exists()]
-    if others:
-        lines.append(Line(", ".join(others), UNKNOWN, f"not listed in {folder.MANIFEST}, so no part of the run"))
     return lines
 
 

@@ -47,12 +47,9 @@ def test_a_run_that_was_not_touched_has_no_fault(finished, half):
     assert (notes["metrics"], notes["parameters"]) == ((OK, "1 epoch"), (OK, "5 leaves, 276 numbers"))
 
 
-def test_of_a_run_without_a_checkpoint_and_results_of_no_run(stopped, tmp_path, monkeypatch):
+def test_of_a_run_without_a_checkpoint(stopped, tmp_path, monkeypatch):
     shutil.rmtree(stopped / folder.CHECKPOINTS)
     assert set(faults(stopped)) == {*read_manifest(stopped).checkpoints}
-    shutil.copy(stopped / folder.METRICS, stopped / folder.PARAMS)
-    note = "not listed in manifest.json, so no part of the run"
-    assert (folder.PARAMS, UNKNOWN, note) in verify(stopped)
     with crash_after(monkeypatch, 1):
         FULL.run(tmp_path / "run")
     assert ("checkpoints", UNKNOWN, "there is none, so that training would begin anew") in verify(tmp_path / "run")
