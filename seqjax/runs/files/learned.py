@@ -76,7 +76,7 @@ def encode(arrays: dict[str, np.ndarray], made_for: MadeFor, prng: str) -> bytes
     """
     header = {"kind": _KIND, "gradient": made_for.gradient, "rows": made_for.rows, "prng": prng, "sha256": _BLANK}
     data = save_arrays(arrays, header)
-    return data.replace(_BLANK.encode(), _sha256(data).encode(), 1)
+    return data.replace(_BLANK.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
 
 
 def decode(data: bytes) -> tuple[dict[str, np.ndarray], MadeFor, jax.Array]:
@@ -86,8 +86,8 @@ def decode(data: bytes) -> tuple[dict[str, np.ndarray], MadeFor, jax.Array]:
         ValueError: it is another kind of file, or a bit of it has changed.
     """
     made_for, header = _read_header(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    hash_ = header["sha256"]
-    if _sha256(data.replace(hash_.encode(), _BLANK.encode(), 1)) != hash_:
+    blank = data.replace(header["sha256"].encode(), _BLANK.encode(), 1)
+    if hashlib.sha256(blank).hexdigest() != header["sha256"]:
         raise ValueError("its hash is not that of its bytes")
     return load_arrays(data)[0], made_for, jax.random.key(0, impl=header["prng"])
 
@@ -113,10 +113,6 @@ def there_for(path: Path) -> MadeFor | None:
         # An empty file may be one that another program is about to fill.
         what = "another kind of file" if size else "an empty file"
         raise Error(f"{path} exists, and is {what}; name a new file, or remove this one first") from fault
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _read_header(text: bytes) -> tuple[MadeFor, dict[str, Any]]:

@@ -202,8 +202,8 @@ def _examine(file: Path, content: Content, is_wanted: bool) -> Fault | bytes:
             if os.fstat(opened.fileno()).st_size != content.size:
                 return Fault("has changed")
             data = opened.read() if is_wanted else b""
-            hashed = hashlib.sha256(data) if is_wanted else hashlib.file_digest(opened, "sha256")  # type: ignore[arg-type]
-        return data if hashed.hexdigest() == content.sha256 else Fault("has changed")
+            found = hashlib.sha256(data) if is_wanted else hashlib.file_digest(opened, "sha256")  # type: ignore[arg-type]
+        return data if found.hexdigest() == content.sha256 else Fault("has changed")
     except Error as fault:
         return Fault("may not be read" if fault.exit_code == 6 else "is not a plain file", fault.exit_code)
 
