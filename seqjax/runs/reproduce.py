@@ -142,7 +142,8 @@ def compare(run: Run, made: Run) -> list[Part]:
     # If one of them was never evaluated, the metrics show it.
     if run.experiment.keep == "best" and run.best_epoch and made.best_epoch:
         parts.append(_params(f"parameters of epoch {run.best_epoch}", run.best_params, made.best_params))
-    parts += _metrics(run.metrics, made.metrics)
+    columns = _columns(run.metrics, made.metrics)
+    parts += [Part(name, f"{len(pair[0])} epochs", *difference(*pair)) for name, pair in columns.items()]
     samples = [_samples(one) for one in (run, made)]
     return parts if samples == ["", ""] else [*parts, Part("samples", folder.SAMPLES, samples[0] == samples[1])]
 
@@ -161,12 +162,6 @@ def _params(name: str, params: Any, made: Any) -> Part:
         max((absolute for _, absolute, _ in leaves), default=0.0),
         max((relative for _, _, relative in leaves), default=0.0),
     )
-
-
-def _metrics(rows: Sequence[dict[str, Any]], made: Sequence[dict[str, Any]]) -> list[Part]:
-    """A part for each column of the metrics that measures no time, over the epochs that both runs have."""
-    columns = _columns(rows, made)
-    return [Part(name, f"{len(pair[0])} epochs", *difference(*pair)) for name, pair in columns.items()]
 
 
 def _equal_epochs(rows: Sequence[dict[str, Any]], made: Sequence[dict[str, Any]]) -> int:
