@@ -23,7 +23,7 @@ from machine import cores, cpu
 import seqjax as sj
 from seqjax.runs import carry_out, saving, verify
 from seqjax.runs.files import checkpoint, folder, rows, store
-from seqjax.runs.files.manifest import content_of_file, read_manifest, write_manifest
+from seqjax.runs.files.manifest import content_of, read_manifest, write_manifest
 from seqjax.runs.settings import CHECKPOINT_SECONDS
 from seqjax.sweeps.index import IndexEntry, write_index
 from seqjax_models import RNN
@@ -133,7 +133,8 @@ def copies(run, sweep, count):
         shutil.copytree(run.path, path)
         (path / folder.CONFIG).write_text(text.replace("\nseed = 0\n", f"\nseed = {seed}\n"), "utf-8")
         manifest = read_manifest(path)
-        write_manifest(path, manifest._replace(files={name: content_of_file(path / name) for name in manifest.files}))
+        files = {name: content_of((path / name).read_bytes()) for name in manifest.files}
+        write_manifest(path, manifest._replace(files=files))
         index[f"seed={seed}"] = IndexEntry("", seed, path.name)
     write_index(sweep, index)
 

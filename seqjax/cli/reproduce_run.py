@@ -61,13 +61,13 @@ def reproduce_run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     if compared.is_bitwise:
         line("result", "bitwise equal")
         return 0
-    if compared.is_within_tolerance:
+    wrong = compared.different
+    if not wrong:
         line("result", "equal within tolerance")
         print(WITHIN.format(tolerance=TOLERANCE))
         return 0
     line("result", "different")
     where = f"The other run is in {args.out}" if args.out else "With --out DIR, the other run is kept"
-    wrong = compared.different
     text = DIFFERENT if any(part.relative is not None for part in wrong) else OTHERWISE
     parts = ", ".join(part.part for part in wrong)
     raise Error(

@@ -85,7 +85,7 @@ class Job:
         state = progress = None
         if after is not None:
             like = InitialState(self.problem, self.experiment.setup(), 1, self.fit.params).shapes
-            state, progress = checkpoint.restore(after, like), after.progress
+            state, progress = checkpoint.restore(after.arrays, like), after.progress
         # Only the call is covered, which traces the plugins, and not the chunks: between them the user's callback runs,
         # whose file may be that of a plugin.
         with mistakes_of(*self.experiment.plugins):

@@ -19,8 +19,8 @@ from seqjax.gradients.check_scan import check_params
 from seqjax.gradients.problem import Params, Problem, check_problem
 from seqjax.models.model import ForeignModel, ModelProblem
 from seqjax.plugin.config import describe
-from seqjax.runs.files.arrays import leaf_name
-from seqjax.runs.files.checkpoint import plain_arrays, plain_forms, restore_arrays
+from seqjax.runs.files.arrays import by_name, leaf_name
+from seqjax.runs.files.checkpoint import plain_forms, restore
 from seqjax.runs.files.folder import read
 from seqjax.runs.files.learned import PARTS, MadeFor, decode, difference, encode, first_difference, there_for
 from seqjax.training.epoch import TrainState, update_state
@@ -191,7 +191,7 @@ class Learner:
         check_type("Learner.save: state", state, TrainState, "the state that init or update returned")
         _check_not_donated("Learner.save: this state", state)
         self._check_state("Learner.save", state)
-        path, arrays = path_of("path", path), plain_arrays(state)
+        path, arrays = path_of("path", path), by_name(state)
         made_for = self._made_for({name: dtype_shape(array) for name, array in arrays.items()})
         there = there_for(path)
         if there is not None and (found := there.unlike(made_for)):
@@ -213,14 +213,13 @@ class Learner:
         Raises:
             Error: there is no such file, a bit of it has changed, or its state is that of another learner.
         """
-        arrays, made_for, prng = read(path_of("path", path), decode)
-        key = jax.random.key(0, impl=prng)
+        arrays, made_for, key = read(path_of("path", path), decode)
         self._check_arguments(key, params)
         own = self._made_for(plain_forms(jax.eval_shape(self._init, key, params)))
         text = f"{path} has the state of another learner"
         if found := made_for.unlike(own):
             raise Error(f"{text}, with {found}; load it with a learner like the one that saved it", exit_code=4)
-        return restore_arrays(arrays, self._init(key, params), f"{text}:")
+        return restore(arrays, self._init(key, params), f"{text}:")
 
     def _made_for(self, forms: dict[str, str]) -> MadeFor:
         """What a file says of this learner; `forms`: those of the arrays of its state."""

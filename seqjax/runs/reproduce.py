@@ -69,16 +69,11 @@ class Reproduction(NamedTuple):
         return all(part.equal for part in self.parts)
 
     @property
-    def is_within_tolerance(self) -> bool:
-        """Whether all numbers are equal within `TOLERANCE`, and the runs ended alike.
+    def different(self) -> list[Part]:
+        """The parts that are not equal within `TOLERANCE`.
 
         Samples may differ, since a rounding may change which token is the likeliest.
         """
-        return not self.different
-
-    @property
-    def different(self) -> list[Part]:
-        """The parts that are not equal within `TOLERANCE`."""
         return [
             part
             for part in self.parts
@@ -148,7 +143,8 @@ def compare(run: Run, made: Run) -> list[Part]:
     # If one of them was never evaluated, the metrics show it.
     if run.experiment.keep == "best" and run.best_epoch and made.best_epoch:
         parts.append(_params(f"parameters of epoch {run.best_epoch}", run.best_params, made.best_params))
-    parts += _metrics(run.metrics, made.metrics)
+    columns = _columns(run.metrics, made.metrics)
+    parts += [Part(name, f"{len(pair[0])} epochs", *difference(*pair)) for name, pair in columns.items()]
     samples = [_samples(one) for one in (run, made)]
     return parts if samples == ["", ""] else [*parts, Part("samples", folder.SAMPLES, samples[0] == samples[1])]
 
@@ -167,12 +163,6 @@ def _params(name: str, params: Any, made: Any) -> Part:
         max((absolute for _, absolute, _ in leaves), default=0.0),
         max((relative for _, _, relative in leaves), default=0.0),
     )
-
-
-def _metrics(rows: Sequence[dict[str, Any]], made: Sequence[dict[str, Any]]) -> list[Part]:
-    """A part for each column of the metrics that measures no time, over the epochs that both runs have."""
-    columns = _columns(rows, made)
-    return [Part(name, f"{len(pair[0])} epochs", *difference(*pair)) for name, pair in columns.items()]
 
 
 def _equal_epochs(rows: Sequence[dict[str, Any]], made: Sequence[dict[str, Any]]) -> int:

@@ -88,7 +88,7 @@ def decode_saved(path: Path, files: Mapping[str, bytes]) -> Saved:
     return Saved(
         path,
         manifest,
-        parse(folder.CONFIG, _decode_config),
+        parse(folder.CONFIG, decode_config),
         parse(folder.ENVIRONMENT, Environment.from_json),
         parse(folder.CODEC, lambda data: data.decode("utf-8")),
         rows,
@@ -98,7 +98,8 @@ def decode_saved(path: Path, files: Mapping[str, bytes]) -> Saved:
     )
 
 
-def _decode_config(data: bytes) -> Config:
+def decode_config(data: bytes) -> Config:
+    """The config of the bytes of its file; a `ValueError` if its number of epochs is no whole number."""
     table = config.decode_toml(data)
     if type(table["epochs"]) is not int:
         raise ValueError("its number of epochs is no whole number")

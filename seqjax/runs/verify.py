@@ -1,9 +1,7 @@
 """`verify`: checks all that a run consists of and depends on, and reports every fault."""
 
-import functools
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +13,8 @@ from seqjax.plugin import config, registry
 from seqjax.runs.environment import OPTIONS, Environment, installation, read_environment
 from seqjax.runs.files import folder
 from seqjax.runs.files.data import read_data
-from seqjax.runs.files.manifest import Fault, Manifest, compare_files, content_of_file
-from seqjax.runs.plugin_files import PluginRecord, is_local, kept_plugin, plugin_record
+from seqjax.runs.files.manifest import Fault, Manifest, compare_files
+from seqjax.runs.plugin_files import PluginRecord, is_local, plugin_record
 from seqjax.runs.saved import read_saved
 
 OK, CHANGED, MISSING, DIFFERS, UNKNOWN = "ok", "changed", "missing", "differs", "not checked"
@@ -48,37 +46,28 @@ def verify(path: Path, hashes: dict[str, str] | None = None) -> list[Line]:
         path: the folder.
         hashes: the sha256 of datasets that were loaded for other runs, by their tables in the config; it is updated.
     """
-    checks: dict[str, Callable[[Environment], list[Line]]] = {
-        "training": lambda _: _training(path),
-        "plugins": lambda environment: _plugins(path, environment),
-        "objects of Python": _objects,
-        "dataset": lambda environment: _data(path, environment, {} if hashes is None else hashes),
-        "versions": _versions,
-    }
     try:
         manifest, faults, _ = compare_files(path)
     except Error as fault:
-        line = _line_of(folder.MANIFEST, fault)
-        is_missing = line.state != UNREADABLE and not os.path.lexists(path / folder.MANIFEST)
-        line = line._replace(state=MISSING) if is_missing else line
-        return [line, *_unchecked(["all other files", *checks], folder.MANIFEST)]
+        return [_line_of(folder.MANIFEST, fault), _unchecked(folder.MANIFEST)]
     lines = _files(path, manifest, faults)
-    if faults:
-        del checks["training"]
     if folder.ENVIRONMENT in faults:
-        return [*lines, *_unchecked(checks, folder.ENVIRONMENT)]
+        return [*lines, _unchecked(folder.ENVIRONMENT)]
     try:
         environment = read_environment(path)
     except Error as fault:
-        return [*lines, _line_of(folder.ENVIRONMENT, fault), *_unchecked(checks, folder.ENVIRONMENT)]
-    for what, check in checks.items():
-        lines += _guarded(what, functools.partial(check, environment))
-    return lines
+        return [*lines, _line_of(folder.ENVIRONMENT, fault), _unchecked(folder.ENVIRONMENT)]
+    if not faults:
+        lines += _guarded("training", lambda: _training(path))
+    lines += _guarded("plugins", lambda: _plugins(environment))
+    lines += _objects(environment)
+    lines += _guarded("dataset", lambda: _data(path, environment, {} if hashes is None else hashes))
+    return lines + _versions(environment)
 
 
-def _unchecked(checks: Iterable[str], name: str) -> list[Line]:
-    """The lines of checks that cannot be made because a file cannot be read."""
-    return [Line(what, UNKNOWN, f"{name} cannot be read") for what in checks]
+def _unchecked(name: str) -> Line:
+    """The line of the checks that cannot be made because a file cannot be read."""
+    return Line("all other checks", UNKNOWN, f"{name} cannot be read")
 
 
 def _guarded(what: str, check: Callable[[], list[Line]]) -> list[Line]:
@@ -92,7 +81,9 @@ def _guarded(what: str, check: Callable[[], list[Line]]) -> list[Line]:
 
 def _line_of(what: str, fault: Error) -> Line:
     """The line of something that could not be checked because of an error."""
-    return Line(what, UNREADABLE if fault.exit_code == 6 else CHANGED, _first_line(fault))
+    is_missing = isinstance(fault.__cause__, FileNotFoundError)
+    state = UNREADABLE if fault.exit_code == 6 else MISSING if is_missing else CHANGED
+    return Line(what, state, _first_line(fault))
 
 
 def _first_line(fault: Error) -> str:
@@ -100,15 +91,12 @@ def _first_line(fault: Error) -> str:
 
 
 def _files(path: Path, manifest: Manifest, faults: Mapping[str, Fault]) -> list[Line]:
-    """The lines of the files that the manifest lists, and of results that it does not list."""
+    """The lines of the files that the manifest lists."""
     good = [name for name in manifest.files if name not in faults and (path / name).exists()]
     lines = [Line("files", OK, f"{counted(len(good), 'file')} as in {folder.MANIFEST}")]
     for name, fault in faults.items():
         damage = CHANGED if (path / name).exists() else MISSING
         lines.append(Line(name, UNREADABLE if fault.exit_code == 6 else damage, fault.words))
-    others = [name for name in folder.RESULTS[1:] if name not in manifest.files and (path / name).exists()]
-    if others:
-        lines.append(Line(", ".join(others), UNKNOWN, f"not listed in {folder.MANIFEST}, so no part of the run"))
     return lines
 
 
@@ -122,40 +110,19 @@ def _training(path: Path) -> list[Line]:
     return [*lines, Line("parameters", OK, f"{len(kept.params)} leaves, {size:,} numbers")]
 
 
-def _plugins(path: Path, environment: Environment) -> list[Line]:
-    """The files of the plugins: those that are installed or loaded here, and the copies of local ones."""
+def _plugins(environment: Environment) -> list[Line]:
+    """The files of the plugins that are installed or loaded here. The manifest has the copies of local ones."""
     known = {(kind, entry.id): entry for kind in registry.GROUPS for entry in registry.entries(kind)}
-    lines = []
-    for kept in environment.plugins:
-        entry = known.get((kept["kind"], kept["id"]))
-        line = _copy(path, kept) if _has_copy(kept) else None
-        if line is None or (entry and line.state == OK):
-            line = _plugin(kept, entry)
-        lines.append(line)
+    lines = [_plugin(kept, known.get((kept["kind"], kept["id"]))) for kept in environment.plugins]
     good = [line.what.partition(" ")[2] for line in lines if line.state == OK]
     return [*([Line("plugins", OK, ", ".join(good))] if good else []), *(each for each in lines if each.state != OK)]
-
-
-def _has_copy(kept: PluginRecord) -> bool:
-    """Whether a run keeps a copy of the file of a plugin."""
-    return bool(kept["file"]) and is_local(kept)
-
-
-def _copy(path: Path, kept: PluginRecord) -> Line:
-    """The line of a run's copy of the file of a local plugin."""
-    what, file = f"{kept['kind']} {kept['id']}", kept_plugin(path, kept)
-    if not file.exists():
-        return Line(what, MISSING, f"{file} is not there")
-    if content_of_file(file).sha256 == kept["sha256"]:
-        return Line(what, OK)
-    return Line(what, CHANGED, f"{file} is not the file of the run")
 
 
 def _plugin(kept: PluginRecord, entry: registry.Entry | None) -> Line:
     """The line of a plugin that is installed or loaded here."""
     what = f"{kept['kind']} {kept['id']}"
-    if entry is None and not kept["file"]:
-        return Line(what, UNKNOWN, "it was defined without a file, and is not defined here")
+    if entry is None and is_local(kept):
+        return Line(what, UNKNOWN, "it is local, and is not loaded here")
     if entry is None:
         return Line(what, MISSING, "it is not installed")
     now = plugin_record(entry)

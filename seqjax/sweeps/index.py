@@ -16,8 +16,6 @@ from seqjax.runs.files import folder
 
 FIGURE = "curves.png"
 """The figure in the folder of a sweep."""
-FILES = (folder.INDEX, FIGURE)
-"""The names that no folder of a run has."""
 
 
 class IndexEntry(NamedTuple):
@@ -74,32 +72,6 @@ def _encode(index: Mapping[str, IndexEntry]) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def names_in(path: Path, seeds: Mapping[str, tuple[str, int]]) -> dict[str, str]:
-    """Name of a planned run -> its name in the sweep in a folder, which need not exist.
-
-    A run that was begun as the only seed of its variant may lack the seed in its name; it is the same run if it is
-    planned with others.
-
-    Args:
-        path: the folder.
-        seeds: name of a planned run -> its variant and its seed.
-
-    Raises:
-        Error: a name is that of a run with another seed.
-    """
-    index = read_index(path) if (path / folder.INDEX).is_file() else {}
-    known = {(entry.variant, entry.seed): name for name, entry in index.items()}
-    names = {name: known.get(run, name) for name, run in seeds.items()}
-    for planned, name in names.items():
-        _, seed = seeds[planned]
-        if name in index and index[name].seed != seed:
-            raise Error(
-                f"{path} has a run {name or 'all'!r} with the seed {index[name].seed}, and this one has {seed}\n"
-                f'Name the seed, which becomes a part of the name: --seeds {seed}, or "seed": [{seed}] in Python'
-            )
-    return names
-
-
 def run_folders(path: Path) -> list[Path]:
     """The folders of the runs in the folder of a sweep; for any other folder, this one.
 
@@ -124,7 +96,7 @@ def folder_name(name: str) -> str:
     slug = re.sub("[^A-Za-z0-9.]+", "-", name).strip("-.")[:90]
     if not name:
         return "all"
-    is_taken = slug in FILES or slug.endswith(PART)
+    is_taken = slug in (folder.INDEX, FIGURE) or slug.endswith(PART)
     if slug and _letters(slug) == _letters(name) and not is_taken:
         return slug
     return f"{slug}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}".strip("-")
@@ -135,21 +107,16 @@ def _letters(name: str) -> str:
     return re.sub("[ ,:=_]|(?<=[A-Za-z0-9.])-", "", name)
 
 
-def folders_to_verify(path: Path) -> tuple[list[Path], Error | None]:
-    """The folders of the runs of a sweep that have begun; for the folder of a run, this one.
+def begun_folders(path: Path) -> list[Path]:
+    """The folders of the runs of a sweep that have begun; for any other folder, this one.
 
-    Returns:
-        The folders, and the error if the folder holds neither (exit code 2), or the index of the sweep is damaged (4);
-        the folders are then those that hold runs.
+    Raises:
+        Error: the folder holds neither a run nor a sweep; the index of the sweep is damaged (exit code 4).
     """
-    try:
-        if not (path / folder.INDEX).is_file():
-            # Results without a config: the config was lost, and `verify` reports it.
-            return ([path] if _is_begun(path) else run_folders(path)), None
-        return [path / entry.folder for entry in read_index(path).values() if _is_begun(path / entry.folder)], None
-    except Error as fault:
-        inside = sorted(path.iterdir()) if path.is_dir() else []
-        return [each for each in inside if (each / folder.CONFIG).is_file()], fault
+    if (path / folder.INDEX).is_file():
+        return [path / entry.folder for entry in read_index(path).values() if _is_begun(path / entry.folder)]
+    # Results without a config: the config was lost, and `verify` reports it.
+    return [path] if _is_begun(path) else run_folders(path)
 
 
 def _is_begun(run: Path) -> bool:

@@ -11,8 +11,9 @@ from seqjax.errors import Error, check_type, quoted
 from seqjax.plugin.base import Plugin, fields_of
 from seqjax.plugin.config import describe, is_object
 from seqjax.plugin.other_names import nearest_field
+from seqjax.runs.files.folder import INDEX
 from seqjax.runs.run import Experiment
-from seqjax.sweeps.index import names_in
+from seqjax.sweeps.index import read_index
 
 
 class Planned(NamedTuple):
@@ -28,9 +29,29 @@ class Planned(NamedTuple):
 
 
 def in_sweep(out: Path | None, planned: Mapping[str, Planned]) -> dict[str, str]:
-    """Name of a planned run -> its name in the folder of the sweep, as `names_in` returns it."""
-    seeds = {name: (plan.variant, plan.experiment.seed) for name, plan in planned.items()}
-    return {name: name for name in planned} if out is None else names_in(out, seeds)
+    """Name of a planned run -> its name in the sweep in a folder, which need not exist.
+
+    A run that was begun as the only seed of its variant may lack the seed in its name; it is the same run if it is
+    planned with others.
+
+    Args:
+        out: the folder; None: the runs stay in memory.
+        planned: the planned runs by name.
+
+    Raises:
+        Error: a name is that of a run with another seed.
+    """
+    index = read_index(out) if out is not None and (out / INDEX).is_file() else {}
+    known = {(entry.variant, entry.seed): name for name, entry in index.items()}
+    names = {name: known.get((plan.variant, plan.experiment.seed), name) for name, plan in planned.items()}
+    for planned_name, name in names.items():
+        seed = planned[planned_name].experiment.seed
+        if name in index and index[name].seed != seed:
+            raise Error(
+                f"{out} has a run {name or 'all'!r} with the seed {index[name].seed}, and this one has {seed}\n"
+                f'Name the seed, which becomes a part of the name: --seeds {seed}, or "seed": [{seed}] in Python'
+            )
+    return names
 
 
 def combine(experiment: Experiment, axes: Mapping[str, Iterable[Any] | Mapping[str, Any]]) -> dict[str, Planned]:

@@ -1,7 +1,7 @@
 """`sweep`: trains many runs of an experiment, one for each combination of the values of some fields."""
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,6 @@ def sweep(
     runs = run_all(kept, axes, out, options, shows_progress(progress), launcher, params)
     if launcher is not None and out is not None:
         check_jobs(Path(out), kept)
-    if kept.keys() == planned.keys():
-        return runs
     made = {name: runs[names[name]] for name in planned if names[name] in runs}
     return Runs(made, {name: planned[name].variant for name in made})
 
@@ -159,14 +157,18 @@ def _run_here(
     runs: dict[str, Run] = {}
     on_one_device = jax.default_backend() != "cpu" and len(jax.devices()) == 1  # several share the rows of one run
     with CountedDisplay(len(planned), progress, "preparing", alike=True) as display:
+        callback = lambda run: display.update(epoch_words(run))
         if on_one_device and params is None:
             runs |= run_side_by_side(planned, paths, options, display.show_text)
         for name, plan in planned.items():
             display.begin(name or "all")
             if name not in runs:
-                runs[name] = _run(
-                    plan.experiment, paths[name], options, params, lambda run: display.update(epoch_words(run))
-                )
+                try:
+                    runs[name] = plan.experiment.run(
+                        paths[name], **options._asdict(), progress=False, params=params, callback=callback
+                    )
+                except Diverged as fault:
+                    runs[name] = fault.run
             display.end(_result(runs[name]))
     return Runs({name: runs[name] for name in planned}, {name: plan.variant for name, plan in planned.items()})
 
@@ -245,27 +247,6 @@ def _check_variants(
         elif kept and (problems := differences(next(iter(kept.values())).config, table, [*varied, "seed"])):
             what = f"{out} holds runs that differ from {variant or 'these'} in fields that are not varied"
             raise Error(f"{what}; choose another folder:", problems=problems)
-
-
-def _run(
-    experiment: Experiment,
-    path: Path | None,
-    options: JobOptions,
-    params: Params | None,
-    callback: Callable[[Run], None],
-) -> Run:
-    try:
-        return experiment.run(
-            path,
-            devices=options.devices,
-            progress=False,
-            checkpoint_seconds=options.checkpoint_seconds,
-            tracker=options.tracker,
-            params=params,
-            callback=callback,
-        )
-    except Diverged as fault:
-        return fault.run
 
 
 def _result(run: Run) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import tomli_w
 from hypothesis import strategies as st
 
-from seqjax.runs.files.manifest import content_of_file, read_manifest, write_manifest
+from seqjax.runs.files.manifest import content_of, read_manifest, write_manifest
 
 LARGE = 2**30
 """The bytes of the largest file whose hash is computed: that of 2^40 zeros would take an hour."""
@@ -160,5 +160,5 @@ def sign(run: Path) -> None:
     for name, content in manifest.files.items():
         if (run / name).is_file():
             is_large = (run / name).stat().st_size > LARGE
-            files[name] = content if is_large else content_of_file(run / name)
+            files[name] = content if is_large else content_of((run / name).read_bytes())
     write_manifest(run, manifest._replace(files=files))

@@ -68,7 +68,7 @@ def blank(leaf):
 def test_every_leaf_comes_back_bit_for_bit(x64):
     state, best = hand_made(), {"outer": {"w": np.arange(3.0)}}
     found = checkpoint.decode(checkpoint.encode(state, PROGRESS, ROWS, best))
-    restored = checkpoint.restore(found, jax.tree.map(blank, state))
+    restored = checkpoint.restore(found.arrays, jax.tree.map(blank, state))
     assert jax.tree.structure(restored) == jax.tree.structure(state)
     assert jax.tree.map(bits, restored) == jax.tree.map(bits, state)
     assert {name: bits(leaf) for name, leaf in found.params.items()} == {
@@ -116,7 +116,7 @@ def test_a_leaf_that_a_file_cannot_hold_is_an_error():
 def test_a_checkpoint_of_another_structure_is_exit_4(other, words):
     found = checkpoint.decode(checkpoint.encode(STATE, PROGRESS, ROWS))
     with refused("the checkpoint does not fit this experiment") as caught:
-        checkpoint.restore(found, other)
+        checkpoint.restore(found.arrays, other)
     assert caught.value.problems == (words,)
 
 

@@ -103,7 +103,7 @@ def test_all_changed_files_are_named_at_once_or_only_those_that_were_asked_for(f
     with refused("some files") as caught:
         check_files(finished, [folder.CONFIG, folder.CODEC])
     assert caught.value.problems == (f"{finished / folder.CODEC} has changed",)
-    assert check_files(finished, [folder.CONFIG, folder.PARAMS]) == read_manifest(finished)
+    assert check_files(finished, [folder.CONFIG, folder.PARAMS]).manifest == read_manifest(finished)
 
 
 def test_a_checkpoint_may_be_missing_if_another_one_is_there(stopped):

@@ -56,7 +56,7 @@ def test_a_run_is_bitwise_equal(tmp_path, name):
     run = EXPERIMENTS[name].run(tmp_path / "run")
     found = again(run.path, tmp_path)
     assert found.is_bitwise, found
-    assert found.is_within_tolerance
+    assert found.different == []
     assert (found.environment, found.equal_epochs) == ([], len(run.metrics))
     parts = {part.part: part for part in found.parts}
     times = {"seconds", "compile_seconds", "tokens_per_second"}
@@ -118,7 +118,7 @@ def test_a_changed_loss_is_within_tolerance_or_different(finished, tmp_path, fac
     assert part.part == "train_loss"
     assert part.absolute == pytest.approx(largest * (factor - 1))
     assert part.relative == pytest.approx((factor - 1) / factor)
-    assert (found.is_bitwise, found.is_within_tolerance, found.equal_epochs) == (False, within, 2 if within else 0)
+    assert (found.is_bitwise, found.equal_epochs) == (False, 2 if within else 0)
     assert found.different == ([] if within else [part])
 
 
@@ -130,7 +130,7 @@ def test_times_are_not_compared_and_epochs_before_the_first_difference_are_count
     with_rows(finished, change)
     found = again(finished, tmp_path)
     assert [part.part for part in found.parts if not part.equal] == ["grad_norm"]
-    assert (found.is_within_tolerance, found.equal_epochs) == (False, 1)
+    assert ([part.part for part in found.different], found.equal_epochs) == (["grad_norm"], 1)
 
 
 def test_another_training_and_another_environment_are_different(finished, tmp_path):
@@ -140,7 +140,7 @@ def test_another_training_and_another_environment_are_different(finished, tmp_pa
     text = (finished / folder.CONFIG).read_text()
     replace_file(finished, folder.CONFIG, text.replace("learning_rate = 0.05", "learning_rate = 0.06").encode())
     found = again(finished, tmp_path)
-    assert (found.is_within_tolerance, found.equal_epochs) == (False, 0)
+    assert (bool(found.different), found.equal_epochs) == (True, 0)
     assert found.environment == [f"jaxlib: then 0.0.1, now {then}"]
     parts = {part.part: part for part in found.parts}
     assert parts["parameters"].relative > TOLERANCE
@@ -151,7 +151,7 @@ def test_samples_may_differ_within_tolerance_and_epochs_endings_and_leaves_may_n
     replace_file(finished, folder.SAMPLES, b"another text")
     found = again(finished, tmp_path)
     assert [part.part for part in found.parts if not part.equal] == ["samples"]
-    assert (found.is_bitwise, found.is_within_tolerance) == (False, True)
+    assert (found.is_bitwise, found.different) == (False, [])
     run = Run.open(finished)
     shorter = changed(run, metrics=run.metrics[:1])
     assert (compare(shorter, run)[0].compared, compare(shorter, run)[0].equal) == ("1 and 2", False)

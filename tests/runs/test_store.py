@@ -148,13 +148,13 @@ def test_a_reader_that_another_process_overtakes_reads_the_run_again(whole, tmp_
 
 
 def test_a_file_that_is_really_missing_is_no_reason_to_read_again(stopped, monkeypatch):
-    read = store.read_files
+    check = store.check_files
 
-    def read_then_lose(path, wanted):
-        found = read(path, wanted)
+    def check_then_lose(path, wanted):
+        found = check(path, wanted=wanted)
         (path / folder.METRICS).unlink(missing_ok=True)
         return found
 
-    monkeypatch.setattr(store, "read_files", read_then_lose)
+    monkeypatch.setattr(store, "check_files", check_then_lose)
     with pytest.raises(Error, match=r"metrics\.jsonl is missing"):
         Run.open(stopped)

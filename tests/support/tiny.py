@@ -57,7 +57,7 @@ def copy(path: Path, to: Path) -> Path:
 
 def left(path: Path) -> tuple:
     """What a command has to leave in the folder of a run, whatever came before: files that are intact, and the same."""
-    manifest, best = check_files(path), path / folder.BEST
+    manifest, best = check_files(path).manifest, path / folder.BEST
     texts = (path / folder.CONFIG).read_text(), best.read_bytes() if best.exists() else None
     return results(path), texts, manifest._replace(files={}), {*manifest.files}
 

@@ -62,9 +62,16 @@ def leaf_name(keys: tuple) -> str:
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
-def by_name(params: Params) -> dict[str, np.ndarray]:
-    """The leaves of a tree by name."""
-    return {leaf_name(keys): np.asarray(leaf, order="C") for keys, leaf in jax.tree_util.tree_leaves_with_path(params)}
+def by_name(tree: Any) -> dict[str, np.ndarray]:
+    """The leaves of a tree by name; keys as their data."""
+    leaves = {leaf_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {name: np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf) for name, leaf in leaves.items()}
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf has keys of JAX, or is their shape and dtype."""
+    has_dtype = isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)
+    return has_dtype and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def as_tree(arrays: dict[str, np.ndarray], like: Params | None) -> Params:

@@ -1,7 +1,7 @@
 """Checkpoints of a run: one file each, with all that training needs to continue. The manifest has their hashes."""
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.problem import Params
-from seqjax.runs.files.arrays import by_name, leaf_name, load_arrays, save_arrays
+from seqjax.runs.files.arrays import by_name, is_key, leaf_name, load_arrays, save_arrays
 from seqjax.runs.files.folder import CHECKPOINTS, from_json
 from seqjax.runs.files.rows import Counted
 from seqjax.training.epoch import TrainState
@@ -64,7 +64,7 @@ def checkpoint_name(update: int) -> str:
 
 def encode(state: TrainState, progress: Progress, rows: Counted, best: Params = None) -> bytes:
     """The bytes of a checkpoint; `best`: the parameters of the best epoch, if they are kept."""
-    arrays = plain_arrays(state) | {_PROGRESS + name: values for name, values in (progress.updates or {}).items()}
+    arrays = by_name(state) | {_PROGRESS + name: values for name, values in (progress.updates or {}).items()}
     arrays |= {_BEST + name: array for name, array in ({} if best is None else by_name(best)).items()}
     scalars = {name: value for name, value in progress._asdict().items() if name != "updates"}
     return save_arrays(arrays, _Header(rows, **scalars)._asdict())
@@ -80,30 +80,19 @@ def decode(data: bytes) -> Checkpoint:
     return Checkpoint(state, progress, header.rows, _below(_BEST, arrays))
 
 
-def restore(checkpoint: Checkpoint, like: TrainState) -> TrainState:
-    """The train state of a checkpoint, in the structure of `like`.
-
-    Raises:
-        Error: exit code 4: it has other leaves, or leaves of other shapes or dtypes.
-    """
-    text = "the checkpoint does not fit this experiment; train in another folder:"
-    return restore_arrays(checkpoint.arrays, like, text)
-
-
-def plain_arrays(state: TrainState) -> dict[str, np.ndarray]:
-    """The leaves of a train state by name; keys as their data."""
-    return {leaf_name(keys): _plain(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(state)}
-
-
 def plain_forms(state: TrainState) -> dict[str, str]:
-    """The dtype and shape of each array that `plain_arrays` returns, from arrays or from their shapes and dtypes."""
+    """The dtype and shape of each array that `by_name` returns, from arrays or from their shapes and dtypes."""
     leaves = {leaf_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(state)}
-    plain = {name: jax.eval_shape(jax.random.key_data, a) if _is_key(a) else a for name, a in leaves.items()}
+    plain = {name: jax.eval_shape(jax.random.key_data, a) if is_key(a) else a for name, a in leaves.items()}
     return {name: dtype_shape(a) for name, a in plain.items()}
 
 
-def restore_arrays(arrays: dict[str, np.ndarray], like: TrainState, text: str) -> TrainState:
-    """The train state whose leaves `plain_arrays` returned.
+def restore(
+    arrays: dict[str, np.ndarray],
+    like: TrainState,
+    text: str = "the checkpoint does not fit this experiment; train in another folder:",
+) -> TrainState:
+    """The train state whose leaves `by_name` returned.
 
     Args:
         arrays: the leaves by name.
@@ -125,7 +114,7 @@ def restore_arrays(arrays: dict[str, np.ndarray], like: TrainState, text: str) -
 
     def leaf(keys, like):
         value = jax.numpy.asarray(arrays[leaf_name(keys)])
-        return jax.random.wrap_key_data(value, impl=_key_impl(like)) if _is_key(like) else value
+        return jax.random.wrap_key_data(value, dtype=like.dtype) if is_key(like) else value
 
     return jax.tree_util.tree_map_with_path(leaf, like)
 
@@ -133,19 +122,3 @@ def restore_arrays(arrays: dict[str, np.ndarray], like: TrainState, text: str) -
 def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays whose names begin with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def _is_key(leaf: Any) -> bool:
-    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _key_impl(like: Any) -> Any:
-    """The implementation of a key, also if only its shape and dtype are given: JAX reads it of a key that is traced."""
-    found: list[Any] = []
-    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), like)
-    return found[0]
-
-
-def _plain(leaf: Any) -> np.ndarray:
-    """A leaf as a numpy array; for a key, its data."""
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)

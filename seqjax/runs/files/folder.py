@@ -119,14 +119,11 @@ def is_file_locked(path: Path) -> bool:
 
 def _flock(file: IO[bytes]) -> bool:
     """Locks a file, and returns whether it could. `is_locked` locks it for a moment too, so that it is tried again."""
-    for seconds in (0.02, 0.05, 0.1, None):
-        try:
+    for seconds in (0.02, 0.05, 0.1, 0):
+        with contextlib.suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if seconds is not None:
-                time.sleep(seconds)
-        else:
             return True
+        time.sleep(seconds)
     return False
 
 
@@ -198,11 +195,6 @@ def read[T](path: Path, parse: Callable[[bytes], T]) -> T:
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file of a saved run, as `read` reads it."""
     return read(path, lambda data: data.decode("utf-8"))
-
-
-def read_json[T](path: Path, form: TypeAdapter[T]) -> T:
-    """The value of a JSON file of a saved run, as `read` reads it."""
-    return read(path, lambda data: from_json(form, data))
 
 
 def from_json[T](form: TypeAdapter[T], data: bytes | str) -> T:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from seqjax.errors import Error, counted
@@ -15,8 +16,6 @@ from seqjax.runs.files.folder import READ_ERRORS
 
 PARTS = {"params": "problem", "carry": "problem", "opt_state": "optimizer", "memory": "strategy"}
 """Part of a state -> what of a learner decides its structure."""
-_KEYS = ("threefry2x32", "rbg", "unsafe_rbg")
-"""The kinds of keys that JAX has."""
 _KIND = "state of a Learner"
 """What the header of a file says."""
 _BLANK = "0" * 64
@@ -77,22 +76,20 @@ def encode(arrays: dict[str, np.ndarray], made_for: MadeFor, prng: str) -> bytes
     """
     header = {"kind": _KIND, "gradient": made_for.gradient, "rows": made_for.rows, "prng": prng, "sha256": _BLANK}
     data = save_arrays(arrays, header)
-    return data.replace(_BLANK.encode(), _sha256(data).encode(), 1)
+    return data.replace(_BLANK.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
 
 
-def decode(data: bytes) -> tuple[dict[str, np.ndarray], MadeFor, str]:
-    """The arrays of a file, the learner for which it was made, and the kind of its key.
+def decode(data: bytes) -> tuple[dict[str, np.ndarray], MadeFor, jax.Array]:
+    """The arrays of a file, the learner for which it was made, and a key of the kind that its state has.
 
     Raises:
         ValueError: it is another kind of file, or a bit of it has changed.
     """
     made_for, header = _read_header(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    hash_ = header["sha256"]
-    if len(hash_) != len(_BLANK) or _sha256(data.replace(hash_.encode(), _BLANK.encode(), 1)) != hash_:
+    blank = data.replace(header["sha256"].encode(), _BLANK.encode(), 1)
+    if hashlib.sha256(blank).hexdigest() != header["sha256"]:
         raise ValueError("its hash is not that of its bytes")
-    if header["prng"] not in _KEYS:
-        raise ValueError(f"its key is of the kind {header['prng']!r}")
-    return load_arrays(data)[0], made_for, header["prng"]
+    return load_arrays(data)[0], made_for, jax.random.key(0, impl=header["prng"])
 
 
 def there_for(path: Path) -> MadeFor | None:
@@ -116,10 +113,6 @@ def there_for(path: Path) -> MadeFor | None:
         # An empty file may be one that another program is about to fill.
         what = "another kind of file" if size else "an empty file"
         raise Error(f"{path} exists, and is {what}; name a new file, or remove this one first") from fault
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _read_header(text: bytes) -> tuple[MadeFor, dict[str, Any]]:

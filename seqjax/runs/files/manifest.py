@@ -14,9 +14,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -130,37 +130,24 @@ class Compared(NamedTuple):
     data: dict[str, bytes]
 
 
-def check_files(path: Path, names: Iterable[str] | None = None) -> Manifest:
+def check_files(path: Path, names: Collection[str] | None = None, wanted: Wanted | None = None) -> Compared:
     """Checks that the files of a run are there, and are those that the manifest lists.
 
     Args:
         path: the folder of the run, which may be in training.
         names: the names of the files; None: all that the manifest lists.
+        wanted: as in `compare_files`.
 
     Raises:
         Error: exit code 4: files are missing or have changed; 6: they may not be read. The message names all of them.
     """
-    manifest, faults, _ = compare_files(path)
-    _refuse(path, manifest, faults if names is None else {name: faults[name] for name in names if name in faults})
-    return manifest
-
-
-def read_files(path: Path, wanted: Wanted) -> tuple[Manifest, dict[str, bytes]]:
-    """The manifest of a run and the bytes of the files that are wanted, after all files were checked.
-
-    Arguments as those of `compare_files`; raises what `check_files` does.
-    """
-    manifest, faults, data = compare_files(path, wanted)
-    _refuse(path, manifest, faults)
-    return manifest, data
-
-
-def _refuse(path: Path, manifest: Manifest, faults: Mapping[str, Fault]) -> None:
-    """Raises an `Error` if files have faults."""
+    compared = compare_files(path, wanted)
+    faults = {name: fault for name, fault in compared.faults.items() if names is None or name in names}
     if faults:
-        if manifest.ended and {*faults} <= {*manifest.checkpoints}:
+        checkpoints = {*compared.manifest.checkpoints}
+        if compared.manifest.ended and {*faults} <= checkpoints:
             advice = "Delete it and type the same command again: only more epochs would need it"
-        elif {*faults} < {*manifest.checkpoints}:
+        elif {*faults} < checkpoints:
             advice = (
                 "Delete it and type the same command again: training continues from the other checkpoint, and gives "
                 "the same result"
@@ -172,6 +159,7 @@ def _refuse(path: Path, manifest: Manifest, faults: Mapping[str, Fault]) -> None
             problems=[f"{path / name} {fault.words}" for name, fault in faults.items()],
             exit_code=min(fault.exit_code for fault in faults.values()),  # damage counts more than a permission
         )
+    return compared
 
 
 def compare_files(path: Path, wanted: Wanted | None = None) -> Compared:
@@ -214,20 +202,10 @@ def _examine(file: Path, content: Content, is_wanted: bool) -> Fault | bytes:
             if os.fstat(opened.fileno()).st_size != content.size:
                 return Fault("has changed")
             data = opened.read() if is_wanted else b""
-            found = content_of(data).sha256 if is_wanted else _sha256(opened)
-        return data if found == content.sha256 else Fault("has changed")
+            found = hashlib.sha256(data) if is_wanted else hashlib.file_digest(opened, "sha256")  # type: ignore[arg-type]
+        return data if found.hexdigest() == content.sha256 else Fault("has changed")
     except Error as fault:
         return Fault("may not be read" if fault.exit_code == 6 else "is not a plain file", fault.exit_code)
-
-
-def content_of_file(file: Path) -> Content:
-    """The content of a file of a run, which may be larger than the memory."""
-    with folder.reading(file), open_plain(file, os.O_RDONLY) as opened:
-        return Content(os.fstat(opened.fileno()).st_size, _sha256(opened))
-
-
-def _sha256(opened: IO[bytes]) -> str:
-    return hashlib.file_digest(opened, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def content_of(data: bytes) -> Content:

@@ -22,10 +22,9 @@ from seqjax.runs.files.folder import (
 from seqjax.runs.files.manifest import (
     Content,
     Manifest,
+    check_files,
     content_of,
-    content_of_file,
     encode_manifest,
-    read_files,
     read_manifest,
     write_manifest,
 )
@@ -67,7 +66,7 @@ def read_run(path: Path | None) -> dict[str, bytes]:
         always = (CONFIG, ENVIRONMENT, CODEC, METRICS, PARAMS, BEST)
         return [*(name for name in always if name in manifest.files), *last]
 
-    manifest, data = read_files(path, wanted)
+    manifest, _, data = check_files(path, wanted=wanted)
     files = {MANIFEST: encode_manifest(manifest), **data}
     # The manifest lists the rows at the end of training; until then, a checkpoint has the hash of those before it.
     return files if METRICS in files else {**files, METRICS: folder.read(path / METRICS, bytes)}
@@ -148,7 +147,8 @@ def end(path: Path, files: Mapping[str, bytes], ended: Manifest) -> None:
         sync(path / METRICS)
     for name, data in files.items():
         _write(path, name, data)
-    new = {name: content_of(data) for name, data in files.items()} | {METRICS: content_of_file(path / METRICS)}
+    new = {name: content_of(data) for name, data in files.items()}
+    new[METRICS] = content_of(folder.read(path / METRICS, bytes))
     manifest = read_manifest(path)
     kept = manifest.checkpoints[: 1 if ended.ended == "finished" else KEPT]
     _list(path, ended._replace(files=manifest.files), new, kept)

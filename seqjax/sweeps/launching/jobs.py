@@ -1,11 +1,10 @@
 """Makes the runs of a sweep in other processes, through a launcher."""
 
 import json
-import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,44 +85,18 @@ def launch(
     known = {state.name: state for state in states(out, is_launching=False)}
     missing = [name for name, e in experiments.items() if _is_missing(known[name], e)]
     index = read_index(out)
-    jobs, restores = [], []
+    jobs = []
     for name in missing:
         base = out / JOBS / index[name].folder
         toml, log, code = (base.with_name(f"{base.name}.{ending}") for ending in ("toml", "log", "code"))
-        job = Job(name, _command(experiments[name], toml, out / index[name].folder, options), log, code)
-        jobs.append(job)
-        restores.append(_write_files(job, toml, configs[name]))
-    try:
-        if jobs:
-            _launch(out, jobs, launcher, progress)
-    except Error:
-        for restore in restores:
-            restore()
-        raise
-
-
-def _write_files(job: Job, toml: Path, text: bytes) -> Callable[[], None]:
-    """Writes the files of a new job. Returns a function that restores those before, unless the job has begun."""
-    before = {file: file.read_bytes() if file.is_file() else None for file in (toml, job.code)}
-    write(toml, text)
-    job.code.unlink(missing_ok=True)
-    with disk_errors(job.log), job.log.open("ab") as log:
-        size = log.tell()
-        separator = "\n" if size else ""  # a kill may have cut the last line
-        log.write(f"{separator}{START}, {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
-    new_size = job.log.stat().st_size
-
-    def restore():
-        if job.code.exists() or job.log.stat().st_size != new_size:
-            return
-        os.truncate(job.log, size)
-        for file, data in before.items():
-            if data is None:
-                file.unlink(missing_ok=True)
-            else:
-                write(file, data)
-
-    return restore
+        write(toml, configs[name])
+        code.unlink(missing_ok=True)
+        with disk_errors(log), log.open("ab") as file:
+            separator = "\n" if file.tell() else ""  # a kill may have cut the last line
+            file.write(f"{separator}{START}, {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+        jobs.append(Job(name, _command(experiments[name], toml, out / index[name].folder, options), log, code))
+    if jobs:
+        _launch(out, jobs, launcher, progress)
 
 
 def _launch(out: Path, jobs: Sequence[Job], launcher: Launcher, progress: bool) -> None:

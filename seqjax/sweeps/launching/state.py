@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqjax.errors import Error, is_whole
-from seqjax.parse import from_json, from_toml
+from seqjax.errors import Error
+from seqjax.parse import from_json
 from seqjax.plugin import config
 from seqjax.report.table import Table
 from seqjax.runs.files import folder
 from seqjax.runs.files.manifest import check_files, read_manifest
 from seqjax.runs.files.rows import last_row
+from seqjax.runs.saved import decode_config
 from seqjax.signals import TO_SAVE
 from seqjax.sweeps.index import read_index
 from seqjax.sweeps.launching.launcher import still_alive
@@ -163,19 +164,9 @@ def _alive(launched: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return alive
 
 
-def _epochs(config: Path) -> int | None:
+def _epochs(file: Path) -> int | None:
     """The number of epochs that a config asks for; None if there is no such file."""
-    if not config.is_file():
-        return None
-
-    def parse(data):
-        epochs = from_toml(data.decode("utf-8"))["epochs"]
-        if not (is_whole(epochs) and epochs >= 1):
-            raise ValueError(f"epochs = {epochs!r} is no whole number from 1 on")
-        return int(epochs)
-
-    epochs: int = folder.read(config, parse)
-    return epochs
+    return folder.read(file, decode_config)["epochs"] if file.is_file() else None
 
 
 def _seconds_left(row: Mapping[str, Any], epochs: int | None) -> float | None:

@@ -178,25 +178,21 @@ def test_jobs_of_an_earlier_launch_are_not_queued_in_this_one(tmp_path, experime
     assert [state.state for state in states(tmp_path / "out")] == ["not started"] * 2
 
 
-def test_jobs_that_are_refused_change_no_state(tmp_path, experiment):
-    out = tmp_path / "out"
+def test_jobs_that_are_refused_are_started_by_the_same_command(tmp_path, experiment):
+    out, more = tmp_path / "out", replace(experiment, epochs=3)
     sweep(experiment, {"seed": [0, 1]}, out, launcher=Inline())
     with pytest.raises(Error, match="1 of 1 runs failed"):
         sweep(experiment, {"seed": [2]}, out, launcher=Watched((137,)))
-    before, texts = states(out), {file.name: file.read_text() for file in (out / "_jobs").glob("seed-*")}
-    more = replace(experiment, epochs=3)
+    # The first job was started before the others were refused, and keeps what it has written.
     with pytest.raises(Error, match=r"invalid partition\n.*type the same command again"):
-        sweep(more, {"seed": [0, 1, 2]}, out, launcher=Inline(most=0))
-    assert states(out) == before
-    assert {file.name: file.read_text() for file in (out / "_jobs").glob("seed-*")} == texts
-    # A job that was started before keeps what it has written.
-    with pytest.raises(Error, match="invalid partition"):
         sweep(more, {"seed": [0, 1, 2]}, out, launcher=Inline(most=1))
-    assert states(out) == [before[0]._replace(epoch=3, epochs=3), *before[1:]]
+    found = [(state.state, state.epoch, state.epochs) for state in states(out)]
+    assert found == [("finished", 3, 3), ("interrupted", 2, 3), ("not started", 0, 3)]
     assert logs(out) == {"seed-0": 2, "seed-1": 1, "seed-2": 0}
     with pytest.raises(Error, match="invalid partition"):
         sweep(more, {"seed": [2]}, out, launcher=Watched((139,), refuses=True))
     assert states(out)[2].note == "ended by signal 11"
+    assert len(sweep(more, {"seed": [0, 1, 2]}, out, launcher=Inline())) == 3
 
 
 def test_a_run_that_diverges_is_no_failed_job(tmp_path, experiment):
