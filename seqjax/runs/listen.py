@@ -17,7 +17,7 @@ from seqjax.signals import leave, noticed
 from seqjax.training.epoch import TrainState
 from seqjax.training.evaluating import has_perplexity
 from seqjax.training.fit import Fit
-from seqjax.training.loop import Diverged, Outcome, Progress, copy_of, stepping
+from seqjax.training.loop import Diverged, Outcome, Progress, copy_of, end_of_epoch, stepping
 from seqjax.training.metrics import name_of
 from seqjax.training.processes import exchange, failing_together, from_first, whole
 
@@ -218,7 +218,7 @@ def diverged(run: RunState, note: str, state: TrainState | None = None) -> Diver
 
 def _row(run: RunState, problem: Any, fit: Fit, state: TrainState, progress: Progress) -> Row:
     """The row of an epoch: the columns of all runs, then those of the gradient strategy and of the experiment."""
-    epoch = fit.end_of_epoch(state, progress)
+    epoch = end_of_epoch(state, progress)
     is_due = epoch.epoch % run.experiment.evaluate_every == 0 or epoch.epoch == run.experiment.epochs
     names = list(map(name_of, run.experiment.metrics))
     # The loss of the training part is the mean during the epoch. Its metrics need another pass through the data.
