@@ -144,7 +144,7 @@ class Training:
 
     def take(self, outcome: Outcome) -> None:
         """Takes the outcome of a chunk of training."""
-        if outcome is None or self.has_ended:
+        if self.has_ended:
             return
         if isinstance(outcome, Diverged):
             assert outcome.state is not None  # it diverged in this process

@@ -71,7 +71,7 @@ def test_the_parts_of_a_long_epoch_are_shown(capsys, monkeypatch):
         part = Progress(2, False, updates, epoch_seconds=3.0)
         display.part(part)
         monkeypatch.setattr(progress, "PART_EVERY", 0.0)
-        display.part(part._replace(updates=None))
+        display.part(part._replace(updates={}))
         assert capsys.readouterr().out == "", "it is too early, or has made no update"
         display.part(part)
     assert capsys.readouterr().out == "part     epoch 3: 35% · 150 updates · loss 2.000 · 50 tokens/s\n"
