@@ -10,8 +10,8 @@ from seqjax.plugin.author import mistakes_of
 from seqjax.runs import progress
 from seqjax.runs.run import Experiment, job_of
 from seqjax.training.epoch import compiled_epoch
+from seqjax.training.first_call import first_call
 from seqjax.training.fit import GradientDescent
-from seqjax.training.loop import first_call
 from seqjax.training.metrics import resolve
 
 

@@ -24,7 +24,7 @@ from seqjax.runs.files.checkpoint import plain_arrays, plain_forms, restore_arra
 from seqjax.runs.files.folder import read
 from seqjax.runs.files.learned import PARTS, MadeFor, decode, difference, encode, first_difference, there_for
 from seqjax.training.epoch import TrainState, update_state
-from seqjax.training.loop import begin
+from seqjax.training.initial import begin
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

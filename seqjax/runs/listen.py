@@ -14,12 +14,13 @@ from seqjax.runs.files import folder
 from seqjax.runs.files.rows import Row
 from seqjax.runs.state import RunState
 from seqjax.signals import leave, noticed
-from seqjax.training.epoch import TrainState
+from seqjax.training.epoch import TrainState, copy_of
 from seqjax.training.evaluating import has_perplexity
 from seqjax.training.fit import Fit
-from seqjax.training.loop import Diverged, Outcome, Progress, copy_of, end_of_epoch, stepping
+from seqjax.training.loop import Diverged, Outcome, stepping
 from seqjax.training.metrics import name_of
 from seqjax.training.processes import exchange, failing_together, from_first, whole
+from seqjax.training.progress import Progress, end_of_epoch
 
 
 class Listener:

@@ -22,8 +22,9 @@ from seqjax.runs.state import RunState
 from seqjax.terminal.live import open_output
 from seqjax.training.devices import num_cores
 from seqjax.training.fit import Fit
-from seqjax.training.loop import Progress, stepping
+from seqjax.training.loop import stepping
 from seqjax.training.metrics import name_of
+from seqjax.training.progress import Progress
 
 EVERY = 5.0
 """Seconds from one plain line to the next."""

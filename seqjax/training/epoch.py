@@ -251,3 +251,9 @@ def _shardings(value: Any, mesh: Mesh) -> Any:
     """The sharding of each array of a value."""
     specs = {TrainState: _SPECS, Plan: PartitionSpec(None, ROWS)}.get(type(value), PartitionSpec())
     return jax.tree.broadcast(jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs), value)
+
+
+@jax.jit
+def copy_of[T](tree: T) -> T:
+    """A copy of arrays, in one compiled call, which takes less time than a call for each leaf."""
+    return jax.tree.map(jnp.copy, tree)

@@ -21,7 +21,8 @@ from seqjax.plugin.config import describe
 from seqjax.training.devices import make_mesh, usable_devices
 from seqjax.training.epoch import TrainState
 from seqjax.training.evaluating import evaluate
-from seqjax.training.loop import Progress, gradient_metrics, train_in_chunks
+from seqjax.training.loop import train_in_chunks
+from seqjax.training.progress import Progress, gradient_metrics
 from seqjax.training.setup import TrainingSetup
 
 

@@ -11,7 +11,7 @@ from seqjax.plugin.config import describe
 from seqjax.runs import progress
 from seqjax.runs.progress import Display, dataset_line
 from seqjax.runs.run import job_of, run_of
-from seqjax.training.loop import Progress
+from seqjax.training.progress import Progress
 from seqjax_gradients import Randomized, Truncated
 from seqjax_models import MLP
 from seqjax_samplers import Sequential

@@ -13,7 +13,7 @@ from seqjax.runs.files.arrays import by_name, leaf_name, load_arrays, save_array
 from seqjax.runs.files.folder import CHECKPOINTS, from_json
 from seqjax.runs.files.rows import Counted
 from seqjax.training.epoch import TrainState
-from seqjax.training.loop import Progress
+from seqjax.training.progress import Progress
 
 NAME = re.compile(r"\d{10}\.safetensors")
 """The form of the name of a checkpoint in its folder."""
