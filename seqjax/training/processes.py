@@ -67,7 +67,7 @@ def whole[T](tree: T) -> T:
     """A tree whose arrays are each whole on a device of this process. All processes call it."""
 
     def one(leaf):
-        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+        if getattr(leaf, "is_fully_addressable", True):  # also what is no array of JAX
             return leaf
         everywhere = NamedSharding(leaf.sharding.mesh, PartitionSpec())
         return jax.device_put(leaf, everywhere).addressable_data(0)
