@@ -125,8 +125,7 @@ class Counting:
     ) -> Iterator[tuple[TrainState, Progress]]:
         """The generator of `train`."""
         loss = evaluate(problem, params, stream)["loss"]
-        tokens = len(stream.targets)
-        updates = {"loss": np.array([loss]), "tokens": np.array([tokens]), "grad_norm": np.array([math.nan])}
+        updates = {"loss": np.array([loss]), "tokens": np.array([len(stream.targets)])}
         state = TrainState(params, (), (), (), (), jnp.zeros((), jnp.int32))
         yield state, Progress(updates=updates, epoch_seconds=seconds)
 

@@ -67,8 +67,11 @@ class Progress(NamedTuple):
 
 
 def end_of_epoch(state: TrainState, progress: Progress) -> Epoch:
-    """What is known at the end of an epoch, from which the columns of its row are computed."""
-    counts = progress.updates["tokens"]
+    """What is known at the end of an epoch, from which the columns of its row are computed.
+
+    A count-based model has no norms of gradients.
+    """
+    counts, norms = progress.updates["tokens"], progress.updates.get("grad_norm")
     scored = counts.sum()
     return Epoch(
         epoch=progress.epoch + 1,
@@ -79,7 +82,7 @@ def end_of_epoch(state: TrainState, progress: Progress) -> Epoch:
         epoch_tokens=int(scored),
         epoch_seconds=progress.epoch_seconds,
         train_loss=float((progress.updates["loss"] * counts).sum() / scored) if scored else math.nan,
-        grad_norm=float(progress.updates["grad_norm"].mean()),
+        grad_norm=math.nan if norms is None else float(norms.mean()),
         learning_rate=learning_rate(state.opt_state),
     )
 
