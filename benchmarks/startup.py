@@ -35,7 +35,7 @@ def watch(*args):
     import jax
     loop = importlib.import_module("seqjax.training.loop")
     progress = importlib.import_module("seqjax.runs.progress")
-    timed, row = loop._timed_call, progress.Display.row
+    timed, row = loop.timed_call, progress.Display.row
 
     def timed_call(*args):
         found = timed(*args)
@@ -60,7 +60,7 @@ def watch(*args):
 
     jax.monitoring.register_event_duration_secs_listener(compiled)
     jax.monitoring.register_event_listener(read)
-    loop._timed_call, progress.Display.row = timed_call, show
+    loop.timed_call, progress.Display.row = timed_call, show
 
 use_all_cores, run.use_all_cores = run.use_all_cores, watch
 sys.exit(main(sys.argv[1:]))

@@ -4,6 +4,7 @@ Python calls the handler of a signal in the main thread between two of its instr
 or computes. A thread sees each signal at once (`signal.set_wakeup_fd`), and ends the process when the handler cannot.
 """
 
+import _thread
 import atexit
 import contextlib
 import functools
@@ -11,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
@@ -24,6 +26,8 @@ TO_SAVE = (*ENDING, signal.SIGUSR1)
 """The signals that save a run. SIGUSR1 is sent some time before the end, and waits for a step that can be saved."""
 GRACE = 2.0
 """Seconds in which the main thread has to answer a signal when nothing can be lost."""
+AGAIN = 0.01
+"""Seconds until a signal is sent again whose exception was ignored."""
 
 
 class Ended(KeyboardInterrupt):
@@ -61,6 +65,8 @@ _contexts: list[_Context] = []
 """The contexts that are entered, the innermost last."""
 _raised: list[Ended] = []
 """The exception that ends the command, when a signal was answered."""
+_unanswered: set[int] = set()
+"""The signals that are sent again until they are answered, since Python has ignored their exceptions."""
 
 
 def leave(message: str, exit_code: int) -> NoReturn:
@@ -104,8 +110,9 @@ def ending_at_signals() -> Iterator[Callable[[], Ended | None]]:
 
         stack.callback(_end_at_once_at_exit)
         stack.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
-        sys.unraisablehook = functools.partial(_send_again, sys.unraisablehook)
+        sys.unraisablehook = functools.partial(_after_ignored, sys.unraisablehook)
         stack.enter_context(_hearing(ENDING, lambda number, _: _end(Ended(number)), see))
+        stack.callback(_unanswered.clear)  # before the handlers are restored
         yield lambda: _raised[0] if _raised else None
 
 
@@ -137,27 +144,39 @@ def _end(ended: Ended) -> None:
     """Raises the first exception that ends the command. Another signal while it ends changes nothing."""
     if not _raised:
         _raised.append(ended)
+        _unanswered.discard(ended.number)
         raise ended
 
 
-def _send_again(report: Callable[[Any], Any], unraisable: Any) -> None:
-    """Sends a signal again whose `Ended` Python has ignored; reports any other exception that it has ignored.
+def _after_ignored(report: Callable[[Any], Any], unraisable: Any) -> None:
+    """Has a signal sent again whose `Ended` Python has ignored; reports any other exception that it has ignored.
 
-    Python ignores exceptions in destructors and in callbacks of the garbage collector, of which JAX has one. The signal
-    is sent a moment later by a thread, since the callback has not returned yet.
+    Python ignores exceptions in destructors and in callbacks of the garbage collector, of which JAX has one.
     """
-
-    def send(number):
-        _raised.clear()
-        for context in _contexts:  # otherwise this would be the second signal, which ends the process at once
-            context.sent_again[number] += 1
-        # Unlike `raise_signal`, it ends a call of the system in which the main thread waits.
-        os.kill(os.getpid(), number)
-
     if isinstance(unraisable.exc_value, Ended):
-        threading.Timer(0.01, send, [unraisable.exc_value.number]).start()
+        number = unraisable.exc_value.number
+        _unanswered.add(number)
+        # Unlike `threading.Thread.start`, it does not wait for the thread. Python would also ignore an exception in
+        # this function.
+        _thread.start_new_thread(_send_again, (number,))
     else:
         report(unraisable)
+
+
+def _send_again(number: int) -> None:
+    """Sends a signal until it is answered: its exception may be ignored again, or a call of the system may wait.
+
+    `pthread_kill` ends a call of the system in which the main thread waits. `kill` may choose another thread.
+    """
+    main = threading.main_thread().ident
+    assert main is not None  # it has begun
+    time.sleep(AGAIN)  # what has ignored the exception has not returned yet
+    _raised.clear()
+    while number in _unanswered:
+        for context in _contexts:  # otherwise this would be the second signal, which ends the process at once
+            context.sent_again[number] += 1
+        signal.pthread_kill(main, number)
+        time.sleep(AGAIN)
 
 
 @contextlib.contextmanager
@@ -186,6 +205,7 @@ def noticed(can_lose: Callable[[], bool] = lambda: True) -> Iterator[Callable[[]
     def answer(number, frame):
         if not is_passed_on(number):
             noted.append(number)
+            _unanswered.discard(number)
         elif callable(before[number]):
             before[number](number, frame)
 

@@ -252,9 +252,9 @@ def collect(number):
 @pytest.mark.parametrize("inner", [contextlib.nullcontext, lambda: noticed(lambda: False)])
 @pytest.mark.parametrize("is_late", [False, True], ids=["seen at once", "seen after it was sent again"])
 def test_a_signal_whose_exception_python_ignores_is_raised_again(monkeypatch, inner, is_late):
-    sent_again, see, kill = threading.Event(), signals._see, os.kill
+    sent_again, see, kill = threading.Event(), signals._see, signal.pthread_kill
     monkeypatch.setattr(signals, "GRACE", 30.0)  # on a machine with other work, a collection may take seconds
-    monkeypatch.setattr(signals.os, "kill", lambda *args: (kill(*args), sent_again.set()))
+    monkeypatch.setattr(signals.signal, "pthread_kill", lambda *args: (kill(*args), sent_again.set()))
     monkeypatch.setattr(signals, "_see", lambda number: (not is_late or sent_again.wait(10)) and see(number))
 
     def collect_and_wait():

@@ -10,8 +10,8 @@ from seqjax.plugin.author import mistakes_of
 from seqjax.runs import progress
 from seqjax.runs.run import Experiment, job_of
 from seqjax.training.epoch import compiled_epoch
+from seqjax.training.first_call import first_call
 from seqjax.training.fit import GradientDescent
-from seqjax.training.loop import first_call
 from seqjax.training.metrics import resolve
 
 
@@ -30,10 +30,10 @@ def dry_run_text(experiment: Experiment, devices: int | None) -> str:
     check_model(problem.model, problem.spec)
     setup = fit.setup
     with mistakes_of(setup.gradient, setup.optimizer, problem.model):
-        arguments = first_call(problem, stream, setup).shapes
-        usage: Any = compiled_epoch.lower(*arguments).compile().memory_analysis()
+        call = first_call(problem, stream, setup)
+        usage: Any = compiled_epoch.lower(*call.shapes).compile().memory_analysis()
     scored = draw_plan(setup.sampler, stream.bounds, setup.seed, 0).scored
-    updates = arguments.program.num_updates // setup.epochs
+    updates = call.num_updates // setup.epochs
     # Of a large stream only the first shard is planned; all shards have about as many targets.
     targets = int((scored[..., 1] - scored[..., 0]).sum() / len(scored) * updates)
     shapes = [

@@ -25,8 +25,9 @@ from seqjax.runs.state import RunState
 from seqjax.runs.warm_start import TOKENIZER, check_tokens, params_from
 from seqjax.training.epoch import TrainState
 from seqjax.training.fit import Fit
-from seqjax.training.loop import InitialState, Progress
+from seqjax.training.initial import InitialState
 from seqjax.training.metrics import resolve
+from seqjax.training.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from seqjax.runs.files.checkpoint import plain_forms, restore
 from seqjax.runs.files.folder import read
 from seqjax.runs.files.learned import PARTS, MadeFor, decode, difference, encode, first_difference, there_for
 from seqjax.training.epoch import TrainState, update_state
-from seqjax.training.loop import initial_parts
+from seqjax.training.initial import begin
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,8 +107,8 @@ class Learner:
 
     @functools.partial(jax.jit, static_argnums=0)
     def _init(self, key, params):
-        own, carry, memory, key = initial_parts(self.problem, self.gradient, self.rows or 1, key, params)
-        state = TrainState(own, self.optimizer.init(own), carry, memory, key, jnp.zeros((), jnp.int32))
+        state = begin(self.problem, self.gradient, self.rows or 1, key, params)
+        state = state._replace(opt_state=self.optimizer.init(state.params))
         # Weak types would become strong ones in the first update, and the second one would be compiled again.
         return jax.tree.map(lambda a: jax.lax.convert_element_type(a, a.dtype), state)
 

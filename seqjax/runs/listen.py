@@ -14,12 +14,13 @@ from seqjax.runs.files import folder
 from seqjax.runs.files.rows import Row
 from seqjax.runs.state import RunState
 from seqjax.signals import leave, noticed
-from seqjax.training.epoch import TrainState
+from seqjax.training.epoch import TrainState, copy_of
 from seqjax.training.evaluating import has_perplexity
 from seqjax.training.fit import Fit
-from seqjax.training.loop import Diverged, Outcome, Progress, copy_of, stepping
+from seqjax.training.loop import Diverged, Outcome, stepping
 from seqjax.training.metrics import name_of
 from seqjax.training.processes import exchange, failing_together, from_first, whole
+from seqjax.training.progress import Progress, end_of_epoch
 
 
 class Listener:
@@ -143,7 +144,7 @@ class Training:
 
     def take(self, outcome: Outcome) -> Progress | None:
         """Takes the outcome of a chunk of training, and returns its progress; None: nothing was trained."""
-        if outcome is None or self.has_ended:
+        if self.has_ended:
             return None
         if isinstance(outcome, Diverged):
             assert outcome.state is not None  # it diverged in this process
@@ -215,7 +216,7 @@ def diverged(run: RunState, note: str, state: TrainState | None = None) -> Diver
 
 def _row(run: RunState, problem: Any, fit: Fit, state: TrainState, progress: Progress) -> Row:
     """The row of an epoch: the columns of all runs, then those of the gradient strategy and of the experiment."""
-    epoch = fit.end_of_epoch(state, progress)
+    epoch = end_of_epoch(state, progress)
     is_due = epoch.epoch % run.experiment.evaluate_every == 0 or epoch.epoch == run.experiment.epochs
     names = list(map(name_of, run.experiment.metrics))
     # The loss of the training part is the mean during the epoch. Its metrics need another pass through the data.

@@ -21,8 +21,9 @@ from seqjax.runs.state import RunState
 from seqjax.terminal.live import open_output
 from seqjax.training.devices import num_cores
 from seqjax.training.fit import Fit
-from seqjax.training.loop import Progress, stepping
+from seqjax.training.loop import stepping
 from seqjax.training.metrics import name_of
+from seqjax.training.progress import Progress
 
 EVERY = 5.0
 """Seconds from one plain line to the next."""
@@ -112,7 +113,7 @@ class Display(Listener):
     def _part(self, progress: Progress) -> None:
         """Shows how far an epoch is, if it takes long: on a terminal as the live line, else as a line now and then."""
         now, every = time.monotonic(), EVERY if self.console.is_terminal else PART_EVERY
-        if progress.updates is None or now - max(self.shown, self.began) < every:
+        if not progress.updates or now - max(self.shown, self.began) < every:
             return
         self.shown = now
         loss, tokens = progress.updates["loss"], progress.updates["tokens"]

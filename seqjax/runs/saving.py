@@ -20,7 +20,8 @@ from seqjax.runs.state import RunState
 from seqjax.runs.trained import NO_SAMPLES
 from seqjax.terminal.stream import line
 from seqjax.training.epoch import TrainState
-from seqjax.training.loop import Diverged, Progress
+from seqjax.training.loop import Diverged
+from seqjax.training.progress import Progress
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from seqjax.runs.objects import check_given
 from seqjax.training import forecast
 from seqjax.training.evaluating import bits_per_character, evaluate
 from seqjax.training.generating import generate
-from seqjax.training.loop import InitialState
+from seqjax.training.initial import InitialState
 
 NO_SAMPLES = "no samples could be made"
 """The name under which `Trained.samples` has the reason why there are none."""

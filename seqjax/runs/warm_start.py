@@ -8,7 +8,7 @@ from seqjax.gradients.problem import Params
 from seqjax.models.check import misfits
 from seqjax.models.model import ForeignModel, ModelProblem
 from seqjax.runs.files.arrays import as_tree, by_name
-from seqjax.training.loop import InitialState
+from seqjax.training.initial import InitialState
 from seqjax.training.setup import TrainingSetup
 
 TOKENIZER = "tokenizer"

@@ -19,8 +19,8 @@ from seqjax.runs.tracking.mirror import SafeMirror
 from seqjax.sweeps.launching.jobs import JobOptions
 from seqjax.sweeps.planning import Planned
 from seqjax.training.fit import GradientDescent
-from seqjax.training.loop import train_side_by_side
 from seqjax.training.optimizer import Optimizer
+from seqjax.training.side_by_side import train_side_by_side
 
 
 def run_side_by_side(

@@ -10,12 +10,11 @@ from seqjax.user_cache import cache_folder, machine_key
 MOST_BYTES = 250_000_000
 """The size of the cache in bytes; beyond it, JAX deletes the programs that have not been used for the longest time."""
 VARIABLES = {
-    "JAX_COMPILATION_CACHE_DIR": "",
     "JAX_COMPILATION_CACHE_MAX_SIZE": str(MOST_BYTES),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
-"""The settings of JAX, as environment variables, which child processes inherit."""
+"""The settings of JAX beside the folder, as environment variables, which child processes inherit."""
 
 
 def keep_programs() -> bool:
@@ -49,8 +48,6 @@ def keep_programs() -> bool:
 
 def _is_private(folder: Path) -> bool:
     """Whether nobody but this user may write into a folder."""
-    if not hasattr(os, "getuid"):
-        return True
     status = folder.stat()
     return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 

@@ -37,17 +37,14 @@ def make_mesh(batch_size: int, devices: int | None = None) -> Mesh:
     Raises:
         Error: there are fewer devices, or their number does not divide the batch, or the processes cannot share it.
     """
-    count = jax.process_count()
-    by_process = [jax.local_devices(process_index=n) for n in range(count)]
-    most = count * min(map(len, by_process))
-    usable = usable_devices(batch_size)
+    count, usable = jax.process_count(), usable_devices(batch_size)
     if devices is None:
         devices = max(usable, default=count)
     if not is_whole(devices) or devices not in usable:
         shared = "" if count == 1 else f", and be a multiple of the number of processes, {count}"
         raise Error(
-            f"devices = {devices!r:.80} must be a whole number that divides batch_size = {batch_size}, and be at most "
-            f"{most}{shared}"
+            f"devices = {devices!r:.80} must be a whole number that divides batch_size = {batch_size}{shared}\n"
+            f"Numbers of devices that can be used here: {', '.join(map(str, usable)) or 'none'}"
         )
-    chosen = [device for own in by_process for device in own[: devices // count]]
+    chosen = [device for n in range(count) for device in jax.local_devices(process_index=n)[: devices // count]]
     return Mesh(np.array(chosen), (ROWS,), axis_types=(AxisType.Auto,))

@@ -15,9 +15,8 @@ from seqjax.data.stream import Stream
 from seqjax.data.windows import make_batch, past_warmup, scored_steps
 from seqjax.gradients.base import Batch, Gradient, Memory
 from seqjax.gradients.problem import Problem
-from seqjax.plugin.base import values_of
 from seqjax.training.devices import ROWS
-from seqjax.training.optimizer import NUM_UPDATES, Optimizer, build_with
+from seqjax.training.optimizer import Recipe
 from seqjax.training.processes import place
 
 
@@ -152,44 +151,23 @@ def _batch(n: Any, plan: Plan, counts_N: jax.Array) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-    """The static arguments of a compiled epoch; equal programs share one compilation.
-
-    Two programs of a problem that is not a value (`Problem.is_value`) are never equal: its step may read a global
-    variable that has changed since it was compiled.
-    """
+    """The static arguments of a compiled epoch; equal programs share one compilation."""
 
     problem: Problem
     gradient: Gradient
-    optimizer: Optimizer | optax.GradientTransformation = dataclasses.field(compare=False)
+    optimizer: Recipe | optax.GradientTransformation
     num_steps: int
     mesh: Mesh
-    num_updates: int = dataclasses.field(compare=False)
-    traced: tuple[str, ...] = ()
-    """The numbers of the optimizer, see `numbers_of`, that are arguments of the compiled epoch. Two programs that
-    differ only in them are equal."""
-    identity: object = None
-    constants: object = None
+    identity: object
+    """Keeps two programs from being equal if their problem is not a value (`Problem.is_value`): its step may read a
+    global variable that has changed since it was compiled. None: the problem is a value."""
 
-    def __post_init__(self) -> None:
-        if not self.problem.is_value:
-            object.__setattr__(self, "identity", object())
-        constants: Any = self.optimizer
-        if isinstance(constants, Optimizer):
-            values = {NUM_UPDATES: self.num_updates} | values_of(constants)
-            rest = tuple((name, value) for name, value in values.items() if name not in self.traced)
-            constants = (type(constants), rest)
-        object.__setattr__(self, "constants", constants)
-
-    def numbers(self) -> dict[str, jax.Array]:
-        """The values of the numbers that are traced."""
-        values = {NUM_UPDATES: self.num_updates} | values_of(self.optimizer) if self.traced else {}
-        return {name: jnp.asarray(values[name], type(values[name])) for name in self.traced}
-
-    def transformation(self, numbers: dict[str, Any]) -> optax.GradientTransformation:
-        """The optax transformation, with other values of some numbers."""
-        if not isinstance(self.optimizer, Optimizer):
-            return self.optimizer
-        return build_with(self.optimizer, numbers, self.num_updates)
+    def run(
+        self, state: TrainState, stream: Stream, plan: Plan, num_batches: Any, numbers: Any, axis: str | None = None
+    ) -> tuple[TrainState, dict[str, Any]]:
+        """`run_epoch` of this program; arguments as those of `run_epoch` and as in `Arguments`."""
+        tx = self.optimizer.build(numbers) if isinstance(self.optimizer, Recipe) else self.optimizer
+        return run_epoch(self.problem, self.gradient, tx, state, stream, plan, self.num_steps, axis, num_batches)
 
 
 class Arguments(NamedTuple):
@@ -200,7 +178,7 @@ class Arguments(NamedTuple):
         stream: the data, without bounds.
         plan: the batches.
         num_batches: int32[], the number of batches that are computed; the others make all chunks equally long.
-        numbers: `Program.numbers`.
+        numbers: the numbers of the optimizer that are no constants of the program, name -> float[] or int[].
         program: what is compiled.
     """
 
@@ -217,16 +195,9 @@ def compiled_epoch(
     state: TrainState, stream: Stream, plan: Plan, num_batches: Any, numbers: dict[str, Any], program: Program
 ) -> tuple[TrainState, dict[str, Any]]:
     """`run_epoch` with the rows sharded over the program's mesh; `state` is donated."""
-
-    def local(state, stream, plan, num_batches, numbers):
-        tx = program.transformation(numbers)
-        return run_epoch(
-            program.problem, program.gradient, tx, state, stream, plan, program.num_steps, ROWS, num_batches
-        )
-
     everywhere, by_row = PartitionSpec(), PartitionSpec(None, ROWS)
     sharded = jax.shard_map(
-        local,
+        functools.partial(program.run, axis=ROWS),
         mesh=program.mesh,
         in_specs=(_SPECS, everywhere, by_row, everywhere, everywhere),
         out_specs=(_SPECS, everywhere),
@@ -249,14 +220,9 @@ def compiled_epochs(
         numbers: the numbers of each run, leaves [R].
         program: the program, which all runs share.
     """
-
-    def one(state, plan, numbers):
-        tx = program.transformation(numbers)
-        return run_epoch(
-            program.problem, program.gradient, tx, state, stream, plan, program.num_steps, num_batches=num_batches
-        )
-
-    return jax.vmap(one)(state, plan, numbers)  # `num_batches` is not mapped: the loops of all runs end together
+    # `num_batches` is not mapped: the loops of all runs end together.
+    run = jax.vmap(program.run, in_axes=(0, None, 0, None, 0))
+    return run(state, stream, plan, num_batches, numbers)
 
 
 _SPECS = TrainState(
@@ -272,23 +238,22 @@ _SPECS = TrainState(
 def to_devices[T](value: T, mesh: Mesh) -> T:
     """A train state, a plan or a stream on the devices of a mesh, as `compiled_epoch` takes them."""
     shardings = _shardings(value, mesh)
-    if mesh.is_multi_process:
-        return jax.tree.map(lambda sharding, part: jax.tree.map(lambda a: place(a, sharding), part), shardings, value)
-    return jax.device_put(value, shardings)
+    return jax.tree.map(place, value, shardings) if mesh.is_multi_process else jax.device_put(value, shardings)
 
 
 def shapes_on_devices[T](value: T, mesh: Mesh) -> T:
     """The shapes, dtypes and shardings of what `to_devices` returns, from arrays or from their shapes and dtypes."""
-
-    def like(a, sharding):
-        weak_type = getattr(a, "weak_type", False)
-        return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding, weak_type=weak_type)
-
-    parts = _shardings(value, mesh)
-    return jax.tree.map(lambda sharding, part: jax.tree.map(lambda a: like(a, sharding), part), parts, value)
+    shapes = jax.eval_shape(lambda value: value, value)
+    return jax.tree.map(lambda a, sharding: a.update(sharding=sharding), shapes, _shardings(value, mesh))
 
 
 def _shardings(value: Any, mesh: Mesh) -> Any:
-    """The sharding of each part of a value."""
+    """The sharding of each array of a value."""
     specs = {TrainState: _SPECS, Plan: PartitionSpec(None, ROWS)}.get(type(value), PartitionSpec())
-    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+    return jax.tree.broadcast(jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs), value)
+
+
+@jax.jit
+def copy_of[T](tree: T) -> T:
+    """A copy of arrays, in one compiled call, which takes less time than a call for each leaf."""
+    return jax.tree.map(jnp.copy, tree)

@@ -33,7 +33,7 @@ class Chunk(NamedTuple):
 
     epoch: int
     plan: Plan
-    num_batches: int
+    num_batches: Any
     stop: int
     is_last: bool
 
@@ -69,13 +69,8 @@ def chunks(setup: TrainingSetup, bounds: Any, warmup: int, num_runs: int = 1, do
             first = last
 
 
-def is_large(stream: Stream) -> bool:
-    """Whether a stream stays on the host."""
-    return sum(side.nbytes for side in stream if side is not None) > DEVICE_BYTES
-
-
-def feed(planned: Iterator[Chunk], stream: Stream, num_steps: int, mesh: Mesh) -> Iterator[tuple[Chunk, Stream, Plan]]:
-    """The chunks with the data and the plan that a compiled epoch reads, on the devices.
+def feed(planned: Iterator[Chunk], stream: Stream, num_steps: int, mesh: Mesh) -> Iterator[tuple[Chunk, Stream]]:
+    """The chunks, and the data that their plans read, on the devices.
 
     The windows of a large stream are read while the devices compute the chunk before them.
 
@@ -85,23 +80,31 @@ def feed(planned: Iterator[Chunk], stream: Stream, num_steps: int, mesh: Mesh) -
         num_steps: T.
         mesh: the devices.
     """
-    if not is_large(stream):
+
+    def placed(chunk):
+        plan, num_batches = to_devices(chunk.plan, mesh), to_devices(np.int32(chunk.num_batches), mesh)
+        return chunk._replace(plan=plan, num_batches=num_batches)
+
+    if sum(side.nbytes for side in stream if side is not None) <= DEVICE_BYTES:
         whole = on_devices(stream, mesh)
         for chunk in planned:
-            yield chunk, whole, to_devices(chunk.plan, mesh)
+            yield placed(chunk), whole
         return
 
     def read():
         chunk = next(planned, None)
-        return None if chunk is None else (chunk, *gather_windows(stream, chunk.plan, num_steps))
+        if chunk is None:
+            return None
+        part, plan = gather_windows(stream, chunk.plan, num_steps)
+        return chunk._replace(plan=plan), part
 
     # Not `with`: if the generator is still open when Python ends, it is closed after the module of threads.
     pool = ThreadPoolExecutor(1)
     ahead = pool.submit(read)
     while (one := ahead.result()) is not None:
         ahead = pool.submit(read)
-        chunk, part, plan = one
-        yield chunk, on_devices(part, mesh), to_devices(plan, mesh)
+        chunk, part = one
+        yield placed(chunk), on_devices(part, mesh)
 
 
 def on_devices(stream: Stream, mesh: Mesh) -> Stream:

@@ -5,14 +5,13 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.columns import Epoch
 from seqjax.data.stream import Stream
-from seqjax.errors import Error
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.precision import Precision
 from seqjax.gradients.problem import Params
@@ -22,59 +21,13 @@ from seqjax.plugin.config import describe
 from seqjax.training.devices import make_mesh, usable_devices
 from seqjax.training.epoch import TrainState
 from seqjax.training.evaluating import evaluate
-from seqjax.training.loop import Progress, end_of_epoch, gradient_metrics, train_in_chunks
+from seqjax.training.loop import train_in_chunks
+from seqjax.training.progress import Progress, gradient_metrics
 from seqjax.training.setup import TrainingSetup
 
 
-class Fit:
-    """How a model gets its parameters from a stream."""
-
-    has_curve: bool
-    """Whether it goes through the data several times, so that it has a learning curve."""
-    num_devices: int
-    """The number of devices that it uses."""
-    precision: Precision = "float32"
-    """The precision in which it is computed."""
-    params: Params | None = None
-    """The initial parameters; None: those of the model."""
-
-    def train(
-        self, problem: ModelProblem, stream: Stream, state: TrainState | None = None, progress: Progress | None = None
-    ) -> Iterator[tuple[TrainState, Progress]]:
-        """Yields state and progress after every chunk; given such a pair, resumes from there.
-
-        Raises:
-            Error: the problem cannot be fitted to the stream. It is raised by the call, before the first chunk.
-        """
-        raise NotImplementedError
-
-    def end_of_epoch(self, state: TrainState, progress: Progress) -> Epoch:
-        """What is known at the end of an epoch."""
-        raise NotImplementedError
-
-    def own_metrics(self, state: TrainState) -> dict[str, float]:
-        """The metrics of the gradient strategy at the end of an epoch."""
-        return {}
-
-    def params_like(self, problem: ModelProblem) -> Params | None:
-        """The structure and shapes of the parameters; None: they depend on the data."""
-        raise NotImplementedError
-
-    def model_line(self, problem: ModelProblem) -> str:
-        """A line about the model and how it is fitted."""
-        raise NotImplementedError
-
-    def device_share(self, available: int) -> str:
-        """A few words on how a batch is spread over the devices; empty for a single device."""
-        return ""
-
-    def as_begun(self, devices: int) -> "Fit":
-        """A copy for a run that was begun on so many devices, which uses as many if none are asked for."""
-        return self
-
-
 @dataclass(frozen=True, eq=False)
-class GradientDescent(Fit):
+class GradientDescent:
     """Trains by gradient descent, epoch after epoch."""
 
     setup: TrainingSetup
@@ -82,76 +35,87 @@ class GradientDescent(Fit):
     params: Params | None = None
     """The initial parameters; None: those of the model."""
 
-    has_curve = True
+    has_curve: ClassVar[bool] = True
+    """Whether it goes through the data several times, so that it has a learning curve."""
 
     @property
-    def num_devices(self) -> int:  # type: ignore[override]
+    def num_devices(self) -> int:
         """The number of devices over which the rows of a batch are sharded."""
         return make_mesh(self.setup.sampler.batch_size, self.setup.devices).size
 
     @property
-    def precision(self) -> Precision:  # type: ignore[override]
+    def precision(self) -> Precision:
         """The precision in which it is computed."""
         return self.setup.precision if self.setup.gradient.rounds else "float32"
 
     def as_begun(self, devices: int) -> "GradientDescent":
+        """A copy for a run that was begun on so many devices, which uses as many if none are asked for."""
         # Another number of devices changes the last bits. Fewer devices than then are an error of `check_environment`.
         if self.setup.devices is None and devices in usable_devices(self.setup.sampler.batch_size):
             return dataclasses.replace(self, setup=dataclasses.replace(self.setup, devices=devices))
         return self
 
-    def _check(self, problem: ModelProblem) -> None:
+    def train(
+        self, problem: ModelProblem, stream: Stream, state: TrainState | None = None, progress: Progress | None = None
+    ) -> Iterator[tuple[TrainState, Progress]]:
+        """Yields state and progress after every chunk; given such a pair, resumes from there.
+
+        Raises:
+            Error: the problem cannot be trained. It is raised by the call, before the first chunk.
+        """
         if self.params is None:
             check_model(problem.model, problem.spec)
         else:
             with fitting(problem, self.params):
                 check_steps(problem.model, problem.spec, self.params)
-
-    def train(
-        self, problem: ModelProblem, stream: Stream, state: TrainState | None = None, progress: Progress | None = None
-    ) -> Iterator[tuple[TrainState, Progress]]:
-        self._check(problem)
         return train_in_chunks(problem, stream, self.setup, params=self.params, state=state, progress=progress)
 
-    def end_of_epoch(self, state: TrainState, progress: Progress) -> Epoch:
-        return end_of_epoch(state, progress)
-
     def own_metrics(self, state: TrainState) -> dict[str, float]:
+        """The metrics of the gradient strategy at the end of an epoch."""
         return gradient_metrics(self.setup.gradient, state)
 
     def params_like(self, problem: ModelProblem) -> Params | None:
+        """The structure and shapes of the parameters; None: the model of another library does not know them."""
         if self.params is not None:
             return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self.params)
         if isinstance(problem.model, ForeignModel):
             return problem.model.params_like()
-        return jax.eval_shape(jit_of(_init, problem), jax.random.key(0))
+        return jax.eval_shape(jit_of(ModelProblem.init, problem), jax.random.key(0))
 
     def num_params(self, problem: ModelProblem) -> int:
         """The number of entries of all parameters."""
         return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.params_like(problem)))
 
     def model_line(self, problem: ModelProblem) -> str:
+        """A line about the model and how it is fitted."""
         size = self.num_params(problem)
         gradient, optimizer = describe(self.setup.gradient), describe(self.setup.optimizer)
         return f"{describe(problem.model)} · {size:,} parameters · gradient {gradient} · {optimizer}"
 
     def device_share(self, available: int) -> str:
+        """A few words on how a batch is spread over the devices; empty for a single device."""
         batch = self.setup.sampler.batch_size
         return f"batch of {batch} over {self.num_devices} of {available} devices" if available > 1 else ""
 
 
 @dataclass(frozen=True)
-class Counting(Fit):
-    """Fits a count-based model in one pass over the data."""
+class Counting:
+    """Fits a count-based model in one pass over the data. Its members are those of `GradientDescent`."""
 
-    has_curve = False
-    num_devices = 1
+    has_curve: ClassVar[bool] = False
+    num_devices: ClassVar[int] = 1
+    precision: ClassVar[Precision] = "float32"
+    params: ClassVar[None] = None
+
+    def as_begun(self, devices: int) -> "Counting":
+        """The same, since it uses one device."""
+        return self
 
     def train(
         self, problem: ModelProblem, stream: Stream, state: TrainState | None = None, progress: Progress | None = None
     ) -> Iterator[tuple[TrainState, Progress]]:
-        if not isinstance(problem.model, CountBasedModel):
-            raise Error(f"model {type(problem.model).__name__} has no `count`; train it")
+        """Counts, and yields state and progress of the only chunk, in which the model is evaluated."""
+        assert isinstance(problem.model, CountBasedModel)
         began = time.perf_counter()
         params = jax.tree.map(jnp.asarray, problem.model.count(stream, problem.spec))
         return self._evaluated(problem, stream, params, time.perf_counter() - began)
@@ -159,24 +123,28 @@ class Counting(Fit):
     def _evaluated(
         self, problem: ModelProblem, stream: Stream, params: Params, seconds: float
     ) -> Iterator[tuple[TrainState, Progress]]:
-        """Yields the only chunk, in which the model is evaluated."""
+        """The generator of `train`."""
         loss = evaluate(problem, params, stream)["loss"]
         updates = {"loss": np.array([loss]), "tokens": np.array([len(stream.targets)])}
         state = TrainState(params, (), (), (), (), jnp.zeros((), jnp.int32))
-        yield state, Progress(done=True, updates=updates, epoch_seconds=seconds)
+        yield state, Progress(updates=updates, epoch_seconds=seconds)
 
-    def end_of_epoch(self, state: TrainState, progress: Progress) -> Epoch:
-        assert progress.updates is not None
-        (loss,), (tokens,) = progress.updates["loss"].tolist(), progress.updates["tokens"].tolist()
-        seconds = progress.epoch_seconds
-        return Epoch(1, 0, tokens, seconds, 0.0, tokens, seconds, loss, grad_norm=math.nan, learning_rate=math.nan)
+    def own_metrics(self, state: TrainState) -> dict[str, float]:
+        """None, since there is no gradient strategy."""
+        return {}
 
     def params_like(self, problem: ModelProblem) -> Params | None:
+        """None: the shapes of the parameters depend on the data."""
         return None
 
     def model_line(self, problem: ModelProblem) -> str:
+        """A line about the model and how it is fitted."""
         return f"{describe(problem.model)} · counted"
 
+    def device_share(self, available: int) -> str:
+        """Nothing, since there is no batch."""
+        return ""
 
-def _init(problem: ModelProblem, key: jax.Array) -> Params:
-    return problem.init(key)
+
+Fit = GradientDescent | Counting
+"""How a model gets its parameters from a stream."""

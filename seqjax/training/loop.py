@@ -1,52 +1,31 @@
 """The training loop: an epoch is split into chunks, and each chunk is one compiled call that donates its state."""
 
-import contextlib
-import dataclasses
-import functools
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from seqjax.columns import Epoch, row_of
-from seqjax.data.sampler import Plan, Sampler, draw_plan, shard_edges
+from seqjax.columns import row_of
+from seqjax.data.sampler import Sampler
 from seqjax.data.stream import Stream, check_stream
-from seqjax.data.windows import gather_windows, past_warmup
 from seqjax.errors import Error, check_type
-from seqjax.gradients.base import Gradient, init_memory
-from seqjax.gradients.check_scan import check_params
-from seqjax.gradients.compiling import jit_of
+from seqjax.gradients.base import Gradient
 from seqjax.gradients.precision import Precision
-from seqjax.gradients.problem import Params, Problem, check_problem
-from seqjax.memory import check_memory
-from seqjax.models.check import check_bare_problem, fitting
-from seqjax.models.model import ModelProblem
+from seqjax.gradients.problem import Params, Problem
 from seqjax.plugin.author import mistakes_of
-from seqjax.plugin.config import describe
-from seqjax.training.devices import make_mesh
-from seqjax.training.epoch import (
-    Arguments,
-    Program,
-    TrainState,
-    compiled_epoch,
-    compiled_epochs,
-    shapes_on_devices,
-    to_devices,
-)
-from seqjax.training.feed import chunks, feed, is_large, on_devices
-from seqjax.training.optimizer import Optimizer, build, check_update, learning_rate, numbers_of
+from seqjax.training.epoch import Arguments, TrainState, compiled_epoch, copy_of
+from seqjax.training.feed import Chunk, chunks, feed
+from seqjax.training.first_call import first_call
+from seqjax.training.optimizer import Optimizer, learning_rate
 from seqjax.training.processes import whole
+from seqjax.training.progress import ChunkResult, Progress, end_of_epoch, gradient_metrics
 from seqjax.training.setup import TrainingSetup
 
-_COMPILER = ThreadPoolExecutor(1, "compiler")
-"""The thread in which initial parameters are compiled."""
 stepping = threading.Event()
 """Set after compiling, before updates are computed. A caller that waits for it clears it first."""
 
@@ -63,6 +42,10 @@ class Diverged(Error):  # noqa: N818
         super().__init__(message, exit_code=3)
         self.state = state
         self.run = run
+
+
+Outcome = tuple[TrainState, Progress] | Diverged
+"""What a run has after a chunk of its training: state and progress, or the error of a run that has diverged."""
 
 
 def train(
@@ -131,68 +114,13 @@ def train(
         devices=devices,
         precision=precision,
     )
-    chunks = train_in_chunks(problem, stream, setup, params=params, state=state)
+    trained = train_in_chunks(problem, stream, setup, params=params, state=state)
     # The next chunk reuses the buffers of the state, so the caller gets a copy.
     return (
         (copy_of(new), row_of(end_of_epoch(new, progress)) | gradient_metrics(gradient, new))
-        for new, progress in chunks
+        for new, progress in trained
         if progress.done
     )
-
-
-@jax.jit
-def copy_of[T](tree: T) -> T:
-    """A copy of arrays, in one compiled call, which takes less time than a call for each leaf."""
-    return jax.tree.map(jnp.copy, tree)
-
-
-class Progress(NamedTuple):
-    """How far training has come.
-
-    Args:
-        epoch: the current epoch, counted from 0.
-        done: whether it is complete.
-        updates: `loss`, `tokens` and `grad_norm` of its updates so far, float64[n] each.
-        compile_seconds: time that compiling took in this epoch.
-        epoch_seconds: time that its training took so far.
-        tokens: targets scored since update 0, before this epoch.
-        seconds: time that training took since update 0, before this epoch, without compiling.
-    """
-
-    epoch: int = 0
-    done: bool = True
-    updates: dict[str, np.ndarray] | None = None
-    compile_seconds: float = 0.0
-    epoch_seconds: float = 0.0
-    tokens: int = 0
-    seconds: float = 0.0
-
-    def next_epoch(self, epoch: int) -> "Progress":
-        """The progress at the start of `epoch`."""
-        tokens = 0 if self.updates is None else int(self.updates["tokens"].sum())
-        return Progress(epoch, tokens=self.tokens + tokens, seconds=self.seconds + self.epoch_seconds)
-
-    def add(self, updates: dict[str, np.ndarray], seconds: Sequence[float], done: bool) -> "Progress":
-        """The progress after more updates.
-
-        Args:
-            updates: as in `Progress`.
-            seconds: the seconds of compiling, and those of the updates.
-            done: whether they complete the epoch.
-        """
-        if self.updates is not None:
-            updates = {name: np.concatenate([self.updates[name], values]) for name, values in updates.items()}
-        compile_seconds, update_seconds = seconds
-        return self._replace(
-            done=done,
-            updates=updates,
-            compile_seconds=self.compile_seconds + compile_seconds,
-            epoch_seconds=self.epoch_seconds + update_seconds,
-        )
-
-
-Outcome = tuple[TrainState, Progress] | Diverged | None
-"""The outcome of a chunk of training; None: the run diverged in an earlier chunk."""
 
 
 def train_in_chunks(
@@ -234,295 +162,31 @@ def _train(
     """The generator of `train_in_chunks`."""
     program, state = arguments.program, arguments.state
     planned = chunks(setup, stream.bounds, program.problem.warmup, done=int(state.update))
-    for chunk, part, plan in feed(planned, stream, program.num_steps, program.mesh):
-        if progress.done:
-            progress = progress.next_epoch(chunk.epoch)
-        num_batches = to_devices(np.int32(chunk.num_batches), program.mesh)
-        call = arguments._replace(state=state, stream=part, plan=plan, num_batches=num_batches)
-        state, updates, seconds = _timed_call(compiled_epoch, call)
-        progress = progress.add(updates, seconds, chunk.is_last)
+    for chunk, part in feed(planned, stream, program.num_steps, program.mesh):
+        call = arguments._replace(state=state, stream=part, plan=chunk.plan, num_batches=chunk.num_batches)
+        state, result = timed_call(compiled_epoch, call)
+        progress = progress.after(chunk, result)
         if int(state.update) != chunk.stop:
-            raise _diverged(state, progress, chunk.stop)
+            raise divergence(state, progress, chunk)
         yield state, progress
 
 
-def train_side_by_side(
-    problem: Problem, stream: Stream, setups: Sequence[TrainingSetup], fields: dict[str, list[float]]
-) -> Iterator[list[Outcome]]:
-    """Trains R runs on one device in one compiled call, and yields their outcomes after every chunk.
-
-    On an accelerator a small model leaves most of the device idle, and R runs take little longer than one. On a CPU it
-    is not faster. The time of a chunk is divided equally among the runs.
-
-    Args:
-        problem: the problem to train.
-        stream: the data.
-        setups: how each run is trained. They differ only in the seed and in fields of the optimizer, and their epochs
-            have the same number of batches.
-        fields: name -> R values, the fields of the optimizer that differ.
-
-    Yields:
-        For each run: state and progress; the error if it diverged in this chunk; None if it diverged before.
-    """
-    stream = check_stream(stream)
-    problem = _in_precision(problem, setups[0])
-    _, program = _plan_program(problem, stream, setups[0])
-    whole = on_devices(stream, program.mesh)
-    each = [InitialState(problem, setup, program.num_updates).compute() for setup in setups]
-    program, states = _with_numbers(program, each[0].params), _stack(each)
-    shared = {name: jnp.full(len(setups), value) for name, value in program.numbers().items()}
-    numbers = shared | {name: jnp.asarray(column) for name, column in fields.items()}
-    progresses, good = [Progress()] * len(setups), [True] * len(setups)
-    all_chunks = (chunks(setup, stream.bounds, problem.warmup, len(setups)) for setup in setups)
-    for together in zip(*all_chunks, strict=True):
-        plans = _stack([chunk.plan for chunk in together])
-        call = Arguments(states, whole, plans, np.int32(together[0].num_batches), numbers, program)
-        states, updates, seconds = _timed_call(compiled_epochs, call)
-        outcomes: list[Outcome] = []
-        for i, chunk in enumerate(together):
-            if not good[i]:
-                outcomes.append(None)
-                continue
-            if progresses[i].done:
-                progresses[i] = progresses[i].next_epoch(chunk.epoch)
-            mine = {name: rows[i] for name, rows in updates.items()}
-            progresses[i] = progresses[i].add(mine, [s / len(setups) for s in seconds], chunk.is_last)
-            state = jax.tree.map(lambda a, i=i: a[i], states)
-            good[i] = int(state.update) == chunk.stop
-            outcomes.append((state, progresses[i]) if good[i] else _diverged(state, progresses[i], chunk.stop))
-        yield outcomes
-
-
-def _timed_call(compiled: Any, args: Arguments) -> tuple[TrainState, dict[str, np.ndarray], tuple[float, float]]:
-    """Calls a jitted function. Returns state, updates (float64), and the seconds of compiling and of the rest."""
-    clock = [time.perf_counter()]
+def timed_call(compiled: Any, args: Arguments) -> tuple[TrainState, ChunkResult]:
+    """Calls `compiled_epoch` or `compiled_epochs`, and measures the time."""
+    began = time.perf_counter()
     compiled.lower(*args).compile()  # compiled here to be timed; the call below uses the same program
-    clock.append(time.perf_counter())
+    has_compiled = time.perf_counter()
     stepping.set()
     state, updates = compiled(*args)
     updates = jax.device_get(updates)  # Ctrl-C interrupts this wait; it does not interrupt np.asarray
-    clock.append(time.perf_counter())
+    ended = time.perf_counter()
     updates = {name: np.asarray(values, np.float64)[..., : int(args.num_batches)] for name, values in updates.items()}
-    return state, updates, (clock[1] - clock[0], clock[2] - clock[1])
+    return state, ChunkResult(updates, has_compiled - began, ended - has_compiled)
 
 
-def end_of_epoch(state: TrainState, progress: Progress) -> Epoch:
-    """What is known at the end of an epoch, from which the columns of its row are computed."""
-    assert progress.updates is not None
-    counts = progress.updates["tokens"]
-    scored = counts.sum()
-    return Epoch(
-        epoch=progress.epoch + 1,
-        update=int(state.update),
-        tokens=progress.tokens + int(scored),
-        seconds=progress.seconds + progress.epoch_seconds,
-        compile_seconds=progress.compile_seconds,
-        epoch_tokens=int(scored),
-        epoch_seconds=progress.epoch_seconds,
-        train_loss=float((progress.updates["loss"] * counts).sum() / scored) if scored else math.nan,
-        grad_norm=float(progress.updates["grad_norm"].mean()),
-        learning_rate=learning_rate(state.opt_state),
-    )
-
-
-def gradient_metrics(gradient: Gradient, state: TrainState) -> dict[str, float]:
-    """The metrics of a gradient strategy after an epoch."""
-    return {name: float(value) for name, value in gradient.metrics(whole(state.memory)).items()}
-
-
-class FirstCall(NamedTuple):
-    """The first call of `compiled_epoch`.
-
-    Args:
-        shapes: its arguments, with shapes and dtypes in place of the state; its program can be lowered with them.
-        make: returns its arguments.
-    """
-
-    shapes: Arguments
-    make: Callable[[], Arguments]
-
-
-def first_call(
-    problem: Problem,
-    stream: Stream,
-    setup: TrainingSetup,
-    params: Params | None = None,
-    state: TrainState | None = None,
-) -> FirstCall:
-    """The first call of `compiled_epoch`; arguments as those of `train_in_chunks`."""
-    check_problem("train", problem)
-    problem = _in_precision(problem, setup)
-    plan, program = _plan_program(problem, stream, setup)
-    with fitting(problem, params) if params is not None else contextlib.nullcontext():
-        if state is None:
-            initial = InitialState(problem, setup, program.num_updates, params)
-            initial.compile()
-            shapes, make = initial.shapes, initial.compute
-        else:
-            shapes, make = state, lambda: state
-        check_bare_problem(problem, shapes.params, shapes.carry, stream, plan.starts[0])
-    program = _with_numbers(program, shapes.params)
-    chunk = next(chunks(setup, stream.bounds, program.problem.warmup))
-    plan, num_batches = chunk.plan, np.int32(chunk.num_batches)
-    if is_large(stream):
-        stream, plan = gather_windows(stream, plan, program.num_steps)
-    place = functools.partial(to_devices, mesh=program.mesh)
-    arguments = Arguments(
-        shapes_on_devices(shapes, program.mesh),
-        place(stream._replace(bounds=None)),
-        place(plan),
-        place(num_batches),
-        place(program.numbers()),
-        program,
-    )
-    # The copy is donated, so that the caller's arrays stay valid.
-    return FirstCall(arguments, lambda: arguments._replace(state=place(copy_of(make()))))
-
-
-def _in_precision(problem: Problem, setup: TrainingSetup) -> Problem:
-    return problem.in_bfloat16() if setup.precision == "bfloat16" and setup.gradient.rounds else problem
-
-
-def _plan_program(problem: Problem, stream: Stream, setup: TrainingSetup) -> tuple[Plan, Program]:
-    """The plan of the first epoch, and the program of all epochs; an error if no step is scored."""
-    sampler = setup.sampler
-    if stream.mask is not None and not np.any(stream.mask):
-        raise Error("nothing is scored: the mask of the training part is False everywhere")
-    mesh = make_mesh(sampler.batch_size, setup.devices)
-    plan = draw_plan(sampler, stream.bounds, setup.seed, 0)
-    if not _scored_windows(problem, stream, plan, sampler.num_steps).any():
-        raise Error(
-            f"nothing is scored: the first {problem.warmup} outputs after a reset are the warm-up of the model, "
-            f"and no window of num_steps = {sampler.num_steps} is longer\n"
-            "Use longer windows (--sampler.num-steps), or a model with less warm-up, such as fewer --model.lags"
-        )
-    num_updates = setup.epochs * (len(shard_edges(stream.bounds)) - 1) * len(plan.starts)
-    if num_updates >= 2**31:
-        raise Error(
-            f"epochs = {setup.epochs} of {num_updates // setup.epochs:,} updates are {num_updates:,} updates; training "
-            "counts them below 2^31"
-        )
-    program = Program(
-        problem=problem,
-        gradient=setup.gradient,
-        optimizer=setup.optimizer,
-        num_updates=num_updates,
-        num_steps=sampler.num_steps,
-        mesh=mesh,
-    )
-    return plan, program
-
-
-def _scored_windows(problem: Problem, stream: Stream, plan: Plan, num_steps: int) -> np.ndarray:
-    """The windows of a plan that have a scored step, bool[N, B]."""
-    if problem.warmup:
-        plan = past_warmup(plan, problem.warmup, num_steps)
-    first, last = np.moveaxis(np.asarray(plan.scored), -1, 0)
-    if stream.mask is None:
-        return first < last
-    before = np.pad(np.cumsum(np.asarray(stream.mask, np.int64)), (1, 0))
-    return before[plan.starts + last] > before[plan.starts + np.minimum(first, last)]
-
-
-def _with_numbers(program: Program, params: Params) -> Program:
-    """The program that takes the optimizer's numbers as arguments, as far as the optimizer allows it."""
-    if not isinstance(program.optimizer, Optimizer):
-        return program
-    numbers = numbers_of(program.optimizer, program.num_updates, params)
-    return dataclasses.replace(program, traced=tuple(numbers))
-
-
-class InitialState:
-    """The state before the first update.
-
-    Args:
-        problem: the problem to train.
-        setup: how it is trained.
-        num_updates: the number of updates of the whole training, on which schedules depend.
-        params: the parameters; None: the initial ones of the model.
-
-    Attributes:
-        shapes: its shapes and dtypes.
-    """
-
-    def __init__(self, problem: Problem, setup: TrainingSetup, num_updates: int, params: Params | None = None):
-        if params is not None:
-            check_params(params)
-        elif not isinstance(problem, ModelProblem):
-            raise Error("a problem without a model has no initial parameters: pass params=")
-        self._problem, self._setup, self._params = problem, setup, params
-        self._key, arguments = jax.random.key(setup.seed), (setup.gradient, setup.sampler.batch_size)
-        self._init: Any = functools.partial(initial_parts, problem, *arguments)
-        if problem.is_value:
-            # One compiled program, which the cache can keep: a program for each operation would take a second of a
-            # short run. Another problem would be compiled anew at each call.
-            self._init = jit_of(initial_parts, problem, *arguments, brief=True)
-        parts = jax.eval_shape(self._init, self._key, params)
-        _check_memory(parts, problem, setup)
-        self._tx: Any = setup.optimizer
-        if isinstance(setup.optimizer, Optimizer):
-            self._tx = build(setup.optimizer, num_updates)
-            check_update(setup.optimizer, self._tx, parts[0])
-        self._compiled: Any = None
-        self.shapes = self._with_optimizer(parts, functools.partial(jax.eval_shape, self._tx.init))
-
-    def compile(self) -> None:
-        """Begins to compile its program in a thread."""
-        if self._problem.is_value:
-            self._compiled = _COMPILER.submit(self._init.lower(self._key, self._params).compile)
-
-    def compute(self) -> TrainState:
-        """Its values."""
-        if self._compiled is not None:
-            self._compiled.result()  # so that it is not compiled twice
-        parts = self._init(self._key, self._params)
-        check_params(parts[0])
-        self._setup.gradient.check_values(parts[2], self._setup.sampler.num_steps)
-        return self._with_optimizer(parts, self._tx.init)
-
-    def _with_optimizer(self, parts: Sequence[Any], init: Callable[[Params], Any]) -> TrainState:
-        params, carry, memory, key = parts
-        return TrainState(params, init(params), carry, memory, key, jnp.zeros((), jnp.int32))
-
-
-def _check_memory(state: Sequence[Any], problem: Problem, setup: TrainingSetup) -> None:
-    """Raises an `Error` if a CPU has less memory than the state before update 0 takes."""
-    if jax.default_backend() != "cpu":
-        return
-    of = describe(problem.model) if isinstance(problem, ModelProblem) else type(problem).__name__
-    parts = ("parameters", "state", "memory of the strategy", "key")
-    sizes = [sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(part)) for part in state]
-    largest = parts[sizes.index(max(sizes))]
-    check_memory(
-        f"parameters and state of {of} with gradient {describe(setup.gradient)}",
-        sum(sizes),
-        f"Most of it is for the {largest}: make the model or the batch smaller, or choose another strategy",
-    )
-
-
-def initial_parts(
-    problem: Any, gradient: Gradient, num_rows: int, key: jax.Array, params: Params | None
-) -> tuple[Params, Any, Any, jax.Array]:
-    """The parameters, if they are not given; the recurrent state, the memory, and the key of all updates.
-
-    Args:
-        problem: the problem to train.
-        gradient: the gradient strategy.
-        num_rows: B.
-        key: the root of all randomness.
-        params: the parameters; None: the initial ones of the model.
-    """
-    init_key, carry_key, key = jax.random.split(key, 3)
-    params = problem.init(init_key) if params is None else params
-    row_keys = jax.vmap(functools.partial(jax.random.fold_in, carry_key))(jnp.arange(num_rows))
-    carry = jax.vmap(problem.init_state, (None, 0))(params, row_keys)
-    return params, carry, init_memory(gradient, problem, params, carry, num_rows), key
-
-
-def _diverged(state: TrainState, progress: Progress, stop: int) -> Diverged:
-    """The error of a training that stopped before update `stop`."""
-    assert progress.updates is not None
-    loss, norm = (progress.updates[name][int(state.update) - stop] for name in ("loss", "grad_norm"))
+def divergence(state: TrainState, progress: Progress, chunk: Chunk) -> Diverged:
+    """The error of a training that stopped at an update of this chunk, the last one that `progress` has."""
+    loss, norm = (progress.updates[name][int(state.update) - chunk.stop] for name in ("loss", "grad_norm"))
     after = ", and parameters after it that are not finite" if math.isfinite(loss) and math.isfinite(norm) else ""
     return Diverged(
         f"diverged at update {int(state.update) + 1} (epoch {progress.epoch + 1}): loss {loss:g}, "
@@ -530,11 +194,4 @@ def _diverged(state: TrainState, progress: Progress, stop: int) -> Diverged:
         f"Try a smaller learning rate (it was {learning_rate(state.opt_state):g}), "
         "or clip the gradient to a smaller norm (--optimizer.clip-norm)",
         whole(state),
-    )
-
-
-def _stack[T](trees: Sequence[T]) -> T:
-    """Stacks trees of equal structure: the leaves have a new leading axis."""
-    return jax.tree.map(
-        lambda *leaves: np.stack(leaves) if isinstance(leaves[0], np.ndarray) else jnp.stack(leaves), *trees
     )

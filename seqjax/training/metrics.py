@@ -177,8 +177,7 @@ def means(
         picked = [
             np.asarray(jax.vmap(metric.function)(jnp.asarray(outputs), jnp.asarray(targets))) for metric in metrics
         ]
-    document = np.searchsorted(stream.bounds, at, "right")
-    is_last = np.append(document[1:] != document[:-1], True) if len(at) else np.zeros(0, bool)
+    is_last = np.diff(np.searchsorted(stream.bounds, at, "right"), append=-1) != 0
     return {
         metric.name: float(np.mean(values[is_last] if metric.last else values, dtype=np.float64)) if len(at) else np.nan
         for metric, values in zip(metrics, picked, strict=True)

@@ -1,9 +1,8 @@
 """`Optimizer`: a plugin that builds an optax transformation; `ScheduledOptimizer` adds clipping and a schedule."""
 
-import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -65,19 +64,6 @@ def build(optimizer: Optimizer, num_updates: int) -> optax.GradientTransformatio
     return tx
 
 
-def build_with(optimizer: Optimizer, numbers: dict[str, Any], num_updates: int) -> optax.GradientTransformation:
-    """The transformation of an optimizer with other numbers, which may be traced.
-
-    Args:
-        optimizer: the optimizer.
-        numbers: name -> value, some of its fields and, as `NUM_UPDATES`, the number of updates.
-        num_updates: the number of updates, unless `numbers` has it.
-    """
-    fields = {name: value for name, value in numbers.items() if name != NUM_UPDATES}
-    changed: Any = dataclasses.replace(optimizer, **fields)  # type: ignore[type-var]
-    return build(changed, numbers.get(NUM_UPDATES, num_updates))
-
-
 def check_update(optimizer: Optimizer, tx: optax.GradientTransformation, params: Any) -> None:
     """Checks the result of one update of an optimizer's transformation. It is traced, and nothing is computed.
 
@@ -95,6 +81,52 @@ def check_update(optimizer: Optimizer, tx: optax.GradientTransformation, params:
         raise Error(f"{name} returned updates {shapes}, and the parameters are {like}")
 
 
+NUM_UPDATES = "num_updates"
+"""The name of the number of updates among the numbers on which a transformation depends."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a compiled program builds the transformation of an optimizer, some of whose numbers are its arguments.
+
+    Programs whose recipes are equal may differ in these numbers.
+    """
+
+    cls: type[Optimizer]
+    constants: tuple[tuple[str, Any], ...]
+    """(name, value) of the other fields, and of `NUM_UPDATES` if it is no argument."""
+
+    @classmethod
+    def of(cls, optimizer: Optimizer, num_updates: int, arguments: Container[str]) -> "Recipe":
+        """The recipe of an optimizer, for a training of about `num_updates` updates.
+
+        Args:
+            optimizer: the optimizer.
+            num_updates: the number of updates.
+            arguments: the names of the numbers that are arguments: fields of the optimizer, and `NUM_UPDATES`.
+        """
+        values = {NUM_UPDATES: num_updates} | values_of(optimizer)
+        return cls(type(optimizer), tuple((name, value) for name, value in values.items() if name not in arguments))
+
+    def build(self, numbers: Mapping[str, Any]) -> optax.GradientTransformation:
+        """The transformation with these numbers, name -> value, which may be traced."""
+        fields = {**dict(self.constants), **numbers}
+        num_updates = fields.pop(NUM_UPDATES)
+        return build(self.cls(**fields), num_updates)
+
+
+def _first_update(recipe: Recipe, params: Any, numbers: Mapping[str, Any]) -> Any:
+    """The state of a transformation before the first update, and what this update returns."""
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+        tx = recipe.build(numbers)
+        state = tx.init(params)
+        return state, tx.update(params, state, params)
+
+
+_READS_IN_PYTHON = (TypeError, jax.errors.JAXTypeError, Error)
+"""The exceptions of an optimizer that reads a traced number in Python; `Error`: in the check of its fields."""
+
+
 def depends_on_num_updates(optimizer: Optimizer, params: Any) -> bool:
     """Whether the updates depend on the number of updates for which the transformation is built, as with a schedule.
 
@@ -103,21 +135,11 @@ def depends_on_num_updates(optimizer: Optimizer, params: Any) -> bool:
         params: the parameters, or their shapes and dtypes.
     """
     params = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), params)
-
-    def update(num_updates):
-        tx = optimizer.build(num_updates)
-        state = tx.init(params)
-        return state, tx.update(params, state, params)
-
+    recipe = Recipe.of(optimizer, 1000, {NUM_UPDATES})
     try:
-        with jax.numpy_dtype_promotion("standard"):
-            return any(depends_on(update, jnp.asarray(1000)))
-    except (TypeError, jax.errors.JAXTypeError):  # it reads the number in Python, so its result may depend on it
+        return any(depends_on(functools.partial(_first_update, recipe, params), {NUM_UPDATES: jnp.asarray(1000)}))
+    except _READS_IN_PYTHON:  # so its result may depend on it
         return True
-
-
-NUM_UPDATES = "num_updates"
-"""The name of the number of updates among those that `numbers_of` returns."""
 
 
 def numbers_of(optimizer: Optimizer, num_updates: int, params: Any) -> dict[str, float | int]:
@@ -142,18 +164,12 @@ def numbers_of(optimizer: Optimizer, num_updates: int, params: Any) -> dict[str,
 
 def _may_be_traced(optimizer: Optimizer, numbers: Mapping[str, float | int], num_updates: int, params: Any) -> bool:
     """Whether the transformation can be built of these numbers as tracers, with a state like that of known numbers."""
-
-    def init_and_update(params, numbers):
-        tx = build_with(optimizer, numbers, num_updates)
-        state = tx.init(params)
-        return state, tx.update(params, state, params)
-
+    recipe = Recipe.of(optimizer, num_updates, numbers)
     try:
-        with jax.numpy_dtype_promotion("standard"):
-            traced = jax.eval_shape(init_and_update, params, numbers)
-            known = jax.eval_shape(functools.partial(init_and_update, numbers={}), params)
-    except (TypeError, jax.errors.JAXTypeError, Error):  # it reads a number in Python
+        traced = jax.eval_shape(functools.partial(_first_update, recipe), params, numbers)
+    except _READS_IN_PYTHON:
         return False
+    known = jax.eval_shape(functools.partial(_first_update, recipe, numbers=numbers), params)
     shapes, like = (jax.tree.map(dtype_shape, tree) for tree in (traced, known))
     return bool(shapes == like)
 
@@ -202,17 +218,13 @@ class ScheduledOptimizer(Optimizer):
         """
         # If runs that differ in `warmup` are trained side by side, it is traced, and cannot be compared with 0.
         steady = self.schedule == "constant" and isinstance(self.warmup, float) and self.warmup == 0
-        rate = self.learning_rate if steady else self._rate(num_updates)
+        rate = self.learning_rate if steady else functools.partial(self._rate, num_updates)
         tx = optax.inject_hyperparams(make)(learning_rate=rate, **fields)
         return tx if self.clip_norm is None else optax.chain(optax.clip_by_global_norm(self.clip_norm), tx)
 
-    def _rate(self, num_updates: int) -> Callable[[jax.Array], jax.Array]:
-        """The learning rate as a function of n."""
-
-        def rate(count):
-            n, W = jnp.asarray(count, float), self.warmup * num_updates
-            past = jnp.clip((n - W) / (num_updates - W), 0, 1)
-            after = (1 + jnp.cos(jnp.pi * past)) / 2 if self.schedule == "cosine" else 1.0
-            return self.learning_rate * jnp.where(n < W, (n + 1) / (W + 1), after)
-
-        return rate
+    def _rate(self, num_updates: int, count: jax.Array) -> jax.Array:
+        """The learning rate of update n = `count`."""
+        n, W = jnp.asarray(count, float), self.warmup * num_updates
+        past = jnp.clip((n - W) / (num_updates - W), 0, 1)
+        after = (1 + jnp.cos(jnp.pi * past)) / 2 if self.schedule == "cosine" else 1.0
+        return self.learning_rate * jnp.where(n < W, (n + 1) / (W + 1), after)

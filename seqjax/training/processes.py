@@ -1,4 +1,4 @@
-"""What the processes that train one run exchange. With a single process, every function returns at once."""
+"""What the processes that train one run exchange. With a single process, nothing is sent."""
 
 import contextlib
 import json
@@ -38,8 +38,6 @@ def from_first(value: Any) -> Any:
 
 def bytes_from_first(data: bytes) -> bytes:
     """The bytes of process 0. All processes call it; those that the others give are ignored."""
-    if jax.process_count() == 1:
-        return data
     row = np.zeros(from_first(len(data)), np.uint8)
     if is_first():
         row[:] = np.frombuffer(data, np.uint8)
@@ -56,52 +54,35 @@ def failing_together() -> Iterator[None]:
         if jax.process_count() == 1:
             raise
         fault = error
-    mine = None if fault is None else [fault.message, fault.problems, fault.exit_code]
+    names = ("message", "problems", "exit_code")
+    mine = None if fault is None else {name: getattr(fault, name) for name in names}
     for theirs in exchange(mine):
         if theirs is not None:
-            message, problems, exit_code = theirs
-            shared = Error(message, problems=problems, exit_code=exit_code)
+            shared = Error(**theirs)
             shared.in_all = True  # type: ignore[attr-defined]
             raise shared from fault
 
 
 def whole[T](tree: T) -> T:
     """A tree whose arrays are each whole on a device of this process. All processes call it."""
-    sharded = [leaf for leaf in jax.tree.leaves(tree) if _is_spread(leaf) and not leaf.is_fully_replicated]
-    gathered = iter(_replicate(sharded) if sharded else ())
 
     def one(leaf):
-        if not _is_spread(leaf):
+        if getattr(leaf, "is_fully_addressable", True):  # also what is no array of JAX
             return leaf
-        return (leaf if leaf.is_fully_replicated else next(gathered)).addressable_data(0)
+        everywhere = NamedSharding(leaf.sharding.mesh, PartitionSpec())
+        return jax.device_put(leaf, everywhere).addressable_data(0)
 
     return jax.tree.map(one, tree)
 
 
 def place(array: Any, sharding: NamedSharding) -> jax.Array:
-    """An array that is equal in all processes, on the devices of a sharding.
+    """An array that is equal in all processes, on the devices of a sharding, which are those of several processes.
 
     `jax.device_put` would also compare the arrays of all processes at each call.
     """
-    if sharding.is_fully_addressable:
-        return jax.device_put(array, sharding)
     if isinstance(array, jax.Array) and jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
         data = place(jax.random.key_data(array), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
     host = np.asarray(array)
     host = host.astype(jax.dtypes.canonicalize_dtype(host.dtype), copy=False)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
-
-
-def _is_spread(leaf: object) -> bool:
-    """Whether an array is on devices of several processes."""
-    return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
-
-
-def _replicate(arrays: list[Any]) -> list[Any]:
-    (mesh,) = {array.sharding.mesh for array in arrays}
-    return jax.jit(_same, out_shardings=NamedSharding(mesh, PartitionSpec()))(arrays)
-
-
-def _same(arrays: list[Any]) -> list[Any]:
-    return arrays

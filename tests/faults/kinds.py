@@ -22,7 +22,7 @@ from seqjax.report import plot
 from seqjax.runs import environment
 from seqjax.runs.files import checkpoint, folder
 from seqjax.runs.files.manifest import content_of
-from seqjax.training import feed, fit, loop
+from seqjax.training import feed, first_call, fit, initial
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 5
 
@@ -174,9 +174,9 @@ def tiny() -> Iterator[None]:
         mock.patch.object(environment, "_git_commit", return_value=None),
         mock.patch.object(importlib.metadata, "version", functools.cache(importlib.metadata.version)),
         mock.patch.object(fit, "check_model"),
-        mock.patch.object(loop, "check_update"),
-        mock.patch.object(loop, "check_bare_problem"),
-        mock.patch.object(loop, "numbers_of", _once(loop.numbers_of, 2)),
+        mock.patch.object(initial, "check_update"),
+        mock.patch.object(first_call, "check_bare_problem"),
+        mock.patch.object(first_call, "numbers_of", _once(first_call.numbers_of, 2)),
         mock.patch.object(fit.GradientDescent, "params_like", _once(fit.GradientDescent.params_like, 2)),
     ]
     with contextlib.ExitStack() as stack:

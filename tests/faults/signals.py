@@ -204,7 +204,7 @@ def carry_out(case: Case, plant: Callable[[str], Any] = nothing) -> int:
     handle_by_default()
     feed.CHUNK_STEPS = 40
     plot.history, Run.samples = NoFigure, {}  # which take longer than the training here
-    real = loop._timed_call
+    real = loop.timed_call
 
     def counted(*args):
         result = real(*args)
@@ -212,7 +212,7 @@ def carry_out(case: Case, plant: Callable[[str], Any] = nothing) -> int:
             counts.write(b".")
         return result
 
-    loop._timed_call = counted
+    loop.timed_call = counted
     plant(case.name)
     case.disturb()
     sys.stdout, sys.stderr = (open_stream(number) for number in (1, 2))

@@ -15,7 +15,7 @@ from seqjax.testing.proofs.cases import B, T, case
 from seqjax.testing.proofs.rows import check_devices
 from seqjax.testing.quick_jit import quick_jit
 from seqjax.training import TrainingSetup, run_epoch
-from seqjax.training.loop import InitialState
+from seqjax.training.initial import InitialState
 
 pytestmark = pytest.mark.usefixtures("x64")
 

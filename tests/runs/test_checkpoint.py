@@ -16,7 +16,7 @@ from seqjax.runs.files.folder import reading
 from seqjax.runs.files.rows import Counted
 from seqjax.testing.quick_jit import quick_jit
 from seqjax.training.epoch import TrainState
-from seqjax.training.loop import Progress
+from seqjax.training.progress import Progress
 
 PROGRESS = Progress(3, False, {name: np.array([0.1, np.nan]) for name in ("loss", "tokens", "grad_norm")}, 0.1, 0.2, 7)
 ROWS = Counted(3, "0" * 64)

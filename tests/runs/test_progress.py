@@ -11,7 +11,7 @@ from seqjax.plugin.config import describe
 from seqjax.runs import progress
 from seqjax.runs.progress import Display, dataset_line
 from seqjax.runs.run import job_of, run_of
-from seqjax.training.loop import Progress
+from seqjax.training.progress import Progress
 from seqjax_gradients import Randomized, Truncated
 from seqjax_models import MLP
 from seqjax_samplers import Sequential
@@ -71,7 +71,7 @@ def test_the_parts_of_a_long_epoch_are_shown(capsys, monkeypatch):
         part = Progress(2, False, updates, epoch_seconds=3.0)
         display.part(part)
         monkeypatch.setattr(progress, "PART_EVERY", 0.0)
-        display.part(part._replace(updates=None))
+        display.part(part._replace(updates={}))
         assert capsys.readouterr().out == "", "it is too early, or has made no update"
         display.part(part)
     assert capsys.readouterr().out == "part     epoch 3: 35% · 150 updates · loss 2.000 · 50 tokens/s\n"

@@ -16,7 +16,7 @@ from seqjax import Experiment, Pairs, Run, Series, Text
 from seqjax.runs.job import prepare
 from seqjax.runs.progress import Display, start_line
 from seqjax.runs.run import job_of, run_of
-from seqjax.training.loop import InitialState
+from seqjax.training.initial import InitialState
 from seqjax_models import GRU, RNN
 from seqjax_samplers import Sequential
 from seqjax_tokenizers import Char, Standardize, Word

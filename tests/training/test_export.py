@@ -7,7 +7,7 @@ from seqjax import Experiment, Problem, Spec, Text, Tokens
 from seqjax.data import Stream
 from seqjax.training import TrainingSetup
 from seqjax.training.epoch import compiled_epoch
-from seqjax.training.loop import first_call
+from seqjax.training.first_call import first_call
 
 DEFAULT = Experiment()
 

@@ -65,7 +65,9 @@ if together:  # nothing that one process knows alone may decide on what both com
     assert processes.from_first(jax.process_index()) == 0
     assert processes.bytes_from_first(bytes([jax.process_index() + 65] * 999)) == b"A" * 999
     try:
-        processes.in_all(lambda: 1 if jax.process_index() == 0 else join.check_alone("x", 2))
+        with processes.failing_together():
+            if jax.process_index() == 1:
+                join.check_alone("x", 2)
         raise AssertionError("no error")
     except Error as fault:
         assert "x is for one process" in str(fault) and fault.exit_code == 2

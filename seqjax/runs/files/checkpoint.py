@@ -13,7 +13,7 @@ from seqjax.runs.files.arrays import by_name, is_key, leaf_name, load_arrays, sa
 from seqjax.runs.files.folder import CHECKPOINTS, from_json
 from seqjax.runs.files.rows import Counted
 from seqjax.training.epoch import TrainState
-from seqjax.training.loop import Progress
+from seqjax.training.progress import Progress
 
 NAME = re.compile(r"\d{10}\.safetensors")
 """The form of the name of a checkpoint in its folder."""
@@ -64,7 +64,7 @@ def checkpoint_name(update: int) -> str:
 
 def encode(state: TrainState, progress: Progress, rows: Counted, best: Params = None) -> bytes:
     """The bytes of a checkpoint; `best`: the parameters of the best epoch, if they are kept."""
-    arrays = by_name(state) | {_PROGRESS + name: values for name, values in (progress.updates or {}).items()}
+    arrays = by_name(state) | {_PROGRESS + name: values for name, values in progress.updates.items()}
     arrays |= {_BEST + name: array for name, array in ({} if best is None else by_name(best)).items()}
     scalars = {name: value for name, value in progress._asdict().items() if name != "updates"}
     return save_arrays(arrays, _Header(rows, **scalars)._asdict())
@@ -75,7 +75,7 @@ def decode(data: bytes) -> Checkpoint:
     arrays, text = load_arrays(data)
     header = from_json(_HEADER, text)
     updates = _below(_PROGRESS, arrays)
-    progress = Progress(updates=updates or None, **{n: v for n, v in header._asdict().items() if n != "rows"})
+    progress = Progress(updates=updates, **{n: v for n, v in header._asdict().items() if n != "rows"})
     state = {name: array for name, array in arrays.items() if not name.startswith((_PROGRESS, _BEST))}
     return Checkpoint(state, progress, header.rows, _below(_BEST, arrays))
 
