@@ -81,8 +81,8 @@ def check_update(optimizer: Optimizer, tx: optax.GradientTransformation, params:
         raise Error(f"{name} returned updates {shapes}, and the parameters are {like}")
 
 
-NUM_UPDATES = "num_updates"
-"""The name of the number of updates among the numbers on which a transformation depends."""
+NUM_UPDATES = "number of updates"
+"""Its name among the numbers on which a transformation depends. It has spaces, so that no field has the same name."""
 
 
 @dataclass(frozen=True)

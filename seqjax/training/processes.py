@@ -69,8 +69,11 @@ def whole[T](tree: T) -> T:
     def one(leaf):
         if getattr(leaf, "is_fully_addressable", True):  # also what is no array of JAX
             return leaf
-        everywhere = NamedSharding(leaf.sharding.mesh, PartitionSpec())
-        return jax.device_put(leaf, everywhere).addressable_data(0)
+        if not leaf.is_fully_replicated:
+            # Not `device_put`, which does not take keys that are spread over processes.
+            everywhere = NamedSharding(leaf.sharding.mesh, PartitionSpec())
+            leaf = jax.jit(jax.numpy.copy, out_shardings=everywhere)(leaf)
+        return leaf.addressable_data(0)
 
     return jax.tree.map(one, tree)
 

@@ -15,7 +15,7 @@ from seqjax import Error, Problem, Spec, Tokens, train
 from seqjax.data import Stream
 from seqjax.testing.quick_jit import quick_jit
 from seqjax.training import Optimizer, feed
-from seqjax.training.optimizer import learning_rate, numbers_of
+from seqjax.training.optimizer import NUM_UPDATES, Recipe, learning_rate, numbers_of
 from seqjax_gradients import ARTBP, Certified, Dodge, Full, Randomized
 from seqjax_models import MLP, RNN
 from seqjax_optimizers import SGD, Adam
@@ -374,9 +374,29 @@ class Stepwise(Optimizer):
 def test_numbers_that_an_optimizer_reads_in_python_are_constants():
     params = {"w": np.ones(3, np.float32)}
     assert numbers_of(Stepwise(), 10, params) == {"learning_rate": 0.1}
-    every = {"num_updates": 10, "learning_rate": 0.1, "clip_norm": 1.0}
+    every = {NUM_UPDATES: 10, "learning_rate": 0.1, "clip_norm": 1.0}
     assert numbers_of(SGD(clip_norm=1.0), 10, params) == every
     assert numbers_of(SGD(clip_norm=1.0, warmup=0.5), 10, params) == every | {"warmup": 0.5}
+
+
+@dataclass(frozen=True)
+class Until(Optimizer):
+    """Has a field with the name of the argument of `build`."""
+
+    num_updates: int
+    learning_rate: float = 0.1
+
+    def build(self, num_updates):
+        return optax.sgd(self.learning_rate * self.num_updates / num_updates)
+
+
+def test_a_field_may_have_the_name_of_the_number_of_updates():
+    optimizer, params = Until(num_updates=7), {"w": np.ones(3, np.float32)}
+    numbers = numbers_of(optimizer, 2, params)
+    assert numbers == {NUM_UPDATES: 2, "learning_rate": 0.1}
+    tx = Recipe.of(optimizer, 2, numbers).build(numbers)
+    updates, _ = tx.update(params, tx.init(params))
+    np.testing.assert_allclose(updates["w"], -0.35)
 
 
 def test_numbers_as_arguments_give_the_updates_of_optax():
