@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,11 @@ from seqjax.terminal.stream import say
 from seqjax.training.loop import Diverged
 
 ACCOUNT = "tracked.json"
-"""The file in `folder.TRACKING` that says what was sent: tracker -> epochs, and the sha256 of each text and figure.
+"""The file in `folder.TRACKING` that says what was sent: tracker -> epochs, and the sha256 of each text and figure."""
 
-It is written when a session ends. What was sent in a session that a kill has ended is sent again.
-"""
+SECONDS = 5.0
+"""The least time from one write of the account to the next, in seconds. After a kill, what was sent since then is sent
+again."""
 
 TEXTS = {"config": folder.CONFIG, "samples": folder.SAMPLES}
 FIGURES = {"history": folder.HISTORY}
@@ -52,6 +54,7 @@ class Mirror:
     def __init__(self, tracker: Tracker, path: Path, epochs: int):
         self.tracker, self.path, self.name = tracker, path, describe(tracker, ":")
         self.session: Session | None = None
+        self.written = time.monotonic()
         self.epoch = self.rows_sent = self.files_sent = 0
         with contextlib.ExitStack() as stack:
             advice = "seqjax track sends the rest when it has ended"
@@ -81,6 +84,8 @@ class Mirror:
             self._opened().row(row["epoch"], values)
         self.account["epochs"] = len(rows)
         self.rows_sent += len(new)
+        if new and time.monotonic() - self.written >= SECONDS:
+            self._write_account()
 
     def close(self) -> None:
         """Sends the texts and figures that are new, and ends the session."""
@@ -88,7 +93,7 @@ class Mirror:
             self._send_files()
             if self.session is not None:
                 self.session.close()
-                write(self.path / folder.TRACKING / ACCOUNT, json.dumps(self.accounts, indent=2) + "\n")
+                self._write_account()
 
     def abandon(self) -> None:
         """Ends the mirror without a further call of the tracker."""
@@ -116,6 +121,11 @@ class Mirror:
                 self._opened().figure(name, self.path / file, self.epoch)
             self.account[name] = sha256
             self.files_sent += 1
+
+    def _write_account(self) -> None:
+        text = json.dumps(self.accounts, indent=2) + "\n"
+        write(self.path / folder.TRACKING / ACCOUNT, text.encode("utf-8", "backslashreplace"))
+        self.written = time.monotonic()
 
 
 class SafeMirror(Listener):

@@ -13,6 +13,7 @@ import seqjax
 from seqjax import Tracker, sweep
 from seqjax.runs import Session
 from seqjax.runs.files.rows import read_rows
+from seqjax.runs.tracking import mirror
 from seqjax.runs.tracking.mirror import Mirror, mirror_run
 
 CALLS = ("open", "row", "text", "figure", "close")
@@ -114,16 +115,16 @@ def test_more_epochs_add_their_rows_and_what_has_changed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("chunks", "checkpoint_seconds", "is_killed"),
-    [(4, 0, False), (4, 0, True), (2, 30, False)],
-    ids=["an account", "no account", "no checkpoint"],
+    ("chunks", "checkpoint_seconds", "seconds"),
+    [(4, 0, 0.0), (4, 0, 1e9), (2, 30, 0.0)],
+    ids=["account after each row", "no account", "no checkpoint"],
 )
-def test_what_comes_again_after_a_crash_is_sent_again(tmp_path, monkeypatch, chunks, checkpoint_seconds, is_killed):
+def test_what_comes_again_after_a_kill_is_sent_again(tmp_path, monkeypatch, chunks, checkpoint_seconds, seconds):
     """A viewer may drop all that it has of epochs that come again, so that texts come again too."""
+    monkeypatch.setattr(mirror, "SECONDS", seconds)
     e = changed(epochs=3)
     with monkeypatch.context() as patch, crash_after(patch, chunks):
-        if is_killed:  # a kill lets no session end
-            patch.setattr(Mirror, "close", Mirror.abandon)
+        patch.setattr(Mirror, "close", Mirror.abandon)  # a kill lets no session end
         e.run(tmp_path, tracker=Lines(), checkpoint_seconds=checkpoint_seconds)
     before = rows_sent(tmp_path)
     last = chunks // 2
