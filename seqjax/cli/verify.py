@@ -23,18 +23,15 @@ def main(argv: Sequence[str]) -> int:
 
     from seqjax.report.table import Table
     from seqjax.runs.verify import DAMAGED, UNREADABLE, Line, verify
-    from seqjax.sweeps.index import begun_folders
+    from seqjax.sweeps.index import folders_to_verify
 
     damaged: dict[Path, int] = {}
     unread: list[Error] = []
     hashes: dict[str, str] = {}
     count = 0
     for given in args.runs:
-        try:
-            folders = begun_folders(Path(given))
-        except Error as fault:
-            unread.append(fault)
-            continue
+        folders, fault = folders_to_verify(Path(given))
+        unread += [fault] if fault else []
         for path in folders:
             lines = verify(path, hashes)
             faults = [line.state for line in lines if line.state in (*DAMAGED, UNREADABLE)]

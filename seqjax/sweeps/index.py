@@ -107,16 +107,21 @@ def _letters(name: str) -> str:
     return re.sub("[ ,:=_]|(?<=[A-Za-z0-9.])-", "", name)
 
 
-def begun_folders(path: Path) -> list[Path]:
+def folders_to_verify(path: Path) -> tuple[list[Path], Error | None]:
     """The folders of the runs of a sweep that have begun; for any other folder, this one.
 
-    Raises:
-        Error: the folder holds neither a run nor a sweep; the index of the sweep is damaged (exit code 4).
+    Returns:
+        The folders, and the error if the folder holds neither a run nor a sweep (exit code 2), or the index of the
+        sweep is damaged (4); the folders are then those inside that hold runs.
     """
-    if (path / folder.INDEX).is_file():
-        return [path / entry.folder for entry in read_index(path).values() if _is_begun(path / entry.folder)]
-    # Results without a config: the config was lost, and `verify` reports it.
-    return [path] if _is_begun(path) else run_folders(path)
+    try:
+        if (path / folder.INDEX).is_file():
+            return [path / entry.folder for entry in read_index(path).values() if _is_begun(path / entry.folder)], None
+        # Results without a config: the config was lost, and `verify` reports it.
+        return ([path] if _is_begun(path) else run_folders(path)), None
+    except Error as fault:
+        inside = sorted(path.iterdir()) if path.is_dir() else []
+        return [each for each in inside if (each / folder.CONFIG).is_file()], fault
 
 
 def _is_begun(run: Path) -> bool:

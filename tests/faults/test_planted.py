@@ -113,7 +113,7 @@ FAULTS = {
     "a config at once": ("kills", planted("more epochs", (store, "write_manifest", config_at_once)), "config.toml has"),
     "rows that are not synced": ("cuts", planted("rnn", (store, "sync", but_metrics)), "metrics.jsonl"),
     "a cursor off by one": ("kills", planted("rnn", (checkpoint, "restore", off_by_one)), "params.safetensors"),
-    "a file that is not listed": ("flips", planted("rnn", unlisted(folder.ENVIRONMENT)), "silent"),
+    "a file that is not listed": ("flips", planted("rnn", unlisted(folder.SAMPLES)), "silent"),
     "a temporary file that stays": ("errors", planted("rnn", (os, "unlink", keep_parts)), ".part"),
 }
 """What is wrong -> how it is looked for, a kind of run with the fault, and words of the problem."""
