@@ -16,7 +16,7 @@ from seqjax.data.windows import make_batch, past_warmup, scored_steps
 from seqjax.gradients.base import Batch, Gradient, Memory
 from seqjax.gradients.problem import Problem
 from seqjax.training.devices import ROWS
-from seqjax.training.optimizer import Recipe
+from seqjax.training.optimizer import Builder
 from seqjax.training.processes import place
 
 
@@ -155,7 +155,7 @@ class Program:
 
     problem: Problem
     gradient: Gradient
-    optimizer: Recipe | optax.GradientTransformation
+    optimizer: Builder | optax.GradientTransformation
     num_steps: int
     mesh: Mesh
     identity: object
@@ -166,7 +166,7 @@ class Program:
         self, state: TrainState, stream: Stream, plan: Plan, num_batches: Any, numbers: Any, axis: str | None = None
     ) -> tuple[TrainState, dict[str, Any]]:
         """`run_epoch` of this program; arguments as those of `run_epoch` and as in `Arguments`."""
-        tx = self.optimizer.build(numbers) if isinstance(self.optimizer, Recipe) else self.optimizer
+        tx = self.optimizer.build(numbers) if isinstance(self.optimizer, Builder) else self.optimizer
         return run_epoch(self.problem, self.gradient, tx, state, stream, plan, self.num_steps, axis, num_batches)
 
 

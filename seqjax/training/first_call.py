@@ -19,7 +19,7 @@ from seqjax.training.devices import make_mesh
 from seqjax.training.epoch import Arguments, Program, TrainState, copy_of, shapes_on_devices, to_devices
 from seqjax.training.feed import chunks, feed
 from seqjax.training.initial import InitialState
-from seqjax.training.optimizer import Optimizer, Recipe, numbers_of
+from seqjax.training.optimizer import Builder, Optimizer, numbers_of
 from seqjax.training.setup import TrainingSetup
 
 
@@ -125,7 +125,7 @@ def program_of(
     numbers: dict[str, float | int] = {}
     if isinstance(optimizer, Optimizer):
         numbers = numbers_of(optimizer, num_updates, params)
-        optimizer = Recipe.of(optimizer, num_updates, numbers)
+        optimizer = Builder.of(optimizer, num_updates, numbers)
     program = Program(
         problem=problem,
         gradient=setup.gradient,

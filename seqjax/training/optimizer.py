@@ -86,10 +86,10 @@ NUM_UPDATES = "number of updates"
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a compiled program builds the transformation of an optimizer, some of whose numbers are its arguments.
+class Builder:
+    """Builds the transformation of an optimizer in a compiled program, some of whose arguments are numbers of it.
 
-    Programs whose recipes are equal may differ in these numbers.
+    Programs whose builders are equal may differ in these numbers.
     """
 
     cls: type[Optimizer]
@@ -97,8 +97,8 @@ class Recipe:
     """(name, value) of the other fields, and of `NUM_UPDATES` if it is no argument."""
 
     @classmethod
-    def of(cls, optimizer: Optimizer, num_updates: int, arguments: Container[str]) -> "Recipe":
-        """The recipe of an optimizer, for a training of about `num_updates` updates.
+    def of(cls, optimizer: Optimizer, num_updates: int, arguments: Container[str]) -> "Builder":
+        """The builder of an optimizer, for a training of about `num_updates` updates.
 
         Args:
             optimizer: the optimizer.
@@ -115,10 +115,10 @@ class Recipe:
         return build(self.cls(**fields), num_updates)
 
 
-def _first_update(recipe: Recipe, params: Any, numbers: Mapping[str, Any]) -> Any:
+def _first_update(builder: Builder, params: Any, numbers: Mapping[str, Any]) -> Any:
     """The state of a transformation before the first update, and what this update returns."""
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-        tx = recipe.build(numbers)
+        tx = builder.build(numbers)
         state = tx.init(params)
         return state, tx.update(params, state, params)
 
@@ -135,9 +135,9 @@ def depends_on_num_updates(optimizer: Optimizer, params: Any) -> bool:
         params: the parameters, or their shapes and dtypes.
     """
     params = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), params)
-    recipe = Recipe.of(optimizer, 1000, {NUM_UPDATES})
+    builder = Builder.of(optimizer, 1000, {NUM_UPDATES})
     try:
-        return any(depends_on(functools.partial(_first_update, recipe, params), {NUM_UPDATES: jnp.asarray(1000)}))
+        return any(depends_on(functools.partial(_first_update, builder, params), {NUM_UPDATES: jnp.asarray(1000)}))
     except _READS_IN_PYTHON:  # so its result may depend on it
         return True
 
@@ -164,12 +164,12 @@ def numbers_of(optimizer: Optimizer, num_updates: int, params: Any) -> dict[str,
 
 def _may_be_traced(optimizer: Optimizer, numbers: Mapping[str, float | int], num_updates: int, params: Any) -> bool:
     """Whether the transformation can be built of these numbers as tracers, with a state like that of known numbers."""
-    recipe = Recipe.of(optimizer, num_updates, numbers)
+    builder = Builder.of(optimizer, num_updates, numbers)
     try:
-        traced = jax.eval_shape(functools.partial(_first_update, recipe), params, numbers)
+        traced = jax.eval_shape(functools.partial(_first_update, builder), params, numbers)
     except _READS_IN_PYTHON:
         return False
-    known = jax.eval_shape(functools.partial(_first_update, recipe, numbers=numbers), params)
+    known = jax.eval_shape(functools.partial(_first_update, builder, numbers=numbers), params)
     shapes, like = (jax.tree.map(dtype_shape, tree) for tree in (traced, known))
     return bool(shapes == like)
 

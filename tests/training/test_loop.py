@@ -15,7 +15,7 @@ from seqjax import Error, Problem, Spec, Tokens, train
 from seqjax.data import Stream
 from seqjax.testing.quick_jit import quick_jit
 from seqjax.training import Optimizer, feed
-from seqjax.training.optimizer import NUM_UPDATES, Recipe, learning_rate, numbers_of
+from seqjax.training.optimizer import NUM_UPDATES, Builder, learning_rate, numbers_of
 from seqjax_gradients import ARTBP, Certified, Dodge, Full, Randomized
 from seqjax_models import MLP, RNN
 from seqjax_optimizers import SGD, Adam
@@ -394,7 +394,7 @@ def test_a_field_may_have_the_name_of_the_number_of_updates():
     optimizer, params = Until(num_updates=7), {"w": np.ones(3, np.float32)}
     numbers = numbers_of(optimizer, 2, params)
     assert numbers == {NUM_UPDATES: 2, "learning_rate": 0.1}
-    tx = Recipe.of(optimizer, 2, numbers).build(numbers)
+    tx = Builder.of(optimizer, 2, numbers).build(numbers)
     updates, _ = tx.update(params, tx.init(params))
     np.testing.assert_allclose(updates["w"], -0.35)
 
