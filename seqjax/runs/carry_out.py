@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from seqjax.runs.agreement import check_equal
@@ -38,11 +39,12 @@ def take_up(run: RunState, job: Job, saved: Saved) -> None:
         refuse_more_epochs(saved, job)
 
 
-def carry_out(run: RunState, job: Job, saved: Saved | None, options: Options) -> Diverged | None:
+def carry_out(run: RunState, path: Path | None, job: Job, saved: Saved | None, options: Options) -> Diverged | None:
     """Opens a run that has ended, or trains it to its end. Several processes may call it together.
 
     Args:
         run: the run, as far as it was trained before.
+        path: its folder, in the first process; None: it is in memory.
         job: its job.
         saved: what its folder holds; None: it is new.
         options: the options of `Experiment.run`.
@@ -53,7 +55,7 @@ def carry_out(run: RunState, job: Job, saved: Saved | None, options: Options) ->
     # Decided by one process: the number of epochs may differ, which `check_equal` finds if the run continues. A run
     # that stopped early and is asked for more is not trained either, but its config and its results are written again.
     if saved is not None and from_first(bool(saved.manifest.ended) and run.experiment.epochs == saved.epochs):
-        return _open_again(run, saved, options)
+        return _open_again(run, path, saved, options)
     with failing_together():
         if saved is not None and is_first():
             refuse_environment(saved, job)
@@ -61,14 +63,14 @@ def carry_out(run: RunState, job: Job, saved: Saved | None, options: Options) ->
     check_equal(job)
     with contextlib.ExitStack() as folder:
         with failing_together():
-            if run.path is not None:
-                folder.enter_context(locked_folder(run.path, job, saved))
+            if path is not None:
+                folder.enter_context(locked_folder(path, job, saved))
         with contextlib.ExitStack() as stack:
             listeners: list[Listener] = []
-            if run.path is not None:
-                listeners.append(Saving(run, run.path))
-            if run.path is not None and options.tracker is not None:
-                listeners.append(stack.enter_context(SafeMirror(run, options.tracker, run.path)))
+            if path is not None:
+                listeners.append(Saving(run, path))
+            if path is not None and options.tracker is not None:
+                listeners.append(stack.enter_context(SafeMirror(run, options.tracker, path)))
             listeners.append(stack.enter_context(Display(run, job, options.progress)))
             training = Training(run, job.fit, listeners, options.callback)
             listen(chunks_of_one(chunks), [training], options.checkpoint_seconds)
@@ -76,7 +78,7 @@ def carry_out(run: RunState, job: Job, saved: Saved | None, options: Options) ->
     return training.fault
 
 
-def _open_again(run: RunState, saved: Saved, options: Options) -> Diverged | None:
+def _open_again(run: RunState, path: Path | None, saved: Saved, options: Options) -> Diverged | None:
     """Opens a run that has ended, which is not trained again: its tracker gets the rows that it lacks.
 
     Returns:
@@ -85,8 +87,8 @@ def _open_again(run: RunState, saved: Saved, options: Options) -> Diverged | Non
     if run.diverged:
         return diverged(run, saved.manifest.note)
     if options.progress:
-        line("opened", f"{run.path}: it is finished, and was not trained again")
-    if options.tracker is not None and run.path is not None:
-        with SafeMirror(run, options.tracker, run.path) as mirror:
+        line("opened", f"{path}: it is finished, and was not trained again")
+    if options.tracker is not None and path is not None:
+        with SafeMirror(run, options.tracker, path) as mirror:
             mirror.epoch()
     return None

@@ -299,7 +299,7 @@ def run_in(
             run = run_of(job, path)
             if saved is not None:
                 take_up(run, job, saved)
-        fault = carry_out(run, job, saved, options)
+        fault = carry_out(run, path, job, saved, options)
     if fault is not None:
         raise fault
     return run
