@@ -1,4 +1,4 @@
-"""The precision in which the steps of a problem are computed."""
+"""The precisions, and a step that is rounded to bfloat16; `models/layered.py` rounds its own models."""
 
 from collections.abc import Callable
 from typing import Any, Literal, get_args

@@ -1,4 +1,6 @@
-"""Checks the config of an experiment, and adds the defaults. Imports no jax.
+"""The fields of an experiment that are plain values, such as seed and precision; their checks and defaults.
+
+Imports no jax.
 
 A config has the experiment's scalars at the top and a table for each kind of plugin. All faults of all tables are
 reported at once. If a name is wrong, the plugins that the config names are imported only if one of them has fields to

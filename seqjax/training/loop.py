@@ -1,4 +1,4 @@
-"""The training loop: an epoch is split into chunks, and each chunk is one compiled call that donates its state."""
+"""The training loop, chunk by chunk, each one compiled call that donates its state; the error of one that diverges."""
 
 import math
 import threading

@@ -1,10 +1,10 @@
-"""The manifest of a run: size and sha256 of its files, and how far the run is. It alone says what a run consists of.
+"""The manifest of a run: size and sha256 of its files, how far the run is, and which file is missing or has changed.
 
-Every change of a run writes the manifest last. A kill before that leaves the run as it was, since files that the
-manifest does not list are not part of the run. The manifest is written after each checkpoint and after the results. In
-a new run, only the config follows it, which marks the folder as a run. The rows of the metrics are appended between two
-manifests: a checkpoint has the number and the hash of the rows before it, and rows after the last checkpoint are
-trained again.
+The manifest alone says what a run consists of. Every change of a run writes the manifest last. A kill before that
+leaves the run as it was, since files that the manifest does not list are not part of the run. The manifest is written
+after each checkpoint and after the results. In a new run, only the config follows it, which marks the folder as a run.
+The rows of the metrics are appended between two manifests: a checkpoint has the number and the hash of the rows before
+it, and rows after the last checkpoint are trained again.
 
 A manifest finds damage and accidental edits. It does not protect against somebody who can write to the folder and
 computes the hashes again.

@@ -1,4 +1,7 @@
-"""Reads and writes the folder of a run. Each change ends with the manifest, so that a kill leaves the run as it was."""
+"""Reads and writes the folder of a run, and chooses the checkpoint from which a killed one continues.
+
+Each change ends with the manifest, so that a kill leaves the run as it was.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
