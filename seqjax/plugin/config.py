@@ -75,7 +75,7 @@ def _entry(value: Any) -> Any:
     if isinstance(value, Plugin):
         return to_table(value)
     if isinstance(value, tuple):
-        return [f"{PYTHON_OBJECT}:{describe(one)}" if is_object(one) else one for one in value]
+        return [f"{PYTHON_OBJECT}:{describe(one)}" if is_object(one) else _entry(one) for one in value]
     return value
 
 

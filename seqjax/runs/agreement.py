@@ -28,8 +28,9 @@ def read_together(path: Path | None) -> Saved | None:
     with failing_together():
         files = read_run(path)
     files = {name: bytes_from_first(files.get(name, b"")) for name in from_first(list(files))}
+    where = from_first(str(path))  # which errors name in all processes
     with failing_together():
-        return decode_saved(path or Path(), files) if files else None
+        return decode_saved(Path(where), files) if files else None
 
 
 def check_equal(job: Job) -> None:

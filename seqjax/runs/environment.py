@@ -55,7 +55,7 @@ class Environment:
 
     @classmethod
     def from_json(cls, data: bytes) -> "Environment":
-        """That of the bytes of its file; a `ValueError` if they are of another form."""
+        """The environment in the bytes of its file; a `ValueError` if its entries are other ones."""
         return from_json(_FORM, data)
 
     def to_json(self) -> bytes:

@@ -1,7 +1,8 @@
 """`ExperimentFields`: dataset, model and training of a run, as a value that knows nothing of folders."""
 
+import contextlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Annotated, Any, Self
 
 import optax
@@ -198,6 +199,7 @@ def differences(kept: config.Config, asked: config.Config, varied: Iterable[str]
         asked: the other one.
         varied: fields that are left out, such as `model.hidden`.
     """
+    kept = _whole(kept)
     # An experiment may leave out the tokenizer of a text.
     default = config.to_table(config.create("tokenizer", DEFAULT_TOKENIZER))
     is_default = all(table.get("tokenizer", default) == default for table in (kept, asked))
@@ -211,6 +213,17 @@ def differences(kept: config.Config, asked: config.Config, varied: Iterable[str]
         if one != other and not is_left_out and not is_of_one_plugin:
             lines.append(f"{key}: {_value(one)} → {_value(other)}")
     return lines
+
+
+def _whole(table: config.Config) -> config.Config:
+    """The config with the fields that it lacks at their defaults: those that were added after it was written."""
+    defaults = {f.name: f.default for f in fields(ExperimentFields) if f.default not in (MISSING, None)}
+    whole = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()} | table
+    for name, value in table.items():
+        if isinstance(value, dict):
+            with contextlib.suppress(Error):  # data in memory, an object of Python, or a plugin that is not known
+                whole[name] = config.to_table(config.from_table("dataset" if name == "heldout" else name, value))
+    return whole
 
 
 def _by_field(table: config.Config) -> dict[str, Any]:

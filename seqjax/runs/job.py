@@ -18,7 +18,7 @@ from seqjax.runs.experiment import ExperimentFields
 from seqjax.runs.files import checkpoint
 from seqjax.runs.files.arrays import by_name, sha256_of
 from seqjax.runs.files.codec import encode_codec
-from seqjax.runs.fingerprint import fingerprints
+from seqjax.runs.fingerprint import Fingerprint, fingerprints
 from seqjax.runs.plugin_files import plugin_records
 from seqjax.runs.saved import Saved
 from seqjax.runs.state import RunState
@@ -55,14 +55,33 @@ class Job:
         return self.fit.params_like(self.problem)
 
     @functools.cached_property
+    def objects(self) -> dict[str, Fingerprint]:
+        """The fingerprints of the objects of Python in the experiment, by field. Each object is traced for them."""
+        return fingerprints(self.experiment.objects, self.problem, self.params_like)
+
+    @property
+    def data_sha256(self) -> dict[str, str]:
+        """The hashes of the data by field."""
+        return {name: data.sha256 for name, data in self.data.sources.items()}
+
+    @functools.cached_property
+    def initial_params_sha256(self) -> str | None:
+        """The hash of initial parameters that are given; None: there are none."""
+        return None if self.fit.params is None else sha256_of(by_name(self.fit.params))
+
+    @functools.cached_property
     def environment(self) -> Environment:
-        """What the run depends on here. Each object of Python in the experiment is traced for it."""
+        """What the run depends on here, if it is trained.
+
+        Raises:
+            Error: the rows of a batch cannot be spread over the devices that are asked for.
+        """
         return Environment(
             **installation(),
             devices=self.fit.num_devices,
-            data_sha256={name: data.sha256 for name, data in self.data.sources.items()},
-            initial_params_sha256=None if self.fit.params is None else sha256_of(by_name(self.fit.params)),
-            objects=fingerprints(self.experiment.objects, self.problem, self.params_like),
+            data_sha256=self.data_sha256,
+            initial_params_sha256=self.initial_params_sha256,
+            objects=self.objects,
             plugins=plugin_records(self.experiment),
         )
 
@@ -72,7 +91,7 @@ class Job:
         return {name: data for name, data in self.data.sources.items() if getattr(self.experiment, name) is data}
 
     @property
-    def codec(self) -> str:
+    def codec_text(self) -> str:
         """Codec and spec, as the folder of the run has them."""
         return encode_codec(self.data.codec, self.data.spec)
 

@@ -164,6 +164,7 @@ class Training:
         run = self.run
         # A copy: the next chunk reuses the buffers of the state.
         run.params = copy_of(jax.device_put(whole(state.params), jax.local_devices()[0]))
+        run.__dict__.pop("samples", None)  # a callback may have read those of other parameters
         run.metrics.append(from_first(_row(run, self.problem, self.fit, state, progress)))
         if run.experiment.keep == "best" and run.best_epoch == run.metrics[-1]["epoch"]:
             run.kept_best = run.params

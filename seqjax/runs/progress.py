@@ -163,7 +163,7 @@ def start_line(job: Job) -> str:
     assert e.init_from is not None
     codec = folder.read_text(Path(e.init_from) / folder.CODEC)
     words = [f"{e.init_from}, {e.init_which} epoch"]
-    if own and codec == job.codec:
+    if own and codec == job.codec_text:
         words.append("with its vocabulary" if isinstance(own, TextCodec) else "with its scale")
         if share := unknown_share(own, job.data.streams["train"].inputs):
             words.append(f"{share:.2%} of the text is unknown to it (--init-anew tokenizer fits a new one)")

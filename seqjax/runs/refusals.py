@@ -1,4 +1,4 @@
-"""What is refused of a run that a folder holds. Nothing is read or written here: values are compared.
+"""What is refused of a run that a folder holds. No file of the run is read or written here: values are compared.
 
 | the folder holds | the same command | with more epochs |
 |---|---|---|
@@ -17,8 +17,6 @@ from seqjax.models.model import CountBasedModel
 from seqjax.plugin.config import to_config
 from seqjax.runs.experiment import ExperimentFields, differences
 from seqjax.runs.files import folder
-from seqjax.runs.files.data import encode_data
-from seqjax.runs.files.manifest import content_of
 from seqjax.runs.fingerprint import Fingerprint, changed_objects, uncertain_objects
 from seqjax.runs.job import Job
 from seqjax.runs.plugin_files import check_loaded
@@ -50,18 +48,15 @@ def refuse_changed(saved: Saved, job: Job) -> None:
     Raises:
         Error: something has changed, and is named. Exit code 4 for the data.
     """
-    path, then, now = saved.path, saved.environment, job.environment
-    refuse_objects(path, then.objects, now.objects)
-    is_foreign = "model" in now.objects and job.experiment.init_from is None
-    if is_foreign and now.initial_params_sha256 not in (None, then.initial_params_sha256):
+    path, then = saved.path, saved.environment
+    refuse_objects(path, then.objects, job.objects)
+    is_foreign = "model" in job.objects and job.experiment.init_from is None
+    if is_foreign and job.initial_params_sha256 not in (None, then.initial_params_sha256):
         raise Error(
             f"{path} was begun with other initial params of the model; no file was touched\n"
             "Give the params as they were then, such as with the same seed of the module, or choose another folder"
         )
-    refuse_data(path, then.data_sha256, now.data_sha256)
-    for field, data in job.in_memory.items():
-        if saved.manifest.files.get(folder.DATA[field]) != content_of(encode_data(data)):
-            raise Error(f"{path / folder.DATA[field]} does not have the data of the run; restore it", exit_code=4)
+    refuse_data(path, then.data_sha256, job.data_sha256)
 
 
 def refuse_environment(saved: Saved, job: Job, but: Collection[str] = ()) -> None:
@@ -76,7 +71,7 @@ def refuse_environment(saved: Saved, job: Job, but: Collection[str] = ()) -> Non
         Error: exit code 4: the environment differs, or the tokenizer gives other ids.
     """
     path, then, now = saved.path, saved.environment, job.environment
-    if saved.codec != job.codec:
+    if saved.codec_text != job.codec_text:
         raise Error(f"{path}: its tokenizer no longer gives the ids that it was trained on", exit_code=4)
     # `refuse_changed` compares objects of Python.
     if problems := then.differences(now, [*but, *then.objects, *now.objects]):

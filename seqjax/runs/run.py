@@ -99,7 +99,7 @@ class Experiment(ExperimentFields):
                 warning is printed, and training goes on without it.
 
         Raises:
-            Error: the folder holds another experiment, or is in use (exit code 5); training diverges (3); a file is
+            Error: the folder holds another experiment; it is in use (exit code 5); training diverges (3); a file is
                 damaged, or the run was begun in another environment (4); another process has ended (7).
         """
         check_options(path, checkpoint_seconds, callback, tracker)
@@ -179,7 +179,7 @@ class Run(RunState):
         with folder.reading(config):
             experiment = Experiment(**resolve(table) | given)
         with folder.reading(saved.path / folder.CODEC):
-            codec, spec = decode_codec(saved.codec, experiment.tokenizer)
+            codec, spec = decode_codec(saved.codec_text, experiment.tokenizer)
         run = cls(experiment, codec, spec, path=saved.path)
         own = {name: value for name, value in experiment.objects.items() if not missing_of(value)}
         if "optimizer" in own and missing_of(experiment.model):

@@ -30,7 +30,7 @@ class Saved(NamedTuple):
         manifest: the manifest.
         config: the config of the experiment.
         environment: the environment in which the run was begun.
-        codec: codec and spec, as text.
+        codec_text: codec and spec, as text.
         rows: the metrics; of a run that has not ended, those before the checkpoint.
         checkpoint: the newest checkpoint; None: there is none.
         params: the parameters by name; empty if there are none yet.
@@ -41,7 +41,7 @@ class Saved(NamedTuple):
     manifest: Manifest
     config: Config
     environment: Environment
-    codec: str
+    codec_text: str
     rows: list[Row]
     checkpoint: Checkpoint | None
     params: dict[str, np.ndarray]
@@ -109,7 +109,7 @@ def decode_config(data: bytes) -> Config:
 def restore(run: RunState, saved: Saved) -> None:
     """Restores a run from what its folder holds."""
     run.environment = saved.environment
-    if not saved.params:
+    if not (saved.manifest.ended or saved.checkpoint):
         return
     like = run.experiment.fit().params_like(run.problem)
     run.metrics, run.stopped_at = saved.rows, saved.manifest.stopped_at

@@ -53,7 +53,7 @@ def first_files(job: Job, config: bytes) -> dict[str, bytes]:
     """The files that a run has before training, by name."""
     return {
         folder.ENVIRONMENT: job.environment.to_json(),
-        folder.CODEC: job.codec.encode(),
+        folder.CODEC: job.codec_text.encode(),
         **local_plugins(job.experiment),
         **{folder.DATA[name]: encode_data(data) for name, data in job.in_memory.items()},
         folder.CONFIG: config,

@@ -27,7 +27,7 @@ class RunState(Trained):
     which: Literal["last", "best"] = "last"
     """The epoch of the parameters: the last one, or the one with the lowest held-out loss."""
     environment: Environment | None = None
-    """What the run depended on when it was begun; None: it is in memory, or was just begun."""
+    """What the run depended on when it was begun; None: it is in memory."""
     kept_best: Params = None
     """The parameters of the best epoch, if the experiment keeps them; see `Run.best_params`."""
 

@@ -245,8 +245,9 @@ def _check_environments(variant: str, runs: Sequence[Run]) -> None:
         )
     paths = [run.path for run in runs if run.path is not None]
     records = [read_environment(path) for path in paths]
-    # A model of another library comes with its initial parameters, which differ between seeds.
-    but = (*MACHINE, "initial_params_sha256") if any("model" in each.objects for each in records) else MACHINE
+    # The initial parameters of a model of another library, and those of `init_anew`, differ between seeds.
+    differs = any("model" in each.objects for each in records) or any(run.experiment.init_from for run in runs)
+    but = (*MACHINE, "initial_params_sha256") if differs else MACHINE
     for path, record in zip(paths[1:], records[1:], strict=True):
         if problems := records[0].differences(record, but):
             text = f"{variant}: {paths[0]} and {path} have different environments; compare them separately:"

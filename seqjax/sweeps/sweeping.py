@@ -18,7 +18,7 @@ from seqjax.runs.files.folder import INDEX
 from seqjax.runs.plugin_files import check_loaded
 from seqjax.runs.refusals import goes_on, refuse_changed, refuse_environment, refuse_kept
 from seqjax.runs.run import Experiment, Run, check_options, job_of
-from seqjax.runs.saved import Saved, read_saved
+from seqjax.runs.saved import Saved, decode_config, read_saved
 from seqjax.runs.settings import CHECKPOINT_SECONDS
 from seqjax.runs.tracking.tracker import Tracker
 from seqjax.sweeps.index import IndexEntry, folder_name, read_index, write_index
@@ -216,11 +216,14 @@ def _check(
         job.train()  # for its errors: nothing is trained before the first chunk is taken
         if variant in kept:
             refuse_changed(kept[variant], job)
-            refuse_environment(kept[variant], job, MACHINE)
+            # The run that is there has another seed, and so other initial parameters of `init_anew`.
+            refuse_environment(kept[variant], job, (*MACHINE, "initial_params_sha256"))
     # Otherwise the sweep could end half way, with runs of both numbers of epochs.
     for name, plan in planned.items():
-        if name in begun and (saved := read_saved(begun[name])).epochs < plan.experiment.epochs:
-            refuse_kept(saved, plan.experiment)
+        if name not in begun:
+            continue
+        if folder.read(begun[name] / folder.CONFIG, decode_config)["epochs"] < plan.experiment.epochs:
+            refuse_kept(read_saved(begun[name]), plan.experiment)
 
 
 def _check_variants(

@@ -55,7 +55,8 @@ def _is_private(folder: Path) -> bool:
 def _delete_incomplete(folder: Path) -> None:
     """Deletes programs that a killed process may have left half-written, which JAX would never write again.
 
-    JAX writes the time of use of a program after the program, and holds its lock meanwhile.
+    JAX writes the time of use of a program after the program. A program that another process is just writing may be
+    deleted too: it is compiled once more.
     """
     for program in folder.glob("*-cache"):
         if not program.with_name(program.name.removesuffix("-cache") + "-atime").exists():

@@ -50,7 +50,7 @@ class GradientDescent:
 
     def as_begun(self, devices: int) -> "GradientDescent":
         """A copy for a run that was begun on so many devices, which uses as many if none are asked for."""
-        # Another number of devices changes the last bits. Fewer devices than then are an error of `check_environment`.
+        # Another number of devices changes the last bits. Fewer devices than then are refused by `refuse_environment`.
         if self.setup.devices is None and devices in usable_devices(self.setup.sampler.batch_size):
             return dataclasses.replace(self, setup=dataclasses.replace(self.setup, devices=devices))
         return self
@@ -108,7 +108,7 @@ class Counting:
     params: ClassVar[None] = None
 
     def as_begun(self, devices: int) -> "Counting":
-        """The same, since it uses one device."""
+        """This value: a count-based model uses one device."""
         return self
 
     def train(

@@ -59,7 +59,7 @@ class InitialState:
         self._compiling = _COMPILER.submit(self._begin.lower(*self._arguments).compile)
 
     def compute(self) -> TrainState:
-        """Its values."""
+        """The values of the initial state."""
         if self._compiling is not None:
             self._compiling.result()  # so that it is not compiled twice
         state = self._begin(*self._arguments)
