@@ -108,7 +108,7 @@ class Counting:
     params: ClassVar[None] = None
 
     def as_begun(self, devices: int) -> "Counting":
-        """This value: a count-based model uses one device."""
+        """A count-based model uses one device, so nothing changes."""
         return self
 
     def train(

@@ -1,13 +1,14 @@
 """The table of states in `seqjax.runs.refusals`: what a command does with what a folder holds."""
 
+import dataclasses
 import shutil
 
 import pytest
 from support.crash import contents, count_chunks, crash_after
 from support.tiny import FULL, TINY, changed, copy, left, refused
 
-from seqjax import Run
-from seqjax.plugin.config import to_config
+from seqjax import Run, Text, register
+from seqjax.plugin.config import decode_toml, to_config, to_toml
 from seqjax.runs.experiment import differences
 from seqjax.runs.files import folder
 from seqjax.runs.refusals import refuse_more_epochs
@@ -57,6 +58,19 @@ def test_a_run_that_has_ended_is_opened(whole, capsys):
     assert f"opened   {whole.path}: it is finished, and was not trained again" in capsys.readouterr().out
     assert run.metrics == whole.metrics, "the measured times too"
     assert contents(whole.path) == before
+
+
+def test_it_is_opened_with_data_of_another_name_and_devices_that_are_not_there(whole):
+    renamed = changed(FULL, dataset=Text(FULL.dataset.text, "another name"))
+    assert renamed.run(whole.path, devices=64).metrics == whole.metrics
+
+
+def test_a_copy_of_a_run_that_was_just_trained_reads_its_data(whole):
+    assert dataclasses.replace(whole).evaluate() == whole.evaluate()
+
+
+def test_samples_that_a_callback_has_read_are_not_those_of_the_end(whole, tmp_path):
+    assert FULL.run(tmp_path, callback=lambda run: bool(run.samples) and False).samples == whole.samples
 
 
 def test_a_run_that_has_ended_continues_for_more_epochs(finished, once, monkeypatch):
@@ -137,6 +151,23 @@ def test_differences_are_named_field_by_field():
         *("heldout: in-memory → 0.25", "keep: last → best", "model: rnn → lstm", "model.hidden: 8 → 9"),
         "optimizer.clip_norm: none → 2.0",
     ]
+
+
+@pytest.mark.usefixtures("forget_local_plugins")
+def test_a_config_is_equal_to_what_is_read_from_its_file():
+    """Also of an earlier version, which lacks a field that has its default."""
+
+    @register("optimizer", "nested")
+    @dataclasses.dataclass(frozen=True)
+    class Nested(SGD):
+        sizes: tuple[tuple[int, ...], ...] = ((1, 2), (3,))
+
+    asked = to_config(changed(optimizer=Nested(learning_rate=0.1)))
+    kept = decode_toml(to_toml(asked).encode())
+    assert differences(kept, asked) == []
+    del kept["keep"], kept["model"]["layers"]
+    assert differences(kept, asked) == []
+    assert differences(kept, asked | {"keep": "best"}) == ["keep: last → best"]
 
 
 @pytest.mark.parametrize("beside", ["thesis.tex", f"{folder.CHECKPOINTS}/0000000027.safetensors"])
