@@ -43,14 +43,16 @@ def check_equal(job: Job) -> None:
     """
     if jax.process_count() == 1:
         return
+    with failing_together():
+        environment = job.environment
     config: Config = {}
     with contextlib.suppress(Error):  # a plugin is not registered
         config = to_config(job.experiment)
     own = {
         "name": f"process {jax.process_index()} on {socket.gethostname()}",
         "config": config,
-        "data": {f"{field}: sha256": sha256 for field, sha256 in job.environment.data_sha256.items()},
-        "environment": dataclasses.asdict(job.environment),
+        "data": {f"{field}: sha256": sha256 for field, sha256 in environment.data_sha256.items()},
+        "environment": dataclasses.asdict(environment),
     }
     first, *others = exchange(own)
     problems = []

@@ -57,7 +57,6 @@ def carry_out(run: RunState, path: Path | None, job: Job, saved: Saved | None, o
     if saved is not None and from_first(bool(saved.manifest.ended) and run.experiment.epochs == saved.epochs):
         return _open_again(run, path, saved, options)
     with failing_together():
-        environment = job.environment
         if saved is not None and is_first():
             refuse_environment(saved, job)
         chunks = iter(()) if run.finished else job.train(saved.checkpoint if saved else None)
@@ -66,7 +65,7 @@ def carry_out(run: RunState, path: Path | None, job: Job, saved: Saved | None, o
         with failing_together():
             if path is not None:
                 lock.enter_context(locked_folder(path, job, saved))
-                run.environment = saved.environment if saved else environment
+                run.environment = saved.environment if saved else job.environment
         with contextlib.ExitStack() as stack:
             listeners: list[Listener] = []
             if path is not None:

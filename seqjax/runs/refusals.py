@@ -1,4 +1,4 @@
-"""What is refused of a run that a folder holds. No file of the run is read or written here: values are compared.
+"""What is refused of a run that a folder holds. Values are compared, and nothing is written.
 
 | the folder holds | the same command | with more epochs |
 |---|---|---|
@@ -17,6 +17,8 @@ from seqjax.models.model import CountBasedModel
 from seqjax.plugin.config import to_config
 from seqjax.runs.experiment import ExperimentFields, differences
 from seqjax.runs.files import folder
+from seqjax.runs.files.data import encode_data, read_data
+from seqjax.runs.files.manifest import content_of
 from seqjax.runs.fingerprint import Fingerprint, changed_objects, uncertain_objects
 from seqjax.runs.job import Job
 from seqjax.runs.plugin_files import check_loaded
@@ -57,6 +59,10 @@ def refuse_changed(saved: Saved, job: Job) -> None:
             "Give the params as they were then, such as with the same seed of the module, or choose another folder"
         )
     refuse_data(path, then.data_sha256, job.data_sha256)
+    for field, data in job.in_memory.items():
+        # Equal data of another source, or with other names of columns, have other bytes: only then the file is read.
+        if saved.manifest.files.get(folder.DATA[field]) != content_of(encode_data(data)):
+            read_data(path, field, data.sha256)
 
 
 def refuse_environment(saved: Saved, job: Job, but: Collection[str] = ()) -> None:
