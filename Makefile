@@ -116,7 +116,7 @@ types: $(READY)  ## check types with mypy
 wheel: $(READY)  ## build the wheel, install it in a new environment, and train with it
 	@$(with_index) .ci/wheel $(UV)
 
-COMPILE = $(UV) pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-header pyproject.toml $(ARGS)
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-header --extra all pyproject.toml $(ARGS)
 lock: | $(UV)  ## write all lock files from pyproject.toml; ARGS=--upgrade takes newer versions
 	@$(with_index) $(COMPILE) --group dev -o requirements.lock
 	@$(with_index) $(COMPILE) --group docs -c requirements.lock -o requirements-docs.lock

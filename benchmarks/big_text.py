@@ -24,8 +24,8 @@ PREPARE = """
 import sys, time
 from importlib import import_module
 began = time.perf_counter()
-from seqjax_datasets import TextFile
-from seqjax_tokenizers import Char
+from seqjax.datasets import TextFile
+from seqjax.tokenizers import Char
 if sys.argv[2] == "memory":
     import_module("seqjax.data.mapped_text").MAPPED_BYTES = 2**60
 prepare = import_module("seqjax.data.preparing")

@@ -21,13 +21,13 @@ import jax
 from machine import cores, cpu
 
 import seqjax as sj
+from seqjax.models import RNN
 from seqjax.runs import carry_out, saving, verify
 from seqjax.runs.files import checkpoint, folder, rows, store
 from seqjax.runs.files.manifest import content_of, read_manifest, write_manifest
 from seqjax.runs.settings import CHECKPOINT_SECONDS
+from seqjax.samplers import Sequential
 from seqjax.sweeps.index import IndexEntry, write_index
-from seqjax_models import RNN
-from seqjax_samplers import Sequential
 
 PARTS = {
     "files before training": [(carry_out, "locked_folder")],

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 
 import seqjax
 from seqjax import Problem, Spec, Tokens
-from seqjax_gradients import Full
-from seqjax_models import GRU, LSTM, RNN
+from seqjax.gradients import Full
+from seqjax.models import GRU, LSTM, RNN
 
 # model, T, B, K
 CASES = [
@@ -45,8 +45,9 @@ def main() -> None:
         state = jax.vmap(lambda _, p=problem, params=params: p.init_state(params))(jnp.arange(num_rows))
         ids = jax.random.randint(jax.random.key(1), (num_steps + 1, num_rows), 0, 28)
         inputs = params, state, (ids[:-1], ids[1:])
-        gradient = jax.jit(seqjax.value_and_grad(problem, Full())).lower(*inputs).compile()
-        by_lag = jax.jit(functools.partial(seqjax.lags, problem, max_lag=max_lag)).lower(*inputs).compile()
+        gradient = jax.jit(seqjax.value_and_grad(problem, Full(), batched=True)).lower(*inputs).compile()
+        lags_of = functools.partial(seqjax.lags, problem, max_lag=max_lag, batched=True)
+        by_lag = jax.jit(lags_of).lower(*inputs).compile()
         # One call of `lags` takes as long as many gradients, which are timed several times for each.
         one, all_lags = [], []
         for _ in range(5):

@@ -56,7 +56,7 @@ def measure(scan, steps, checkpoint):
     state = jax.vmap(lambda _: problem.init_state(params))(jnp.arange(8))
     ids = np.random.default_rng(0).integers(0, 28, (steps + 1, 8)).astype(np.int32)
     problem = problem if scan == "fused" else seqjax.Problem(problem.step, problem.init_state)
-    gradient = seqjax.value_and_grad(problem, seqjax.create("gradient", "full", checkpoint=checkpoint))
+    gradient = seqjax.value_and_grad(problem, seqjax.create("gradient", "full", checkpoint=checkpoint), batched=True)
     compiled = jax.jit(gradient).lower(params, state, (ids[:-1], ids[1:])).compile()
     times = []
     for _ in range(2):

@@ -31,8 +31,22 @@ import optax
 from machine import cores, cpu
 
 import seqjax
-from seqjax.gradients import Batch, init_memory
-from seqjax_gradients import DNI, KFRTRL, OK, RFLO, RTRL, SKRTRL, UORO, EProp, Full, KeRNL, SnAp, Truncated
+from seqjax.gradients import (
+    DNI,
+    KFRTRL,
+    OK,
+    RFLO,
+    RTRL,
+    SKRTRL,
+    UORO,
+    Batch,
+    EProp,
+    Full,
+    KeRNL,
+    SnAp,
+    Truncated,
+    init_memory,
+)
 
 VOCABULARY, NUM_STEPS, NUM_ROWS = 28, 256, 8
 SPEC = seqjax.Spec(seqjax.Tokens(VOCABULARY))

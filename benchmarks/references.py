@@ -29,9 +29,8 @@ import numpy as np
 from machine import cores, cpu
 
 import seqjax
-from seqjax.gradients import Batch, init_memory
-from seqjax_gradients import RFLO, RTRL, UORO, Full, SnAp
-from seqjax_models import RNN
+from seqjax.gradients import RFLO, RTRL, UORO, Batch, Full, SnAp, init_memory
+from seqjax.models import RNN
 
 UNITS, INPUTS, OUTPUTS, STEPS = 64, 32, 2, 256
 FEW_STEPS = 16

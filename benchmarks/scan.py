@@ -15,8 +15,8 @@ from machine import cores, cpu
 from truncation import fused, measure, plain
 
 import seqjax
-from seqjax_gradients import K1K2, Full, Randomized, Truncated
-from seqjax_models import RNN
+from seqjax.gradients import K1K2, Full, Randomized, Truncated
+from seqjax.models import RNN
 
 STRATEGIES = {
     "full": Full(),
@@ -42,7 +42,7 @@ def main() -> None:
     # The program for the problem of a model is kept, so that the second call compiles nothing.
     for name in ("first_nonfinite, compiling", "first_nonfinite, all finite"):
         begin = time.perf_counter()
-        seqjax.first_nonfinite(problem, *args)
+        seqjax.first_nonfinite(problem, *args, batched=True)
         print(f"| 10,000 | {name} | {1e3 * (time.perf_counter() - begin):,.0f} | |")
 
 

@@ -29,10 +29,9 @@ import optax
 from machine import cores, cpu
 
 import seqjax as sj
-from seqjax.gradients import Batch, init_memory
-from seqjax_datasets import Henon, Lorenz
-from seqjax_gradients import KFRTRL, OK, RFLO, RTRL, SKRTRL, UORO, Full, SnAp, Truncated
-from seqjax_models import RNN
+from seqjax.datasets import Henon, Lorenz
+from seqjax.gradients import KFRTRL, OK, RFLO, RTRL, SKRTRL, UORO, Batch, Full, SnAp, Truncated, init_memory
+from seqjax.models import RNN
 
 LENGTH, FIRST, NUM_STEPS, NUM_ROWS, RESET_EVERY = 20_065, 64, 15_000, 8, 200
 STRATEGIES = {

@@ -14,7 +14,7 @@ import optax
 from targets import NUM_ROWS, NUM_STEPS, PUBLISHED, RESET_EVERY, error_of, samples
 
 import seqjax as sj
-from seqjax_models import RNN
+from seqjax.models import RNN
 
 UNITS, LEAK = 64, 0.1
 

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from machine import cores, cpu
 
 from seqjax import Problem, Spec, Tokens, WeightedEdges, value_and_grad
-from seqjax_gradients import Full, Truncated
-from seqjax_models import GRU, LSTM, RNN
+from seqjax.gradients import Full, Truncated
+from seqjax.models import GRU, LSTM, RNN
 
 TURNS = 9
 
@@ -57,7 +57,7 @@ def measure(compiled, args):
 
 def gradient(problem, strategy):
     """A function that returns loss and gradient."""
-    return lambda *args: value_and_grad(problem, strategy)(*args)[:2]
+    return value_and_grad(problem, strategy, batched=True)
 
 
 def cases():

@@ -12,11 +12,11 @@ from pathlib import Path
 import optuna
 
 import seqjax as sj
+from seqjax.datasets import NoisySine
+from seqjax.models import GRU
+from seqjax.optimizers import Adam
+from seqjax.samplers import Sequential
 from seqjax.training import Diverged
-from seqjax_datasets import NoisySine
-from seqjax_models import GRU
-from seqjax_optimizers import Adam
-from seqjax_samplers import Sequential
 
 TRIALS = 8
 EPOCHS = 10

@@ -16,8 +16,8 @@ import numpy as np
 import optax
 
 import seqjax as sj
-from seqjax_gradients import RTRL, Truncated
-from seqjax_models import RTU
+from seqjax.gradients import RTRL, Truncated
+from seqjax.models import RTU
 
 CORRIDOR, FORWARD, LEFT, RIGHT = 10, 0, 1, 2
 DISCOUNT, ENTROPY, UPDATES = 0.95, 0.02, 60_000

@@ -8,12 +8,12 @@ trains, can learn from them. A reference implementation reports the same for K =
 """
 
 import seqjax as sj
+from seqjax.datasets import Add
+from seqjax.gradients import Full, Truncated
+from seqjax.models import RNN
+from seqjax.optimizers import Adam
 from seqjax.report import at_least, between
-from seqjax_datasets import Add
-from seqjax_gradients import Full, Truncated
-from seqjax_models import RNN
-from seqjax_optimizers import Adam
-from seqjax_samplers import Sequential
+from seqjax.samplers import Sequential
 
 GRADIENTS = {
     "full": Full(),

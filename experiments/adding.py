@@ -7,12 +7,12 @@ last step, so that a gradient that is truncated to `gap` steps reaches neither.
 """
 
 import seqjax as sj
+from seqjax.datasets import Adding
+from seqjax.gradients import Full, Truncated
+from seqjax.models import GRU
+from seqjax.optimizers import Adam
 from seqjax.report import at_least, at_most
-from seqjax_datasets import Adding
-from seqjax_gradients import Full, Truncated
-from seqjax_models import GRU
-from seqjax_optimizers import Adam
-from seqjax_samplers import Sentences
+from seqjax.samplers import Sentences
 
 
 def main(

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
+from seqjax.gradients import Full
 from seqjax.report import exactly
-from seqjax_gradients import Full
 
 GRADIENT = {"w_q": 0.5260417, "w_x": 1.052083, "w_h": 0.4166667}
 STATE_GRADIENTS = (0.3645833, 0.3958333, 0.2916667)  # dL/dh_1, dL/dh_2, dL/dh_3
@@ -45,19 +45,17 @@ def cosine_of_power(k: int) -> float:
 
 def main() -> sj.Report:
     params = {"w_x": jnp.array(0.5), "w_h": jnp.array(0.5), "w_q": jnp.array(1.0), "e": jnp.zeros(3)}
-    t = jnp.arange(3)[:, None]
-    x = jnp.ones((3, 1))
-    y = jnp.zeros((3, 1))
+    t, x, y = jnp.arange(3), jnp.ones(3), jnp.zeros(3)
 
-    found = sj.value_and_grad(unit, Full())(params, jnp.zeros(1), (t, x, y))
+    loss, grads = sj.value_and_grad(unit, Full())(params, jnp.array(0.0), (t, x, y))
 
     report = sj.Report(__file__)
     report.row("a_4 of a_t = b_t + c_t a_{t-1}", recurrence(bs=(1, 2, 3, 4), cs=(9, 0.5, 2, 3)), exactly(28))
-    report.row("L, the mean of ½ o_t² over three steps", float(found.loss), exactly(0.2630208))
+    report.row("L, the mean of ½ o_t² over three steps", float(loss), exactly(0.2630208))
     for name, expected in GRADIENT.items():
-        report.row(f"dL/d{name}", float(found.grads[name]), exactly(expected))
+        report.row(f"dL/d{name}", float(grads[name]), exactly(expected))
     for step, expected in enumerate(STATE_GRADIENTS):
-        report.row(f"dL/dh_{step + 1}", float(found.grads["e"][step]), exactly(expected))
+        report.row(f"dL/dh_{step + 1}", float(grads["e"][step]), exactly(expected))
     for k, expected in COSINES.items():
         report.row(f"cosine of M^{k} x with the top eigenvector", cosine_of_power(k), exactly(expected))
     return report

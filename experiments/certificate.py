@@ -11,12 +11,12 @@ import jax
 import numpy as np
 
 import seqjax as sj
+from seqjax.datasets import TimeMachine
+from seqjax.gradients import Certified, Full, Truncated
+from seqjax.models import GRU
+from seqjax.optimizers import Adam
 from seqjax.report import between
-from seqjax_datasets import TimeMachine
-from seqjax_gradients import Certified, Full, Truncated
-from seqjax_models import GRU
-from seqjax_optimizers import Adam
-from seqjax_samplers import Sequential
+from seqjax.samplers import Sequential
 
 STRATEGY = Truncated(steps=4)
 
@@ -39,8 +39,8 @@ def errors_in_epoch(
     Args:
         run: the run whose windows are measured.
         params: the parameters.
-        full_gradient: computes the full gradient of a window.
-        truncated_gradient: computes its truncated gradient.
+        full_gradient: estimates the full gradient of a window.
+        truncated_gradient: returns the loss of a window and its truncated gradient.
         windows: the number of windows.
         max_lag: the largest lag in a window.
 
@@ -53,8 +53,8 @@ def errors_in_epoch(
         xs = window(batches.xs, n)
         exact = full_gradient(params, state, xs)
         exact_grads = as_vector(exact.grads)
-        truncated_grads = as_vector(truncated_gradient(params, state, xs).grads)
-        lags = sj.lags(run.problem, params, state, xs, max_lag=max_lag)
+        truncated_grads = as_vector(truncated_gradient(params, state, xs)[1])
+        lags = sj.lags(run.problem, params, state, xs, max_lag=max_lag, batched=True)
         error_from_lags = lags.bias_of(STRATEGY.kept(max_lag)) * np.linalg.norm(exact_grads)
         squared_error = np.sum((truncated_grads - exact_grads) ** 2)
         squared_norm = np.sum(exact_grads**2)
@@ -75,8 +75,8 @@ def main(
     )
     # Of this run, only the problem and the data are used: `train` below yields the parameters after every epoch.
     run = base.run()
-    full_gradient = jax.jit(sj.value_and_grad(run.problem, Full()))
-    truncated_gradient = jax.jit(sj.value_and_grad(run.problem, STRATEGY))
+    full_gradient = jax.jit(sj.estimate(run.problem, Full(), batched=True))
+    truncated_gradient = jax.jit(sj.value_and_grad(run.problem, STRATEGY, batched=True))
     training = sj.train(
         run.problem,
         run.prepared.streams["train"],

@@ -13,10 +13,10 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.analysis import frequencies
+from seqjax.datasets import TimeMachine
+from seqjax.models import RNN
 from seqjax.report import between, exactly
-from seqjax_datasets import TimeMachine
-from seqjax_models import RNN
-from seqjax_samplers import Random, Sequential
+from seqjax.samplers import Random, Sequential
 
 SAMPLERS = {
     "sequential": Sequential(batch_size=32, num_steps=35),  # carries the state from window to window

@@ -9,9 +9,9 @@ the training perplexity of `RNN` ends a few hundredths lower.
 import numpy as np
 
 import seqjax as sj
+from seqjax.datasets import TimeMachine
+from seqjax.models import RNN, FlaxCell
 from seqjax.report import between
-from seqjax_datasets import TimeMachine
-from seqjax_models import RNN, FlaxCell
 
 EXPECTED = {"flax": between(1.2, 1.4, about=1.3), "seqjax": ""}
 SPEED = {"flax": "298,788.1 on the chapter's GPU", "seqjax": ""}

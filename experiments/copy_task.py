@@ -8,12 +8,12 @@ the tokens with every gradient that contains this lag (Aicher, Foti & Fox 2019, 
 """
 
 import seqjax as sj
+from seqjax.datasets import Copy
+from seqjax.gradients import K1K2, Full, Truncated
+from seqjax.models import LSTM
+from seqjax.optimizers import Adam
 from seqjax.report import at_least, at_most
-from seqjax_datasets import Copy
-from seqjax_gradients import K1K2, Full, Truncated
-from seqjax_models import LSTM
-from seqjax_optimizers import Adam
-from seqjax_samplers import Sequential
+from seqjax.samplers import Sequential
 
 GRADIENTS = {
     "full": Full(),

@@ -9,12 +9,12 @@ adds nothing. No gradient explodes in these tasks, and `clipped` only makes the 
 """
 
 import seqjax as sj
+from seqjax.datasets import Add, NoisySine, TimeMachine
+from seqjax.gradients import Clipped, Dodge, Full, Immediate, Truncated
+from seqjax.models import RNN
+from seqjax.optimizers import Adam
 from seqjax.report import at_least, between
-from seqjax_datasets import Add, NoisySine, TimeMachine
-from seqjax_gradients import Clipped, Dodge, Full, Immediate, Truncated
-from seqjax_models import RNN
-from seqjax_optimizers import Adam
-from seqjax_samplers import Sequential
+from seqjax.samplers import Sequential
 
 GRADIENTS = {
     "full": Full(),

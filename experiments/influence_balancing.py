@@ -16,10 +16,10 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.data import Stream
+from seqjax.gradients import Full
+from seqjax.optimizers import SGD
 from seqjax.report import Expected, between, exactly, less_than, more_than
-from seqjax_gradients import Full
-from seqjax_optimizers import SGD
-from seqjax_samplers import InOrder
+from seqjax.samplers import InOrder
 
 MAX_LAG = 399
 
@@ -79,8 +79,8 @@ def gradient_by_lag() -> np.ndarray:
     theta = 0.5
     A, b = sj.testing.INFLUENCE
     at_rest = np.linalg.solve(np.eye(23) - A, theta * b)
-    state = (at_rest[None, None], np.zeros(1, np.int32))
-    x = np.ones((MAX_LAG + 1, 1))
+    state = (at_rest[None], np.int32(0))
+    x = np.ones(MAX_LAG + 1)
     found = sj.lags(sj.testing.influence_balancing(), theta, state, (x, x), MAX_LAG, weights="last")
     return np.asarray(found.gradients)
 

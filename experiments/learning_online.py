@@ -18,13 +18,12 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 import seqjax as sj
-from seqjax.gradients import Batch, init_memory
+from seqjax.datasets import Digits
+from seqjax.gradients import RTRL, Batch, Full, Immediate, Layerwise, SnAp, Truncated, init_memory
+from seqjax.models import LRU
+from seqjax.optimizers import Adam
 from seqjax.report import between
-from seqjax_datasets import Digits
-from seqjax_gradients import RTRL, Full, Immediate, Layerwise, SnAp, Truncated
-from seqjax_models import LRU
-from seqjax_optimizers import Adam
-from seqjax_samplers import InOrder
+from seqjax.samplers import InOrder
 
 LAG, NUM_ROWS = 10, 2
 BY_WINDOW = {"layerwise": Layerwise(), "the window alone": Full()}

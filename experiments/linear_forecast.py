@@ -11,11 +11,11 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.analysis import linear
+from seqjax.datasets import NoisySine
+from seqjax.models import MLP, RNN
+from seqjax.optimizers import Adam
 from seqjax.report import exactly
-from seqjax_datasets import NoisySine
-from seqjax_models import MLP, RNN
-from seqjax_optimizers import Adam
-from seqjax_samplers import Windows
+from seqjax.samplers import Windows
 
 # The least error of a forecast one step ahead, by the number of lags.
 ONE_STEP = {

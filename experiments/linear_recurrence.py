@@ -13,12 +13,12 @@ of magnitude in the GRU, and by 4 in the LRU.
 import numpy as np
 
 import seqjax as sj
+from seqjax.datasets import Digits, TimeMachine
+from seqjax.gradients import Full, Immediate, Truncated
+from seqjax.models import GRU, LRU
+from seqjax.optimizers import Adam
 from seqjax.report import at_least, between
-from seqjax_datasets import Digits, TimeMachine
-from seqjax_gradients import Full, Immediate, Truncated
-from seqjax_models import GRU, LRU
-from seqjax_optimizers import Adam
-from seqjax_samplers import Sentences, Sequential
+from seqjax.samplers import Sentences, Sequential
 
 METRICS = {"digits": "heldout_last_accuracy", "text": "heldout_perplexity"}
 LABELS = {"digits": "accuracy on held-out digits", "text": "perplexity of held-out text"}
@@ -81,10 +81,7 @@ def main(
             values = [run.metric(METRICS[task])[-1] for run in group]
             report.row(f"{LABELS[task]}, {name}", values, EXPECTED[task][name])
             if "full" in name:
-                by_lag = [
-                    sj.lags(run.problem, run.params, **run.scan_arguments(num_rows=8, num_steps=64), max_lag=63)
-                    for run in group
-                ]
+                by_lag = [run.lags(max_lag=63, num_rows=8, num_steps=64) for run in group]
                 norms[name.removesuffix(", full")] = (np.arange(64), [lags.norms / lags.norms[0] for lags in by_lag])
         report.figure(
             f"{task}_lags",

@@ -10,10 +10,10 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.analysis import markov
+from seqjax.datasets import MarkovChain
+from seqjax.models import RNN
+from seqjax.optimizers import Adam
 from seqjax.report import between, exactly, less_than
-from seqjax_datasets import MarkovChain
-from seqjax_models import RNN
-from seqjax_optimizers import Adam
 
 LETTERS = "abcdefgh"  # the states of the chain
 

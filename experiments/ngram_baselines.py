@@ -11,10 +11,10 @@ is measured.
 import numpy as np
 
 import seqjax as sj
+from seqjax.datasets import TimeMachine
+from seqjax.models import GRU, LSTM, RNN, NGram
+from seqjax.optimizers import Adam
 from seqjax.report import Table, at_most, between
-from seqjax_datasets import TimeMachine
-from seqjax_models import GRU, LSTM, RNN, NGram
-from seqjax_optimizers import Adam
 
 SMOOTHINGS = ("none", "additive", "laplace", "witten-bell", "kneser-ney")
 # The perplexities of the best n-gram.

@@ -8,10 +8,10 @@ of words can be compared only with each other. The last model, Kneser–Ney on t
 """
 
 import seqjax as sj
+from seqjax.datasets import TimeMachine
+from seqjax.models import NGram
 from seqjax.report import Table, exactly
-from seqjax_datasets import TimeMachine
-from seqjax_models import NGram
-from seqjax_tokenizers import BPE, Word
+from seqjax.tokenizers import BPE, Word
 
 # (context, next word) -> probability
 PROBABILITIES = {

@@ -10,11 +10,11 @@ losses differ more between seeds, and the chapter has those of one run: they are
 import numpy as np
 
 import seqjax as sj
+from seqjax.datasets import NoisySine
+from seqjax.models import MLP
+from seqjax.optimizers import Adam
 from seqjax.report import between
-from seqjax_datasets import NoisySine
-from seqjax_models import MLP
-from seqjax_optimizers import Adam
-from seqjax_samplers import Windows
+from seqjax.samplers import Windows
 
 TRAIN = 604
 HELDOUT = 396

@@ -12,10 +12,10 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.data import Stream
+from seqjax.gradients import ARTBP, PES, RTRL, UORO, Full
+from seqjax.optimizers import SGD
 from seqjax.report import Expected, at_most, between
-from seqjax_gradients import ARTBP, PES, RTRL, UORO, Full
-from seqjax_optimizers import SGD
-from seqjax_samplers import InOrder
+from seqjax.samplers import InOrder
 
 # The number of steps of a window, which holds one segment. A segment that would be longer, as hardly any is, ends here.
 LONGEST = 600

@@ -7,9 +7,9 @@ the first pages. Then the GRU continues one prompt, and its continuations vary m
 """
 
 import seqjax as sj
-from seqjax_datasets import PythonDocs, TextFile, TimeMachine
-from seqjax_models import GRU, NGram
-from seqjax_optimizers import Adam
+from seqjax.datasets import PythonDocs, TextFile, TimeMachine
+from seqjax.models import GRU, NGram
+from seqjax.optimizers import Adam
 
 TEMPERATURES = (0.0, 0.3, 0.7, 1.0, 1.5)
 

@@ -12,7 +12,7 @@ import numpy as np
 import seqjax as sj
 from seqjax.analysis import coverage
 from seqjax.report import between, exactly
-from seqjax_samplers import Random, Sequential, Uniform
+from seqjax.samplers import Random, Sequential, Uniform
 
 SAMPLERS = {
     "random": Random(batch_size=32, num_steps=35),

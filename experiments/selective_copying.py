@@ -9,10 +9,10 @@ at all steps. With the same number of layers and updates, it names about 87 % of
 import numpy as np
 
 import seqjax as sj
+from seqjax.models import LRU, MinGRU
+from seqjax.optimizers import Adam
 from seqjax.report import at_least, at_most
-from seqjax_models import LRU, MinGRU
-from seqjax_optimizers import Adam
-from seqjax_samplers import Sentences
+from seqjax.samplers import Sentences
 
 BLANK, MARKER, SIZE = 0, 5, 6
 EXPECTED = {"min-gru": at_least(0.995), "lru": at_most(0.97)}

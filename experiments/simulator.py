@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 import seqjax as sj
+from seqjax.gradients import Full, Truncated
 from seqjax.report import between, more_than
-from seqjax_gradients import Full, Truncated
 
 # The largest growth of the gradient by each state variable, and the number of steps until it is 50-fold.
 LARGEST_GROWTH = {"v": between(170, 680), "n": between(170, 700), "h": between(60, 240), "m": between(20, 80)}
@@ -57,7 +57,7 @@ def gradient_growth(params, current, target) -> dict[str, np.ndarray]:
     num_steps = current.shape[1]
 
     def lags(params, *xs):
-        return sj.lags(STEP, params, REST, xs, num_steps, has_aux=True, batched=False)
+        return sj.lags(STEP, params, REST, xs, num_steps, has_aux=True)
 
     by_state = jax.vmap(lags)(params, current, target).by_state
     norms = {name: by_state[name].norms for name in LARGEST_GROWTH}
@@ -71,10 +71,10 @@ def steps_until_50(growth: np.ndarray) -> np.ndarray:
 
 def gradient_signs(strategy: sj.Gradient, params, current, target):
     """The sign of the gradient of each neuron by each parameter."""
-    gradient = sj.value_and_grad(STEP, strategy, has_aux=True, batched=False)
+    gradient = sj.value_and_grad(STEP, strategy, has_aux=True)
 
     def grads(params, *xs):
-        return gradient(params, REST, xs).grads
+        return gradient(params, REST, xs)[1]
 
     return jax.tree.map(np.sign, jax.vmap(grads)(params, current, target))
 

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 import seqjax as sj
+from seqjax.gradients import Clipped, Full, Only, Truncated
+from seqjax.optimizers import Adam
 from seqjax.report import Expected, at_most, between
-from seqjax_gradients import Clipped, Full, Only, Truncated
-from seqjax_optimizers import Adam
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,16 @@ def true_potential(current):
 
 def fit(strategy: sj.Gradient, updates: int, start, current, target):
     """Fits the neurons: the last parameters of each, and its loss and gradient before each update."""
-    gradient = sj.value_and_grad(STEP, strategy, has_aux=True, batched=False)
+    gradient = sj.value_and_grad(STEP, strategy, has_aux=True)
     optimizer = Adam(learning_rate=0.03).build(updates)
 
     def fit_one(params, *xs):
         def update(carry, _):
             params, moments = carry
-            found = gradient(params, REST, xs)
-            change, moments = optimizer.update(found.grads, moments)
+            (loss, _), grads = gradient(params, REST, xs)
+            change, moments = optimizer.update(grads, moments)
             params = jax.tree.map(jax.numpy.add, params, change)
-            return (params, moments), (found.loss, found.grads)
+            return (params, moments), (loss, grads)
 
         (params, _), (losses, grads) = jax.lax.scan(update, (params, optimizer.init(params)), None, updates)
         return params, losses, grads

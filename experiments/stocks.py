@@ -8,11 +8,11 @@ and persistence is the best forecast.
 import numpy as np
 
 import seqjax as sj
-from seqjax_datasets import Stocks
-from seqjax_models import RNN
-from seqjax_optimizers import Adam
-from seqjax_samplers import Windows
-from seqjax_tokenizers import Standardize
+from seqjax.datasets import Stocks
+from seqjax.models import RNN
+from seqjax.optimizers import Adam
+from seqjax.samplers import Windows
+from seqjax.tokenizers import Standardize
 
 UNITS = {"returns": "log return a month", "prices": "index points"}
 AHEAD = (1, 3, 12)

@@ -7,9 +7,9 @@ words, and the most frequent pairs consist of them; most pairs and triples occur
 
 import seqjax as sj
 from seqjax.analysis import frequencies, zipf_figure
+from seqjax.datasets import TimeMachine
 from seqjax.report import exactly
-from seqjax_datasets import TimeMachine
-from seqjax_tokenizers import Char, Word
+from seqjax.tokenizers import Char, Word
 
 # The size of the vocabulary by the least number of times that a word occurs.
 VOCABULARY = {2: 2183, 3: 1420, 5: 825, 10: 400, 20: 219, 50: 85, 100: 41}

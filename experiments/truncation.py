@@ -12,10 +12,10 @@ These results say nothing about more epochs, or about tasks with longer lags (co
 from dataclasses import replace
 
 import seqjax as sj
-from seqjax_datasets import TimeMachine
-from seqjax_gradients import Full, Randomized, Truncated
-from seqjax_models import RNN
-from seqjax_samplers import Sequential
+from seqjax.datasets import TimeMachine
+from seqjax.gradients import Full, Randomized, Truncated
+from seqjax.models import RNN
+from seqjax.samplers import Sequential
 
 GRADIENTS = {"full": Full(), "truncated": Truncated(steps=10), "randomized": Randomized(keep_prob=0.9)}
 
@@ -40,12 +40,11 @@ def main(
     first = runs["full, seed=0"]
     # The parameters of `first` half way: a run of half as many epochs makes the same updates, to the same bits.
     halfway = replace(first.experiment, epochs=(epochs + 1) // 2).run()
-    at_start = sj.measure(first, GRADIENTS, draws=draws, windows=1, at="init")
-    at_middle = sj.measure(halfway, GRADIENTS, draws=draws, windows=1, at="end")
-    at_end = sj.measure(first, GRADIENTS, draws=draws, windows=1, at="end")
-    scan = first.scan_arguments(num_rows=8, num_steps=4 * max_lag)
-    by_lag = sj.lags(first.problem, first.params, **scan, max_lag=max_lag)
-    by_segment = sj.measure(first, [Truncated(steps=steps) for steps in segments], windows=1)
+    at_start = first.measure(GRADIENTS, draws=draws, windows=1, at="init")
+    at_middle = halfway.measure(GRADIENTS, draws=draws, windows=1, at="end")
+    at_end = first.measure(GRADIENTS, draws=draws, windows=1, at="end")
+    by_lag = first.lags(max_lag, num_rows=8)
+    by_segment = first.measure([Truncated(steps=steps) for steps in segments], windows=1)
 
     report = sj.Report(__file__)
     for name, group in runs.variants.items():

@@ -33,17 +33,17 @@ LINEAR_GROWTH = {
 
 
 def draw(seed: int, hidden: int, num_steps: int):
-    """Recurrent weights [H, H] of spectral radius 1, and inputs [T, 1, H]."""
+    """Recurrent weights [H, H] of spectral radius 1, and inputs [T, H]."""
     key = jax.random.key(seed)
     W = np.asarray(jax.random.normal(key, (hidden, hidden)), np.float64)
     radius = np.abs(np.linalg.eigvals(W)).max()
-    xs = 0.5 * jax.random.normal(jax.random.fold_in(key, 1), (num_steps, 1, hidden))
+    xs = 0.5 * jax.random.normal(jax.random.fold_in(key, 1), (num_steps, hidden))
     return W / radius, xs
 
 
 def main(hidden: int = 64, max_lag: int = 100, num_steps: int = 600, seeds: int = 3) -> sj.Report:
     drawn = [draw(seed, hidden, num_steps) for seed in range(seeds)]
-    start = jnp.zeros((1, hidden))
+    start = jnp.zeros(hidden)
     # The Jacobians of ten steps at even distances are enough for a mean.
     every = max(1, num_steps // 10)
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import jax
 
 import seqjax as sj
-from seqjax_datasets import TimeMachine
-from seqjax_gradients import Truncated
-from seqjax_models import RNN
-from seqjax_optimizers import SGD
-from seqjax_samplers import Sequential
+from seqjax.datasets import TimeMachine
+from seqjax.gradients import Truncated
+from seqjax.models import RNN
+from seqjax.optimizers import SGD
+from seqjax.samplers import Sequential
 
 
 @dataclass(frozen=True)

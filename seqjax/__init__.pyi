@@ -1,6 +1,14 @@
 __version__: str
 
+from . import datasets as datasets
+from . import gradients as gradients
+from . import launchers as launchers
+from . import models as models
+from . import optimizers as optimizers
+from . import samplers as samplers
 from . import testing as testing
+from . import tokenizers as tokenizers
+from . import trackers as trackers
 from .cli.script import script as script
 from .data.dataset import Dataset as Dataset
 from .data.dataset import Pairs as Pairs
@@ -22,6 +30,7 @@ from .gradients.base import SequenceGradient as SequenceGradient
 from .gradients.edges import RandomCuts as RandomCuts
 from .gradients.edges import WeightedEdges as WeightedEdges
 from .gradients.problem import Problem as Problem
+from .gradients.scan_gradient import estimate as estimate
 from .gradients.scan_gradient import value_and_grad as value_and_grad
 from .gradients.scanning import scan as scan
 from .models.cell import Cell as Cell

@@ -20,6 +20,7 @@ POINTS = [point for group in registry.GROUPS.values() for point in PROJECT["entr
 
 LAYERS = {
     "errors": set(),
+    "extras": {"errors"},
     "memory": {"errors"},
     "parse": set(),
     "columns": set(),
@@ -28,22 +29,28 @@ LAYERS = {
     "files": {"errors", "memory"},
     "user_cache": {"errors", "files", "parse"},
     "plugin": {"errors", "files", "parse"},
-    "report": {"errors", "columns", "terminal", "files", "parse", "plugin"},
+    "datasets": {"plugin"},
+    "tokenizers": {"plugin"},
+    "samplers": {"plugin"},
+    "optimizers": {"plugin"},
+    "trackers": {"plugin"},
+    "launchers": {"plugin"},
+    "report": {"errors", "extras", "columns", "terminal", "files", "parse", "plugin"},
     "gradients": {"errors", "plugin"},
     "diagnostics": {"errors", "memory", "terminal", "plugin", "report", "gradients"},
-    "data": {"errors", "files", "user_cache", "plugin", "gradients"},
-    "models": {"errors", "plugin", "gradients", "data"},
+    "data": {"errors", "extras", "files", "user_cache", "plugin", "gradients"},
+    "models": {"errors", "extras", "plugin", "gradients", "data"},
     "training": {
         *("errors", "memory", "columns", "files", "parse", "user_cache", "plugin"),
         *("gradients", "data", "models"),
     },
     "analysis": {"errors", "plugin", "report", "data"},
     "runs": {
-        *("errors", "columns", "terminal", "signals", "files", "parse", "plugin", "report"),
+        *("errors", "extras", "columns", "terminal", "signals", "files", "parse", "plugin", "report"),
         *("gradients", "diagnostics", "data", "models", "training"),
     },
     "sweeps": {
-        *("errors", "terminal", "signals", "files", "parse", "plugin", "report"),
+        *("errors", "extras", "terminal", "signals", "files", "parse", "plugin", "report"),
         *("gradients", "data", "training", "runs"),
     },
     "testing": {
@@ -76,7 +83,8 @@ def stub(package: str) -> dict[str, str]:
     if not file.exists():
         return {}
     nodes = [node for node in tree(file).body if isinstance(node, ast.ImportFrom)]
-    return {alias.name: f"{package}.{node.module}" for node in nodes for alias in node.names}
+    sources = {node: f"{package}.{node.module}" if node.level else str(node.module) for node in nodes}
+    return {alias.name: source for node, source in sources.items() for alias in node.names}
 
 
 def imported(module: str) -> set[str]:
@@ -163,7 +171,8 @@ def private_imports(file: Path) -> list[str]:
             is_public = package == "seqjax" or (package.count(".") == 1 and layer(package) in LAYERS)
             is_package = is_public and MODULES[package].name == "__init__.py"
             names = stub(package) if is_package else ()
-            if package in ("seqjax.errors", "seqjax.user_cache"):  # layers of one file, whose names are all public
+            # Layers of one file, whose names are all public.
+            if package in ("seqjax.errors", "seqjax.extras", "seqjax.user_cache"):
                 continue
             found += [f"{package}.{alias.name}" for alias in node.names if alias.name not in names]
     return found
@@ -242,6 +251,7 @@ def mentions(file: Path) -> set[str]:
 
 
 OTHER_WORDS = {
+    "extras.py": {"digits", "tensorboard", "trackio"},
     "initializers.py": {"uniform"},
     "report.py": {"csv"},
     "registry.py": {"local"},

@@ -11,7 +11,7 @@ from support.notebooks import FOLDER, NOTEBOOKS, execute
 MOST_BYTES = 300_000
 SMALL_RUN = """
 import seqjax as sj
-from seqjax_models import RNN
+from seqjax.models import RNN
 
 experiment = sj.Experiment(dataset=sj.Text("the cat sat on the mat. " * 100), model=RNN(hidden=3), epochs=40)
 run = experiment.run()

@@ -21,13 +21,13 @@ from support.quick import BASE, CHUNKS, FLAGS, TEXT, quick, refused
 from support.shell import call
 
 from seqjax import Experiment, Run, Text, signals, sweep
+from seqjax.models import RNN
 from seqjax.runs import listen
 from seqjax.runs.files import folder
 from seqjax.runs.progress import Display
+from seqjax.samplers import Sequential
 from seqjax.signals import Ended, ending_at_signals, noticed
 from seqjax.training import feed, loop
-from seqjax_models import RNN
-from seqjax_samplers import Sequential
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SIGNALS = (*ENDING, signal.SIGUSR1)

@@ -9,12 +9,11 @@ import pytest
 from support.drawn import drawn_params
 
 import seqjax as sj
-from seqjax.gradients import Memory, init_memory
+from seqjax.gradients import RFLO, RTRL, Full, Memory, Randomized, SnAp, SparseRTRL, init_memory
+from seqjax.models import RNN
+from seqjax.optimizers import SGD
 from seqjax.report import Table, at_most
-from seqjax_gradients import RFLO, RTRL, Full, Randomized, SnAp, SparseRTRL
-from seqjax_models import RNN
-from seqjax_optimizers import SGD
-from seqjax_samplers import Sequential
+from seqjax.samplers import Sequential
 
 FIELDS = {"model": RNN(hidden=2), "sampler": Sequential(2, 8), "epochs": 1}
 TEXT = sj.Experiment(dataset=sj.Text("the cat sat on the mat. " * 20), **FIELDS)
@@ -75,8 +74,7 @@ MESSAGES = {
     "reverse": r"^reverse = 'no': pass True or False$",
     "progress": r"^progress = 'no': pass True, False or None$",
     "precision": r"^precision = array.* must be one of: float32, bfloat16$",
-    "batched of a run": r"^a run has its own windows: leave out state, xs, weights, has_aux and batched",
-    "at of a step": r"^at = 'init' chooses parameters of a run: leave it out, and pass them as params$",
+    "at of a run": r"^at = 'middle' must be \"init\" or \"end\"; for other parameters pass params=$",
     "bias": r"^bias = -1 must be a relative error, at least 0, such as 0\.1 for 10 %$",
     "bias that is NaN": r"^bias = nan must be a relative error",
     "bias of a text": r"^bias = 'x' must be a real number",
@@ -84,7 +82,7 @@ MESSAGES = {
     "shares": r"^kept = \[1j, .*\] must be a real number, or an array of real numbers$",
     "hazard of lags": r"^hazard = 'x' must be a real number, or an array of real numbers$",
     "more lags than steps": r"^max_lag = 1000000000 must be at most 3, the number of steps in xs$",
-    "draws": r"^measure:\n  draws = 10+ must be a whole number, at least 3 and below 2\^31",
+    "draws": r"^measure:\n  draws = 10+ must be a whole number, at least 1 and below 2\^31",
     "bytes of draws": r"^the keys of .* draws and the gradients of 2,000,000,000 side by side take 80,016.0 GB",
     "bytes of lags": r"^the parts of the gradient by 3 lags take 8,000.0 GB, and this machine has",
     "bytes of Jacobians": r"^Jacobians of 1,000,000,000 state numbers at 3 lags take 24,000,000,000.0 GB",
@@ -151,15 +149,17 @@ def calls():
         return s, jnp.sum(s**2)
 
     w, bare = jnp.asarray(0.7), (jnp.ones(2), jnp.ones((3, 2)))
-    by_lag = sj.lags(step, w, *bare, 2)
+    by_lag = sj.lags(step, w, *bare, 2, batched=True)
     to_compute = jax.eval_shape  # of arrays that nobody has
 
     def estimate(strategy=Full(), params=w, state=bare[0], xs=bare[1], options={}, **keywords):  # noqa: B006, B008
-        return sj.value_and_grad(step, strategy, **options)(params, state, xs, **keywords)
+        return sj.estimate(step, strategy, **{"batched": True} | options)(params, state, xs, **keywords)
 
     def without_reset_first(strategy):
         memory = init_memory(strategy, problem, run.params, state, 2)
-        return sj.value_and_grad(problem, strategy)(run.params, state, xs, memory=memory, reset=jnp.zeros(8, bool))
+        return sj.estimate(problem, strategy, batched=True)(
+            run.params, state, xs, memory=memory, reset=jnp.zeros(8, bool)
+        )
 
     def train(**wrong):
         options = {"sampler": Sequential(2, 8), "gradient": Full(), "optimizer": SGD(learning_rate=0.1), "epochs": 1}
@@ -195,13 +195,13 @@ def calls():
         "sequences": lambda: sj.Pairs.from_sequences(3, [1]),
         "names of columns": lambda: sj.Series([1.0, 2.0], names=3),
         "steps": lambda: series.forecast([1.0], 10**12),
-        "strategy by name": lambda: sj.measure(run, "full"),
-        "strategy": lambda: sj.measure(run, 3),
-        "strategies": lambda: sj.measure(run, {1: [2]}),
-        "lags": lambda: sj.lags(problem, run.params, state, xs, 10**12),
-        "every": lambda: sj.jacobians(problem, run.params, state, xs, 3, every=10**12),
-        "hazard": lambda: sj.jacobians(problem, run.params, state, xs, 3).check_hazard("x"),
-        "state of a scan": lambda: sj.lags(problem, run.params, 10**12, xs, 3),
+        "strategy by name": lambda: run.measure("full"),
+        "strategy": lambda: run.measure(3),
+        "strategies": lambda: run.measure({1: [2]}),
+        "lags": lambda: sj.lags(problem, run.params, state, xs, 10**12, batched=True),
+        "every": lambda: sj.jacobians(problem, run.params, state, xs, 3, every=10**12, batched=True),
+        "hazard": lambda: sj.jacobians(problem, run.params, state, xs, 3, batched=True).check_hazard("x"),
+        "state of a scan": lambda: sj.lags(problem, run.params, 10**12, xs, 3, batched=True),
         "metrics": lambda: sj.evaluate(problem, run.params, stream, 3),
         "generating model": lambda: sj.generate(3, run.params, run.codec, "the", 3),
         "generating codec": lambda: sj.generate(TEXT.model, run.params, None, "the", 3),
@@ -211,7 +211,7 @@ def calls():
         "params": lambda: train(params={}),
         "params of a text": lambda: train(params="x"),
         "complex weights": lambda: estimate(weights=1j * np.ones((3, 2))),
-        "complex weights of lags": lambda: sj.lags(step, w, *bare, 2, weights=1j * np.ones((3, 2))),
+        "complex weights of lags": lambda: sj.lags(step, w, *bare, 2, weights=1j * np.ones((3, 2)), batched=True),
         "complex weights of one sequence": lambda: estimate(
             options={"batched": False}, state=1.0, xs=jnp.ones(3), weights=1j * np.ones(3)
         ),
@@ -220,26 +220,26 @@ def calls():
         "has_aux": lambda: estimate(options={"has_aux": 1}),
         "batched of lags": lambda: sj.lags(step, w, *bare, 2, batched="no"),
         "reverse": lambda: sj.scan(lambda s, x: (s, x), 0.0, jnp.ones(3), reverse="no", gradient=Full()),
-        "progress": lambda: sj.measure(run, Full(), progress="no"),
+        "progress": lambda: run.measure(Full(), progress="no"),
         "precision": lambda: estimate(options={"precision": np.ones(2)}),
-        "batched of a run": lambda: sj.measure(run, Full(), batched=False),
-        "at of a step": lambda: sj.measure(step, Full(), params=w, state=bare[0], xs=bare[1], at="init"),
+        "at of a run": lambda: run.measure(Full(), at="middle"),
         "bias": lambda: by_lag.steps(bias=-1),
         "bias that is NaN": lambda: by_lag.steps(bias=float("nan")),
         "bias of a text": lambda: by_lag.steps(bias="x"),
         "noise": lambda: by_lag.hazard(noise=float("nan")),
         "shares": lambda: by_lag.bias_of([1j, 1, 1]),
         "hazard of lags": lambda: by_lag.variance("x"),
-        "more lags than steps": lambda: sj.lags(step, w, *bare, 10**9),
-        "draws": lambda: sj.measure(run, Full(), draws=10**20),
+        "more lags than steps": lambda: sj.lags(step, w, *bare, 10**9, batched=True),
+        "draws": lambda: run.measure(Full(), draws=10**20),
         "bytes of draws": lambda: sj.measure(
-            step, Randomized(), params=jnp.ones(10**4), state=bare[0], xs=bare[1], draws=2 * 10**9, together=2 * 10**9
+            step, jnp.ones(10**4), *bare, Randomized(), batched=True, draws=2 * 10**9, together=2 * 10**9
         ),
         "bytes of lags": lambda: to_compute(
-            lambda w: sj.lags(step, w, *bare, 3), jax.ShapeDtypeStruct((1000, 10**6, 250), jnp.float32)
+            lambda w: sj.lags(step, w, *bare, 3, batched=True), jax.ShapeDtypeStruct((1000, 10**6, 250), jnp.float32)
         ),
         "bytes of Jacobians": lambda: to_compute(
-            lambda s: sj.jacobians(step, w, s, bare[1][..., None], 3), jax.ShapeDtypeStruct((2, 10**9), jnp.float32)
+            lambda s: sj.jacobians(step, w, s, bare[1][..., None], 3, batched=True),
+            jax.ShapeDtypeStruct((2, 10**9), jnp.float32),
         ),
         "levels": lambda: Full(levels=10**9),
         "seed": lambda: SparseRTRL(seed=-1),
@@ -253,17 +253,19 @@ def calls():
         "memory without reset, rflo": lambda: without_reset_first(RFLO()),
         "memory without rows": lambda: estimate(RTRL(), memory=Memory()),
         "no params": lambda: estimate(params=None),
-        "no params of lags": lambda: sj.lags(step, None, *bare, 2),
-        "complex loss": lambda: sj.value_and_grad(lambda w, s, x: (s, jax.lax.complex(w * x, x)), Full())(w, *bare),
-        "class for a step": lambda: sj.first_nonfinite(Full, w, *bare),
-        "strategy for a step": lambda: sj.first_nonfinite(Full(), w, *bare),
+        "no params of lags": lambda: sj.lags(step, None, *bare, 2, batched=True),
+        "complex loss": lambda: sj.estimate(lambda w, s, x: (s, jax.lax.complex(w * x, x)), Full(), batched=True)(
+            w, *bare
+        ),
+        "class for a step": lambda: sj.first_nonfinite(Full, w, *bare, batched=True),
+        "strategy for a step": lambda: sj.first_nonfinite(Full(), w, *bare, batched=True),
         "step of a problem": lambda: sj.Problem(3),
         "init_state": lambda: sj.Problem(step, 3),
         "model of a problem": lambda: sj.Problem.of(RNN, sj.Spec(sj.Values(1))),
         "spec of a problem": lambda: sj.Problem.of(RNN(hidden=2), 3),
         "loss of a problem": lambda: sj.Problem.of(RNN(hidden=2), sj.Spec(sj.Values(1)), "mse"),
         "module of torch": lambda: sj.to_torch(run.params, module=None),
-        "name of a strategy": lambda: sj.measure(step, {1: Full()}, params=w, state=bare[0], xs=bare[1]),
+        "name of a strategy": lambda: sj.measure(step, w, *bare, {1: Full()}),
         "torch": lambda: sj.from_torch({1: 2}),
         "to torch": lambda: sj.to_torch({1: 2}),
         "caption": lambda: table.to_latex(caption=3),

@@ -18,7 +18,7 @@ import seqjax
 from seqjax.plugin import registry
 from seqjax.plugin.base import Field, Plugin, fields_of
 
-ONE_FILE = ("seqjax.errors", "seqjax.user_cache")
+ONE_FILE = ("seqjax.errors", "seqjax.extras", "seqjax.user_cache")
 """The public modules that are a file, and that no package exports."""
 
 
@@ -86,9 +86,8 @@ def built_in(kind: str) -> list[registry.Entry]:
 
 
 def class_name(entry: registry.Entry) -> str:
-    """The name under which a built-in plugin is imported, such as `seqjax_gradients.RTRL`."""
-    module, _, cls = entry.target.partition(":")
-    return f"{module.partition('.')[0]}.{cls}"
+    """The name under which a built-in plugin is imported, such as `seqjax.gradients.RTRL`."""
+    return f"{registry.GROUPS[entry.kind]}.{entry.target.partition(':')[2]}"
 
 
 def pages() -> dict[str, str]:
@@ -195,12 +194,12 @@ def plugin_page(kind: str) -> str:
     rows = [
         (f":py:obj:`{entry.name} <{class_name(entry)}>`", escape(registry.summary(entry), links())) for entry in entries
     ]
-    package = class_name(entries[0]).rpartition(".")[0]
+    package = registry.GROUPS[kind]
     return page(
         f"Plugins: {kind}s",
-        f".. py:module:: {package}",
-        f"{KINDS[kind]} These come with seqjax, in the package ``{package}``. ``seqjax show {kind} NAME`` prints the "
-        f"same at the command line, and ``seqjax check {kind} NAME`` the checks.",
+        f".. py:currentmodule:: {package}",
+        f"{KINDS[kind]} These come with seqjax, and are imported from :doc:`{package}`. ``seqjax show {kind} NAME`` "
+        f"prints the same at the command line, and ``seqjax check {kind} NAME`` the checks.",
         table(("name", "what it is"), rows),
         *(plugin_section(entry) for entry in entries),
     )

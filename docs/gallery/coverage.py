@@ -7,7 +7,7 @@ targets between its rows and at the end. `coverage` counts all of this without a
 
 import seqjax as sj
 from seqjax.analysis import coverage
-from seqjax_samplers import Random, Sequential, Uniform
+from seqjax.samplers import Random, Sequential, Uniform
 
 samplers = {"sequential": Sequential(8, 35), "random": Random(8, 35), "uniform": Uniform(8, 35)}
 found = {name: coverage(sampler, [0, 999], epochs=500) for name, sampler in samplers.items()}

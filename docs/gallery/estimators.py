@@ -8,9 +8,9 @@ gradient of the window. A point further up has noisier draws.
 import numpy as np
 
 import seqjax as sj
-from seqjax_gradients import RFLO, RTRL, UORO, Immediate, Randomized, SnAp, Truncated
-from seqjax_models import RNN
-from seqjax_samplers import Sequential
+from seqjax.gradients import RFLO, RTRL, UORO, Immediate, Randomized, SnAp, Truncated
+from seqjax.models import RNN
+from seqjax.samplers import Sequential
 
 text = sj.Text("the quick brown fox jumps over the lazy dog. " * 100)
 sampler = Sequential(batch_size=8, num_steps=10)
@@ -24,7 +24,7 @@ strategies = {
     "randomized": Randomized(0.9),
     "uoro": UORO(),
 }
-measures = sj.measure(run, strategies, draws=40, windows=8)
+measures = run.measure(strategies, draws=40, windows=8)
 print(measures)
 noise = np.sqrt(measures.variance)
 points = {name: xy for name, *xy in zip(strategies, measures.history_bias, noise, strict=True)}

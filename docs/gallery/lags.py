@@ -1,9 +1,8 @@
 """What it costs to truncate the gradient of a river.
 
 The model of a river has two stores of water. Rain fills the soil, which drains into the river and into the groundwater,
-and the groundwater drains slowly. `lags` splits the gradient of the error by the number of days that it travels back,
-in one backward pass: above, the norm of each part, with a fit of its decay; below, the relative error if only the last
-days are kept.
+and the groundwater drains slowly. `lags` splits the gradient of the error by the number of days that it travels back:
+above, the norm of each part, with a fit of its decay; below, the relative error if only the last days are kept.
 """
 
 import jax
@@ -22,7 +21,7 @@ def step(rates, stores, x):
 
 rain = jax.random.exponential(jax.random.key(0), (730,)) * jax.random.bernoulli(jax.random.key(1), 0.3, (730,))
 xs = {"rain": rain, "flow": jnp.full(730, 0.3)}
-report = sj.lags(step, jnp.array([0.2, 0.1, 0.02]), jnp.ones(2), xs, max_lag=365, batched=False)
+report = sj.lags(step, jnp.array([0.2, 0.1, 0.02]), jnp.ones(2), xs, max_lag=365)
 print(f"an error below 1 % takes {report.steps(bias=0.01)} days")
 with sj.plot.style("paper"):
     report.plot().savefig("lags.png")

@@ -12,8 +12,8 @@ from nbclient import NotebookClient
 
 CELLS = (
     """import seqjax as sj
-from seqjax_models import LRU
-from seqjax_optimizers import Adam
+from seqjax.models import LRU
+from seqjax.optimizers import Adam
 
 text = sj.Text("the quick brown fox jumps over the lazy dog. " * 100)
 experiment = sj.Experiment(dataset=text, model=LRU(hidden=16), optimizer=Adam(0.02), epochs=15)

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 
 import seqjax as sj
-from seqjax_gradients import RTRL, SnAp, Truncated
-from seqjax_models import LRU
+from seqjax.gradients import RTRL, SnAp, Truncated
+from seqjax.models import LRU
 
 numbers = np.random.default_rng(0).normal(size=(20_010, 1)).astype(np.float32)
 problem = LRU(hidden=16).problem(sj.Spec(sj.Values(1)))

@@ -5,9 +5,9 @@ curves, what differs between their experiments, samples and figures. The picture
 """
 
 import seqjax as sj
-from seqjax_gradients import Full, Randomized, Truncated
-from seqjax_models import RNN
-from seqjax_optimizers import Adam
+from seqjax.gradients import Full, Randomized, Truncated
+from seqjax.models import RNN
+from seqjax.optimizers import Adam
 
 text = sj.Text("the quick brown fox jumps over the lazy dog. " * 100)
 base = sj.Experiment(dataset=text, model=RNN(hidden=16), optimizer=Adam(learning_rate=0.02), epochs=15)

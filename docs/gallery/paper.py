@@ -5,9 +5,9 @@ caption is text of its own. `to_latex` prints the table.
 """
 
 import seqjax as sj
-from seqjax_gradients import Full, Truncated
-from seqjax_models import GRU, LRU
-from seqjax_optimizers import Adam
+from seqjax.gradients import Full, Truncated
+from seqjax.models import GRU, LRU
+from seqjax.optimizers import Adam
 
 text = sj.Text("the quick brown fox jumps over the lazy dog. " * 100)
 base = sj.Experiment(dataset=text, optimizer=Adam(learning_rate=0.02), epochs=15)

@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 
 import seqjax as sj
-from seqjax.gradients import Batch, init_memory
-from seqjax_gradients import RTRL, Full
-from seqjax_models import LRU, RNN
+from seqjax.gradients import RTRL, Batch, Full, init_memory
+from seqjax.models import LRU, RNN
 
 T, B, UNITS = 128, 4, (16, 32, 64)
 xs = (jax.random.normal(jax.random.key(1), (T, B, 8)), jnp.ones((T, B, 8)))

@@ -6,11 +6,11 @@ over the seeds, and the bands their 95 % intervals. `compare` prints the differe
 """
 
 import seqjax as sj
-from seqjax_datasets import Add
-from seqjax_gradients import Full, Truncated
-from seqjax_models import RNN
-from seqjax_optimizers import Adam
-from seqjax_samplers import Sequential
+from seqjax.datasets import Add
+from seqjax.gradients import Full, Truncated
+from seqjax.models import RNN
+from seqjax.optimizers import Adam
+from seqjax.samplers import Sequential
 
 base = sj.Experiment(
     dataset=Add(num_steps=40_000),

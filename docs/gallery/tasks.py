@@ -8,7 +8,7 @@ same, in nats or as a squared error. On such tasks, a loss says how much has bee
 import matplotlib.pyplot as plt
 
 import seqjax as sj
-from seqjax_datasets import NARMA, Add, Adding, AnBn, CuedCopy, DelayedMatch, Dyck, FlipFlop, Henon, Lorenz
+from seqjax.datasets import NARMA, Add, Adding, AnBn, CuedCopy, DelayedMatch, Dyck, FlipFlop, Henon, Lorenz
 
 pairs = {"add": Add(), "an-bn": AnBn(), "cued-copy": CuedCopy(), "delayed-match": DelayedMatch(), "dyck": Dyck()}
 values = {"flip-flop": FlipFlop(channels=1), "adding": Adding(), "henon": Henon(), "lorenz": Lorenz(), "narma": NARMA()}

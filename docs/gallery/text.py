@@ -9,9 +9,9 @@ import textwrap
 import matplotlib.pyplot as plt
 
 import seqjax as sj
-from seqjax_datasets import PythonDocs
-from seqjax_models import GRU
-from seqjax_optimizers import Adam
+from seqjax.datasets import PythonDocs
+from seqjax.models import GRU
+from seqjax.optimizers import Adam
 
 optimizer = Adam(learning_rate=0.01, clip_norm=1.0, schedule="cosine")
 experiment = sj.Experiment(

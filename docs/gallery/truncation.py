@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 import seqjax as sj
-from seqjax_gradients import Full, Truncated
+from seqjax.gradients import Full, Truncated
 
 
 def step(params, state, x):
@@ -18,14 +18,14 @@ def step(params, state, x):
     return state, jnp.mean(state**2)
 
 
-params, start = 0.3 * jax.random.normal(jax.random.key(0), (64, 64)) / 8, jnp.zeros((1, 64))
-xs = jax.random.normal(jax.random.key(1), (2000, 1, 64))
+params, start = 0.3 * jax.random.normal(jax.random.key(0), (64, 64)) / 8, jnp.zeros(64)
+xs = jax.random.normal(jax.random.key(1), (2000, 64))
 ways = {"full": Full(), "1 level": Full(levels=1), "3 levels": Full(levels=3)}
 ways |= {f"cut after {k}": Truncated(steps=k) for k in (10, 100, 400)}
 points, exact = {}, None
 for name, strategy in ways.items():
     gradient = jax.jit(sj.value_and_grad(step, strategy)).lower(params, start, xs).compile()
-    grads = gradient(params, start, xs).grads
+    _, grads = gradient(params, start, xs)
     exact = grads if exact is None else exact
     error = jnp.linalg.norm(grads - exact) / jnp.linalg.norm(exact)
     points[name] = (gradient.memory_analysis().temp_size_in_bytes / 1e6, float(error))

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 
 import seqjax as sj
-from seqjax.gradients import depends_on
-from seqjax_gradients import Immediate
+from seqjax.gradients import Immediate, depends_on
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
-from seqjax.gradients import Batch, init_memory
-from seqjax_gradients import Full
+from seqjax.gradients import Batch, Full, init_memory
 
 from .tasks import Feed, Task
 from .training import BLOCKS, compile_run, tail
@@ -74,13 +73,14 @@ def measure(
     began, began_on_core = time.perf_counter(), time.process_time()
     measured = sj.measure(
         problem,
+        params,
+        state,
+        jax.tree.map(join, feed.xs),
         usable,
-        params=params,
-        state=state,
-        xs=jax.tree.map(join, feed.xs),
         weights=join(feed.weights) / windows,
         windows=windows,
         draws=DRAWS,
+        batched=True,
         progress=False,
     )
     core_share = (time.process_time() - began_on_core) / (time.perf_counter() - began)

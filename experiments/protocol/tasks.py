@@ -10,8 +10,8 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.cli.flags import read_plugins
-from seqjax_datasets import IID, Add, AnBn, CuedCopy, Digits, Henon
-from seqjax_samplers import Sentences, Sequential
+from seqjax.datasets import IID, Add, AnBn, CuedCopy, Digits, Henon
+from seqjax.samplers import Sentences, Sequential
 
 
 class Feed(NamedTuple):

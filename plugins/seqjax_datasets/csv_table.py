@@ -16,6 +16,7 @@ import numpy as np
 from seqjax import Error, Pairs, Series, Spec, Tokens, Values, register
 from seqjax.data import FileDataset, read_file
 from seqjax.errors import few, nearest
+from seqjax.extras import needing
 
 
 @register("dataset", "csv")
@@ -184,8 +185,9 @@ ARROW = (".parquet", ".jsonl")
 
 def _read_arrow(path: str) -> _Table:
     """The table in a Parquet file, or in a file of JSON lines. Its cells become texts, as in a CSV file."""
-    import pyarrow.json
-    import pyarrow.parquet
+    with needing("data", f"dataset csv: reading {path}"):
+        import pyarrow.json
+        import pyarrow.parquet
 
     data = io.BytesIO(read_file(path, "csv"))
     try:

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Interval
 
-from seqjax import Dataset, Error, Pairs, register
+from seqjax import Dataset, Pairs, register
+from seqjax.extras import needing
 
 
 @register("dataset", "digits")
@@ -22,6 +23,7 @@ class Digits(Dataset):
     """
 
     cites = ("alpaydin1998cascading",)
+    extra = "digits"
     sampler_fields: ClassVar = {"num_steps": 64}
     chance: ClassVar = math.log(10)
 
@@ -32,10 +34,8 @@ class Digits(Dataset):
 
     def load(self):
         """Pairs with one target for each image."""
-        try:
+        with needing(self.extra, "dataset digits"):
             from sklearn.datasets import load_digits
-        except ImportError as fault:
-            raise Error(f"{fault}; type: pip install 'seqjax[digits]'") from fault
         images, digits = load_digits(return_X_y=True)
         order = np.random.default_rng([self.seed, 0]).permutation(len(images))
         if self.permuted:

@@ -9,6 +9,7 @@ import numpy as np
 from seqjax import Dataset, Error, Text, register
 from seqjax.data import MappedText, is_large, make_piece
 from seqjax.errors import few, nearest
+from seqjax.extras import needing
 from seqjax.user_cache import file_key, hash_of, remembered
 
 READERS = {".txt": "text", ".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
@@ -34,6 +35,7 @@ class HFDataset(Dataset):
         "tiny-shakespeare",
         "c4",
     )
+    extra = "data"
 
     path: str
     """A name on the hub such as `user/name`; a file (.txt, .csv, .json, .jsonl, .parquet), where each line of a .txt
@@ -49,9 +51,11 @@ class HFDataset(Dataset):
 
     def load(self):
         """The text of all records, in order."""
+        with needing(self.extra, "dataset hf-dataset"):
+            import datasets
         try:
-            with _quiet():
-                dataset = self._read()
+            with _quiet(datasets):
+                dataset = self._read(datasets)
         except MemoryError:
             raise
         # The library raises any exception for a damaged folder, such as KeyError and TypeError.
@@ -65,10 +69,8 @@ class HFDataset(Dataset):
             raise Error(f"dataset hf-dataset: column {self.column!r} of {self.path} is empty")
         return Text("".join(records), self.path, bounds)
 
-    def _read(self):
-        """The split as a `datasets.Dataset`."""
-        import datasets
-
+    def _read(self, datasets):
+        """The split as a `datasets.Dataset` of the library, which is given."""
         path = Path(self.path)
         if path.is_dir():
             loaded = datasets.load_from_disk(self.path)
@@ -147,10 +149,8 @@ def _bytes(chunk):
 
 
 @contextlib.contextmanager
-def _quiet():
+def _quiet(datasets):
     """Turns the library's progress bars and messages off; its exceptions say what is wrong."""
-    import datasets
-
     bars, level = datasets.is_progress_bar_enabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)

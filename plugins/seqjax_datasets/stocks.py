@@ -8,6 +8,7 @@ import numpy as np
 
 from seqjax import Dataset, Error, Series, register
 from seqjax.errors import nearest
+from seqjax.extras import needing
 
 
 @register("dataset", "stocks")
@@ -23,12 +24,14 @@ class Stocks(Dataset):
     form: Literal["returns", "prices"] = "returns"
     """`returns` are the differences of the logarithm of the price from month to month; `prices` are the prices."""
 
+    extra = "plot"
     sampler_fields: ClassVar = {"batch_size": 8, "num_steps": 10}
     of_values = True
 
     def load(self):
         """The series, float64[n, 1]."""
-        from matplotlib.cbook import get_sample_data
+        with needing(self.extra, "dataset stocks"):
+            from matplotlib.cbook import get_sample_data
 
         with open(get_sample_data("Stocks.csv", asfileobj=False), encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(line for line in file if not line.startswith("#")))

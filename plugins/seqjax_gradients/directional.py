@@ -26,7 +26,7 @@ class Directional(SequenceGradient):
 
     The directions are `Memory.shared`, like the parameters with a leading axis [N]:
 
-        value_and_grad(step, Directional())(params, state, xs, memory=Memory(shared=directions))
+        estimate(step, Directional())(params, state, xs, memory=Memory(shared=directions))
 
     Without any, they are the P unit vectors, and the gradient is exact. The claim refers to these.
     """

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from annotated_types import Interval
 
 from seqjax import Model, register
+from seqjax.extras import needing
 
 
 @register("model", "flax-cell")
@@ -25,6 +26,8 @@ class FlaxCell(Model):
     Parameters for Q outputs: `cell`, the parameters of the cell, a nested dict with Flax's names; `W_hq` [hidden, Q],
     from a normal distribution of variance 1/hidden (LeCun); `b_q` [Q], zeros.
     """
+
+    extra = "flax"
 
     cell: Literal["SimpleCell", "GRUCell", "LSTMCell", "OptimizedLSTMCell"] = "GRUCell"
     """Name of the class in `flax.nnx`."""
@@ -68,7 +71,8 @@ class FlaxCell(Model):
 
 
 def _cell(name, num_inputs, hidden, key):
-    from flax import nnx
+    with needing("flax", "model flax-cell"):
+        from flax import nnx
 
     return getattr(nnx, name)(num_inputs, hidden, param_dtype=jnp.result_type(float), rngs=nnx.Rngs(key))
 
@@ -76,7 +80,8 @@ def _cell(name, num_inputs, hidden, key):
 @functools.cache
 def _model(name, num_inputs, hidden):
     """The model of a cell without its parameters. It is cached, so that jit traces the model of equal cells once."""
-    from flax import nnx
+    with needing("flax", "model flax-cell"):
+        from flax import nnx
 
     from seqjax import from_flax
 

@@ -10,6 +10,7 @@ import numpy as np
 from annotated_types import Interval
 
 from seqjax import Error, Text, Tokenizer, Tokens, register
+from seqjax.extras import needing
 
 CHUNK = 2**16
 """Characters that are encoded at once, and a few more up to the end of a word, so that memory stays bounded."""
@@ -27,13 +28,15 @@ class BPE(Tokenizer):
 
     cites = ("sennrich2016neural", "radford2019language")
     also_called = ("byte-pair", "byte-level-bpe", "gpt2", "subword")
+    extra = "data"
 
     vocab_size: Annotated[int, Interval(ge=256)] = 1024
     """Largest number of tokens. A short text has fewer pairs to merge."""
 
     def fit(self, data):
         """Learns the merges from the training part."""
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+        with needing(self.extra, "tokenizer bpe"):
+            from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
         if not isinstance(data, Text):
             return super().fit(data)  # raises the error for other data
@@ -69,7 +72,8 @@ class BytePairs:
 
     @functools.cached_property
     def _tokenizer(self):
-        from tokenizers import Tokenizer
+        with needing("data", "tokenizer bpe"):
+            from tokenizers import Tokenizer
 
         return Tokenizer.from_str(self.saved)
 

@@ -5,7 +5,8 @@ import textwrap
 import time
 from dataclasses import dataclass
 
-from seqjax import Error, Tracker, register
+from seqjax import Tracker, register
+from seqjax.extras import needing
 from seqjax.runs import Session, inner_folder
 
 
@@ -17,13 +18,13 @@ class TensorBoard(Tracker):
     TensorBoard keeps numbers as float32. It needs tensorboardX: `pip install 'seqjax[tensorboard]'`.
     """
 
+    extra = "tensorboard"
+
     def open(self, run, config, epochs):
         """A session, which writes a new event file."""
-        try:
+        with needing(self.extra, "tracker tensorboard"):
             from tensorboardX.event_file_writer import EventsWriter
             from tensorboardX.proto.event_pb2 import Event, SessionLog
-        except ImportError as fault:
-            raise Error(f"{fault}; type: pip install 'seqjax[tensorboard]'") from fault
         folder = inner_folder(run, "tensorboard")
         folder.mkdir(exist_ok=True)
         # This writer is synchronous: what was flushed outlives a kill. `SummaryWriter` has a queue, whose flush does

@@ -6,7 +6,8 @@ import io
 import textwrap
 from dataclasses import dataclass
 
-from seqjax import Error, Tracker, register
+from seqjax import Tracker, register
+from seqjax.extras import needing
 from seqjax.runs import Session
 
 
@@ -20,16 +21,16 @@ class Trackio(Tracker):
     'seqjax[trackio]'`.
     """
 
+    extra = "trackio"
+
     project: str = "seqjax"
     """The project in which the runs are shown together."""
 
     def open(self, run, config, epochs):
         """A session, which adds to the run of this name in the project."""
-        try:
+        with needing(self.extra, "tracker trackio"):
             import trackio
             from trackio.sqlite_storage import SQLiteStorage
-        except ImportError as fault:
-            raise Error(f"{fault}; type: pip install 'seqjax[trackio]'") from fault
         name = _name(run)
         # trackio keeps data in this process and in a database. No data are sent, unless the user names a server in
         # the environment variables of trackio.

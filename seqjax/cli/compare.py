@@ -6,6 +6,7 @@ from typing import Any
 
 from seqjax.cli.figure import draw
 from seqjax.cli.parser import Parser, whole
+from seqjax.extras import is_installed, without_figure
 from seqjax.terminal.shell import program
 from seqjax.terminal.stream import line
 from seqjax.terminal.width import terminal_width
@@ -96,7 +97,9 @@ def print_comparison(
     if not runs.is_comparable(metric):
         line("note", "these runs have different losses: choose another --metric")
     file = figure or default_figure
-    if file is not None:
+    if file is default_figure is not None and not is_installed("plot"):
+        line("note", without_figure())
+    elif file is not None:
         from seqjax.report import plot
 
         draw(lambda: plot.runs(runs, x="epoch", y=metric), Path(file), "--figure " if figure else "")

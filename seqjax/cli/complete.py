@@ -4,6 +4,8 @@ import argparse
 import os
 from collections.abc import Collection
 
+from seqjax.extras import needing
+
 COMPLETING = "_ARGCOMPLETE"
 """The environment variable with which the shell asks for completions. Its value is the position of the program."""
 SHELLS = ("bash", "zsh", "fish")
@@ -15,8 +17,9 @@ def verb_to_complete(verbs: Collection[str]) -> str:
 
     If no verb was typed, writes the verbs for the shell, and ends the process.
     """
-    from argcomplete import autocomplete
-    from argcomplete.lexers import split_line
+    with needing("all", "completion in a shell"):
+        from argcomplete import autocomplete
+        from argcomplete.lexers import split_line
 
     words = split_line(os.environ["COMP_LINE"], int(os.environ["COMP_POINT"]))[3]
     if len(words) > 1 and words[1] in verbs:
@@ -32,6 +35,7 @@ def verb_to_complete(verbs: Collection[str]) -> str:
 
 def shell_code(shell: str) -> str:
     """What a shell evaluates to complete the command line of seqjax."""
-    from argcomplete import shellcode
+    with needing("all", "completion in a shell"):
+        from argcomplete import shellcode
 
     return shellcode(["seqjax"], True, shell)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seqjax.errors import Error
+from seqjax.extras import needing
 from seqjax.files import replace
 from seqjax.terminal.stream import line
 
@@ -21,7 +22,8 @@ def check_figure(file: Path, flag: str, new: Path | None = None) -> None:
     Raises:
         Error: a format that matplotlib does not know; there is no such folder.
     """
-    from matplotlib.backend_bases import FigureCanvasBase
+    with needing("plot", f"{flag}{file}"):
+        from matplotlib.backend_bases import FigureCanvasBase
 
     known, ending = FigureCanvasBase.get_supported_filetypes(), file.suffix.removeprefix(".")
     if ending and ending.lower() not in known:

@@ -8,9 +8,6 @@ from seqjax.cli.parser import Parser, whole
 from seqjax.errors import Error, check_all, counted
 from seqjax.terminal.shell import program
 
-ROWS = 8
-"""The number of rows, if the training part has as many."""
-
 
 def main(argv: Sequence[str]) -> int:
     """Prints bias and norm by lag, and writes the figure into the run's folder."""
@@ -25,12 +22,14 @@ def main(argv: Sequence[str]) -> int:
         "--max-lag", type=whole, default=50, metavar="K", help="largest lag that is listed (default: 50)"
     )
     parser.add_argument("--steps", type=whole, metavar="T", help="time steps of each row (default: 4 times --max-lag)")
-    text = f"number of rows (default: {ROWS}, or fewer where the training part is short)"
+    text = "number of rows (default: 8, or fewer where the training part is short)"
     parser.add_argument("--rows", type=whole, metavar="B", help=text)
     parser.add_argument("--figure", metavar="FILE", help="file of the figure (default: lags.png in the run's folder)")
     args = parser.read(argv)
 
+    from seqjax.data.windows import whole_windows
     from seqjax.runs.run import Run
+    from seqjax.runs.trained import ROWS
 
     steps = 4 * args.max_lag if args.steps is None else args.steps
     is_true = {
@@ -43,9 +42,6 @@ def main(argv: Sequence[str]) -> int:
     if args.figure:
         check_figure(Path(args.figure), "--figure ")
 
-    from seqjax.data.windows import whole_windows
-    from seqjax.diagnostics.gradient_by_lag import lags
-
     run = Run.open(args.run)
     stream = run.prepared.streams["train"]
     windows = len(whole_windows(stream, steps))
@@ -56,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     rows = min(ROWS, windows) if args.rows is None else args.rows
     if rows > windows:
         raise Error(f"--rows {rows}: the training part has {counted(windows, 'window')} of {steps} steps; give no more")
-    report = lags(run.problem, run.params, **run.scan_arguments(rows, steps), max_lag=args.max_lag)
+    report = run.lags(args.max_lag, num_rows=rows, num_steps=steps)
     print(f"{counted(rows, 'row')} of {steps} steps")
     print(report)
     file = Path(args.figure or Path(args.run, "lags.png"))

@@ -40,11 +40,9 @@ def main(argv: Sequence[str]) -> int:
 
     strategies = read_plugins("gradient", args.gradient or [])
 
-    from seqjax import measure
-
     run = Run.open(args.run)
     measured = strategies or [run.experiment.setup().gradient]
-    measures = measure(run, measured, draws=args.draws, windows=args.windows, at=args.at, seed=args.seed)
+    measures = run.measure(measured, draws=args.draws, windows=args.windows, at=args.at, seed=args.seed)
     print("{} windows of {} steps, {} rows".format(*measures.shape))
     print(measures)
     if args.out:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from seqjax.cli.complete import COMPLETING
 from seqjax.errors import Error, closest
+from seqjax.extras import needing
 from seqjax.plugin import registry
 from seqjax.plugin.other_names import field_meant, option_meant, why_no_field
 
@@ -69,7 +70,8 @@ class Parser(argparse.ArgumentParser):
         If a shell asks for completions, they are written, and the process ends.
         """
         if COMPLETING in os.environ:
-            from argcomplete import autocomplete
+            with needing("all", "completion in a shell"):
+                from argcomplete import autocomplete
 
             autocomplete(self)
         args, unknown = self.parse_known_args([_dashes(arg) for arg in argv])

@@ -1,9 +1,11 @@
 """Downloads a file once, over https, and checks its hash."""
 
+import hashlib
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from seqjax.errors import Error
+from seqjax.extras import needing
 
 LIMIT = 1 << 30
 """The largest size of a file that is downloaded, in bytes."""
@@ -22,8 +24,9 @@ def download(url: str, known_hash: str, folder: str | Path | None = None) -> Pat
             or has another hash (exit code 4); the cache has a folder of this name (4), or cannot be read or written
             (6). Nothing is left behind, and a good copy in the cache is kept.
     """
-    import pooch
-    import requests
+    with needing("data", f"download {url}"):
+        import pooch
+        import requests
 
     def check_response(response, **_):
         if not response.ok:
@@ -97,13 +100,12 @@ def check_file(file: Path, known_hash: str) -> Path:
     Raises:
         Error: there is no such file (exit code 2); it has another hash (4); it may not be read (6).
     """
-    import pooch
-
     algorithm, _, expected = known_hash.partition(":")
     if not file.is_file():
         raise Error(f"{file}: no such file")
     try:
-        actual = pooch.file_hash(str(file), alg=algorithm)
+        with open(file, "rb") as opened:
+            actual = hashlib.file_digest(opened, algorithm).hexdigest()
     except OSError as fault:
         raise _unusable(fault, file, "Mend this, or name another file") from fault
     if actual != expected:

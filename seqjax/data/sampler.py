@@ -20,7 +20,7 @@ class Plan(NamedTuple):
     """One epoch of windows: N batches of B rows, each a window of T steps.
 
     >>> import numpy as np
-    >>> from seqjax_samplers import Sequential
+    >>> from seqjax.samplers import Sequential
     >>> plan = Sequential(batch_size=2, num_steps=3).plan(np.array([0, 12]), np.random.default_rng(0))
     >>> plan.starts.tolist()  # one batch of two windows
     [[3, 7]]

@@ -1,6 +1,5 @@
 from .gradient_by_lag import Lags as Lags
 from .gradient_by_lag import lags as lags
-from .measuring import HasWindows as HasWindows
 from .measuring import Measures as Measures
 from .measuring import WindowSequence as WindowSequence
 from .measuring import measure as measure

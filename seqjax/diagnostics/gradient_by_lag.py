@@ -355,7 +355,7 @@ def lags(
     *,
     weights: Weights = None,
     has_aux: bool = False,
-    batched: bool = True,
+    batched: bool = False,
     reset: Bool[Array, "T ..."] | None = None,
     initial: State | None = None,
 ) -> Lags:
@@ -369,7 +369,7 @@ def lags(
     >>> def step(w, s, x):
     ...     s = 0.5 * s + w * x
     ...     return s, s
-    >>> found = sj.lags(step, jnp.array(1.0), jnp.zeros(1), jnp.ones((4, 1)), max_lag=3, weights="last")
+    >>> found = sj.lags(step, jnp.array(1.0), jnp.array(0.0), jnp.ones(4), max_lag=3, weights="last")
     >>> found.norms.tolist()  # each step back halves the gradient
     [1.0, 0.5, 0.25, 0.125]
     >>> found.steps(bias=0.1)  # a truncation to 3 steps has a bias of at most 10 %
@@ -378,16 +378,17 @@ def lags(
     Args:
         step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
         params: the parameters at which to differentiate.
-        state: the state in which the window starts, a constant; leaves [B, ...].
-        xs: what the steps read, leaves [T, B, ...].
+        state: the state in which the window starts, a constant.
+        xs: what the steps read, leaves [T, ...].
         max_lag: K, from 1 to T; the parts of lags from K on are summed.
-        weights: float[T, B], the weights of the losses; None: 1 / (T B); "last": only the last loss counts. A loss of
-            weight 0 may be NaN.
+        weights: float[T], the weights of the losses; None: 1 / T; "last": only the last loss counts. A loss of weight 0
+            may be NaN.
         has_aux: whether the step returns (new state, (loss, outputs)).
-        batched: False: one sequence, whose state and xs have no axis B.
-        reset: bool[T] or bool[T, B], the steps that start from `initial`, as in `value_and_grad`: no part of the
-            gradient travels across a reset.
-        initial: the state at a reset, leaves [B, ...]; None: the `init_state` of a problem that has one, else `state`.
+        batched: whether there are rows: state and initial have leaves [B, ...], xs [T, B, ...], weights are
+            float[T, B], by default 1 / (T B), and reset is bool[T] or bool[T, B].
+        reset: bool[T], the steps that start from `initial`, as in `estimate`: no part of the gradient travels across a
+            reset.
+        initial: the state at a reset; None: the `init_state` of a problem that has one, else `state`.
 
     Raises:
         Error: `max_lag` is not a whole number from 1 to T; the arguments, or what the step returns, do not fit

@@ -6,17 +6,17 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from seqjax.errors import Error, check_all, check_type, counted, is_whole, nearest
 from seqjax.gradients.base import Batch, Gradient, init_memory, reset_rows, weighted_sum
 from seqjax.gradients.budget import num_bytes
-from seqjax.gradients.check_scan import Scan, read_scan
+from seqjax.gradients.check_scan import Scan, Weights, read_scan
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.floats import ravel_float
 from seqjax.gradients.problem import Params, Problem, State
@@ -52,18 +52,6 @@ class WindowSequence(NamedTuple):
 
     state: Any
     batches: Batch
-
-
-@runtime_checkable
-class HasWindows(Protocol):
-    """The part of a `seqjax.Run` that `measure` uses."""
-
-    @property
-    def problem(self) -> Problem:
-        """The problem that was trained."""
-
-    def windows(self, count: int | None, at: str, params: Params) -> tuple[Params, WindowSequence]:
-        """Parameters and the first windows of training; see `seqjax.Run.windows`."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -196,18 +184,17 @@ class Measures:
 
 
 def measure(
-    run_or_problem: HasWindows | Problem | Callable,
-    strategies: Mapping[str, Gradient] | Sequence[Gradient] | Gradient,
+    step_or_problem: Callable | Problem,
+    params: Params,
+    state: State,
+    xs: PyTree,
+    gradients: Mapping[str, Gradient] | Sequence[Gradient] | Gradient,
     *,
     draws: int = 100,
-    windows: int | None = None,
-    at: str = "end",
-    params: Params = None,
-    state: State = None,
-    xs: Any = None,
-    weights: Any = None,
+    windows: int = 1,
+    weights: Weights = None,
     has_aux: bool = False,
-    batched: bool = True,
+    batched: bool = False,
     seed: int = 0,
     together: int = 1,
     progress: bool | None = None,
@@ -219,35 +206,32 @@ def measure(
     of which the incoming state is a constant, and the gradient of the history, through all of them. `Measures` has the
     equations.
 
-    A run gives its problem, its parameters and the first windows of its first epoch. A model with dropout is measured
-    without dropout. The draws from a random strategy are at most 20 calls of one compiled function, which holds the
-    gradients of `together` draws; a deterministic strategy is evaluated once.
+    The draws from a random strategy are at most 20 calls of one compiled function, which holds the gradients of
+    `together` draws; a deterministic strategy is evaluated once. `Run.measure` takes the windows of a run.
 
     >>> import jax.numpy as jnp
     >>> import seqjax as sj
-    >>> from seqjax_gradients import Full, Truncated
+    >>> from seqjax.gradients import Full, Truncated
     >>> def step(w, s, x):
     ...     s = 0.5 * s + w * x
     ...     return s, s
-    >>> scan = {"params": jnp.array(1.0), "state": jnp.zeros(1), "xs": jnp.ones((4, 1)), "weights": "last"}
-    >>> measures = sj.measure(step, {"full": Full(), "2 steps": Truncated(steps=2)}, **scan)
+    >>> strategies = {"full": Full(), "2 steps": Truncated(steps=2)}
+    >>> measures = sj.measure(step, jnp.array(1.0), jnp.array(0.0), jnp.ones(4), strategies, weights="last")
     >>> dict(zip(measures.names, measures.bias.round(3).tolist()))
     {'full': 0.0, '2 steps': 0.2}
 
     Args:
-        run_or_problem: a run; a Problem; or a scan body for one sequence, step(params, state, x) -> (new state, loss).
-        strategies: a dict of strategies by name; or a list, or a single one, which are named by their config.
+        step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
+        params: the parameters at which to measure.
+        state: the state in which the first window starts.
+        xs: what the steps read, leaves [T, ...], cut into `windows` of equal length.
+        gradients: a dict of strategies by name; or a list, or a single one, which are named by their config.
         draws: how many draws from each random strategy. Rounded up, so that the draws split into equal batches of
             `together`, at most 20 groups of them.
-        windows: how many consecutive windows; None: 3 for a run, else 1.
-        at: for a run: `"end"`, its parameters, or `"init"`, the parameters before its first update.
-        params: for a run: other parameters than its own. Otherwise required.
-        state: leaves [B, ...], the state in which the first window starts; not for a run.
-        xs: leaves [T, B, ...], cut into `windows` of equal length; not for a run.
-        weights: float[T, B], the weights of the losses; None: 1 / (T B); "last": only the last loss counts. Not for a
-            run.
-        has_aux: whether the step returns (new state, (loss, outputs)); not for a run.
-        batched: False: one sequence, whose state and xs have no axis B; not for a run.
+        windows: how many consecutive windows.
+        weights: float[T], the weights of the losses; None: 1 / T; "last": only the last loss counts.
+        has_aux: whether the step returns (new state, (loss, outputs)).
+        batched: whether there are rows: state has leaves [B, ...], xs [T, B, ...], and weights are float[T, B].
         seed: seed of the draws, from 0 to 2³² - 1.
         together: how many draws are computed side by side. More draws are faster on a GPU, and need proportionally more
             bytes.
@@ -255,28 +239,27 @@ def measure(
             number of draws; None: on a terminal and in a notebook.
 
     Raises:
-        Error: there is no strategy; there are too few draws; the data do not have so many windows; a true gradient is
-            zero; the arguments, or what the step returns, do not fit together.
+        Error: there is no strategy; there are too few draws; `windows` does not divide T; a true gradient is zero; the
+            arguments, or what the step returns, do not fit together.
     """
-    named = _named(strategies)
-    _check(draws, windows, at, seed, together)
-    problem: Problem
-    if isinstance(run_or_problem, HasWindows):
-        if not (state is None and xs is None and weights is None and has_aux is False and batched is True):
-            raise Error(
-                "a run has its own windows: leave out state, xs, weights, has_aux and batched, or pass run.problem"
-            )
-        problem = run_or_problem.problem
-        params, windows_N = run_or_problem.windows(windows, at, params)
-    else:
-        if params is None or state is None or xs is None:
-            raise Error(
-                "measure needs params, state (leaves [B, ...]) and xs (leaves [T, B, ...]), unless it is given a run"
-            )
-        if at != "end":
-            raise Error(f"at = {at!r} chooses parameters of a run: leave it out, and pass them as params")
-        scan = read_scan(run_or_problem, params, state, xs, weights, has_aux=has_aux, batched=batched)
-        problem, params, windows_N = scan.problem, scan.params, _cut_scan(scan, 1 if windows is None else windows)
+    named = named_strategies(gradients)
+    check_options(named, draws, windows, seed, together)
+    scan = read_scan(step_or_problem, params, state, xs, weights, has_aux=has_aux, batched=batched)
+    windows_N = _cut_scan(scan, windows)
+    return measure_windows(scan.problem, scan.params, windows_N, named, draws, seed, together, progress)
+
+
+def measure_windows(
+    problem: Problem,
+    params: Params,
+    windows_N: WindowSequence,
+    named: Mapping[str, Gradient],
+    draws: int,
+    seed: int,
+    together: int,
+    progress: bool | None,
+) -> Measures:
+    """`measure` for windows and names that are known; arguments as there, checked by `check_options`."""
     if any(strategy.draws for strategy in named.values()):
         _check_memory(draws, min(together, draws), params)
     show = shows_progress(progress) and jax.process_index() == 0
@@ -307,21 +290,22 @@ def measure(
     shape = windows_N.batches.weights.shape
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     temp_bytes = np.array([compiled.memory_analysis().temp_size_in_bytes for compiled, _ in updates])
-    return Measures(named, shape, norms, **columns, alignment=_cosines(means), seconds=seconds, temp_bytes=temp_bytes)
+    return Measures(
+        dict(named), shape, norms, **columns, alignment=_cosines(means), seconds=seconds, temp_bytes=temp_bytes
+    )
 
 
-def _check(draws: Any, windows: Any, at: object, seed: Any, together: Any) -> None:
+def check_options(named: Mapping[str, Gradient], draws: Any, windows: Any, seed: Any, together: Any) -> None:
     """Raises an `Error` that names all wrong arguments."""
+    # Fewer than three draws do not show the spread.
+    least = 3 if any(strategy.draws for strategy in named.values()) else 1
     check_all(
         "measure:",
         {
-            f"draws = {draws!r} must be a whole number, at least 3 and below 2^31: fewer do not show the spread": (
-                is_whole(draws) and 3 <= draws < 2**31
+            f"draws = {draws!r} must be a whole number, at least {least} and below 2^31": (
+                is_whole(draws) and least <= draws < 2**31
             ),
-            f"windows = {windows!r} must be a whole number, at least 1": (
-                windows is None or (is_whole(windows) and windows >= 1)
-            ),
-            f'at = {at!r} must be "init" or "end"; for other parameters pass params=': at in ("init", "end"),
+            f"windows = {windows!r} must be a whole number, at least 1": is_whole(windows) and windows >= 1,
             f"seed = {seed!r} must be a whole number, at least 0, and below 2^32": is_whole(seed) and 0 <= seed < 2**32,
             f"together = {together!r} must be a whole number, at least 1": is_whole(together) and together >= 1,
         },
@@ -336,7 +320,7 @@ def _check_memory(draws: int, together: int, params: Params) -> None:
         check_memory(what, size, "Pass fewer draws, or a smaller together")
 
 
-def _named(strategies: Any) -> dict[str, Gradient]:
+def named_strategies(strategies: Any) -> dict[str, Gradient]:
     """The strategies by name."""
     if isinstance(strategies, Gradient):
         strategies = [strategies]

@@ -151,7 +151,7 @@ def first_nonfinite(
     *,
     weights: Weights = None,
     has_aux: bool = False,
-    batched: bool = True,
+    batched: bool = False,
     reset: Bool[Array, "T ..."] | None = None,
     initial: State | None = None,
 ) -> Nonfinite:
@@ -170,8 +170,8 @@ def first_nonfinite(
     >>> def step(w, s, x):
     ...     v = jnp.sqrt(s["u"])  # its derivative at 0 is infinite
     ...     return {"u": s["u"] - w * x, "v": v}, v
-    >>> state = {"u": jnp.ones(1), "v": jnp.zeros(1)}
-    >>> found = sj.first_nonfinite(step, jnp.array(0.25), state, jnp.ones((8, 1)))
+    >>> state = {"u": jnp.array(1.0), "v": jnp.array(0.0)}
+    >>> found = sj.first_nonfinite(step, jnp.array(0.25), state, jnp.ones(8))
     >>> found.value.step, found.value.name, found.value.operation
     (5, 'v', 'sqrt')
     >>> found.gradient.step, found.gradient.of, found.gradient.name
@@ -180,13 +180,13 @@ def first_nonfinite(
     Args:
         step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
         params: the parameters.
-        state: the state in which the window starts, leaves [B, ...].
-        xs: what the steps read, leaves [T, B, ...].
-        weights: float[T, B], the weights of the losses; None: 1 / (T B); "last": only the last loss counts.
+        state: the state in which the window starts.
+        xs: what the steps read, leaves [T, ...].
+        weights: float[T], the weights of the losses; None: 1 / T; "last": only the last loss counts.
         has_aux: whether the step returns (new state, (loss, outputs)).
-        batched: False: one sequence, whose state and xs have no axis B.
-        reset: as in `value_and_grad`.
-        initial: as in `value_and_grad`.
+        batched: whether there are rows: state has leaves [B, ...], xs [T, B, ...], and weights are float[T, B].
+        reset: as in `estimate`.
+        initial: as in `estimate`.
 
     Raises:
         Error: the arguments, or what the step returns, do not fit together.

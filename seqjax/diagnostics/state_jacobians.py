@@ -172,7 +172,7 @@ def jacobians(
     *,
     every: int = 1,
     has_aux: bool = False,
-    batched: bool = True,
+    batched: bool = False,
 ) -> Jacobians:
     """The Jacobians of a sequence's steps: norms of their products, spectral radius, Lyapunov exponents.
 
@@ -185,7 +185,7 @@ def jacobians(
     >>> def step(w, s, x):
     ...     s = 0.5 * s + w * x
     ...     return s, s
-    >>> found = sj.jacobians(step, jnp.array(1.0), jnp.zeros(1), jnp.ones((4, 1)), max_lag=3)
+    >>> found = sj.jacobians(step, jnp.array(1.0), jnp.array(0.0), jnp.ones(4), max_lag=3)
     >>> found.max_norm.tolist()
     [0.5, 0.25, 0.125]
     >>> round(found.growth, 4), round(found.largest_hazard, 4)
@@ -194,12 +194,12 @@ def jacobians(
     Args:
         step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
         params: its parameters.
-        state: leaves [B, ...], the state in which the sequence starts. Leaves that are not floats are carried along.
-        xs: leaves [T, B, ...].
+        state: the state in which the sequence starts. Leaves that are not floats are carried along.
+        xs: what the steps read, leaves [T, ...].
         max_lag: the largest lag, at most T.
         every: norms and eigenvalues are computed at each `every`-th step.
         has_aux: whether the step returns (new state, (loss, outputs)).
-        batched: False: one sequence, whose state and xs have no axis B.
+        batched: whether there are rows: state has leaves [B, ...], and xs [T, B, ...].
 
     Raises:
         Error: the state has no float leaves; the sequence has no such lag; the arguments, or what the step returns, do

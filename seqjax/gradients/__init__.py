@@ -1,5 +1,10 @@
-"""Ways to differentiate many steps. Usable alone, on any scan body."""
+"""Ways to differentiate many steps. Usable alone, on any scan body.
 
-import lazy_loader
+>>> from seqjax.gradients import Truncated
+>>> Truncated(steps=5)
+Truncated(steps=5)
+"""
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from seqjax.plugin.roots import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -79,14 +79,14 @@ class Gradient(Plugin):
 
     >>> import jax.numpy as jnp
     >>> import seqjax as sj
-    >>> from seqjax_gradients import RTRL
+    >>> from seqjax.gradients import RTRL
     >>> strategy = RTRL()
     >>> strategy.claim, strategy.of
     ('exact', 'history')
     >>> def step(w, s, x):
     ...     return s + w * x, s
-    >>> estimate = sj.value_and_grad(step, strategy)(jnp.array(2.0), jnp.zeros(1), jnp.ones((3, 1)))
-    >>> float(estimate.loss), float(estimate.grads)
+    >>> loss, grads = sj.value_and_grad(step, strategy)(jnp.array(2.0), jnp.array(0.0), jnp.ones(3))
+    >>> float(loss), float(grads)
     (2.0, 1.0)
     """
 
@@ -269,7 +269,8 @@ class SequenceGradient(Gradient):
     >>> def step(w, s, x):
     ...     s = s + w * x
     ...     return s, s
-    >>> float(sj.value_and_grad(step, Forward())(jnp.array(1.0), jnp.zeros(1), jnp.ones((3, 1))).grads)
+    >>> loss, grads = sj.value_and_grad(step, Forward())(jnp.array(1.0), jnp.array(0.0), jnp.ones(3))
+    >>> float(grads)
     2.0
     """
 

@@ -42,11 +42,11 @@ def read_scan(
     weights: Weights = None,
     *,
     has_aux: bool = False,
-    batched: bool = True,
+    batched: bool = False,
     reset: Bool[Array, "T ..."] | None = None,
     initial: State | None = None,
 ) -> Scan:
-    """Checks the arguments of a scan, as `value_and_grad` takes them, for a function that differentiates params.
+    """Checks the arguments of a scan, as `estimate` takes them, for a function that differentiates params.
 
     With resets, the problem and `xs` that are returned have them.
 
@@ -56,9 +56,7 @@ def read_scan(
     problem = as_problem(step_or_problem)
     check_flags(has_aux=has_aux, batched=batched)
     check_any_float(params)
-    if not batched:
-        state, xs, weights = add_row_axis(state, xs, weights)
-    params, state, xs, weights = check_scan(problem, params, state, xs, weights, has_aux)
+    params, state, xs, weights = check_scan(problem, params, state, xs, weights, has_aux, batched)
     resets = read_resets(reset, initial, state, len(weights), weights.shape[1] if batched else None)
     floats, others = partition_float(params)
     if has_aux or jax.tree.leaves(others):
@@ -82,26 +80,63 @@ def _of_floats(problem: Problem, others: PyTree, has_aux: bool) -> Problem:
 
 
 def check_scan(
-    problem: Problem, params: Params, state: State, xs: PyTree, weights: Weights, has_aux: bool = False
+    problem: Problem, params: Params, state: State, xs: PyTree, weights: Weights, has_aux: bool, batched: bool
 ) -> tuple[Params, State, PyTree, Float[Array, "T B"]]:
     """Checks that a scan can be differentiated. One step is traced, and nothing is computed.
 
     Args:
         problem: its step is traced.
         params: the parameters.
-        state: leaves [B, ...].
-        xs: leaves [T, B, ...].
-        weights: float[T, B]; None: 1 / (T B); "last": 1 / B at the last step, else 0.
+        state: leaves [...], or with rows [B, ...].
+        xs: leaves [T, ...], or with rows [T, B, ...].
+        weights: float[T], or with rows [T, B]; None: 1 / (T B); "last": 1 / B at the last step, else 0.
         has_aux: whether the step returns (new state, (loss, outputs)).
+        batched: whether there are rows; otherwise the arguments are those of one sequence.
 
     Returns:
-        params, state, xs and weights. All leaves are arrays, except parameters that cannot be converted, such as
-        functions.
+        params, state, xs and weights, with an axis of rows. All leaves are arrays, except parameters that cannot be
+        converted, such as functions.
 
     Raises:
         Error: a leaf of state or xs is not an array; no parameter is a float; T or B differ between leaves; the step
-            does not return (new state, loss), with the state as it went in and the loss one number.
+            raises an exception for these shapes, or does not return (new state, loss), with the state as it went in and
+            the loss one number.
     """
+    try:
+        return _check_rows(problem, params, state, xs, weights, has_aux, batched)
+    except jax.errors.JAXTypeError:  # the step reads a value that is traced, as in `if x > 0`
+        raise
+    except (Error, TypeError, ValueError) as fault:
+        if isinstance(fault, Error) and not _fits(problem, params, state, xs, weights, has_aux, not batched):
+            raise
+        what = str(fault) if isinstance(fault, Error) else f"the step raises {type(fault).__name__}: {fault}"
+        raise Error(f"{what}\n{_reading(state, xs, batched)}") from fault
+
+
+def _fits(*args: Any) -> bool:
+    """Whether the arguments of a scan fit together if they are read with, or without, an axis of rows."""
+    try:
+        _check_rows(*args)
+    except Exception:  # whatever the step raises
+        return False
+    return True
+
+
+def _reading(state: State, xs: PyTree, batched: bool) -> str:
+    """How the arguments of a scan are read, and how to pass them if they are meant the other way."""
+    shapes = f"state is {_show(jax.tree.map(jnp.asarray, state))} and xs is {_show(jax.tree.map(jnp.asarray, xs))}"
+    if batched:
+        return f"{shapes}, read with batched=True as [B, ...] and [T, B, ...]; for one sequence leave batched=True out"
+    rows = "if they have rows, [B, ...] and [T, B, ...], pass batched=True"
+    return f"{shapes}, read as one sequence, [...] and [T, ...]; {rows}"
+
+
+def _check_rows(
+    problem: Problem, params: Params, state: State, xs: PyTree, weights: Weights, has_aux: bool, batched: bool
+) -> tuple[Params, State, PyTree, Float[Array, "T B"]]:
+    """`check_scan` without its advice on rows."""
+    if not batched:
+        state, xs, weights = add_row_axis(state, xs, weights)
     params, state, xs = combine(*partition_float(params)), _arrays(state, "state"), _arrays(xs, "xs")
     shapes = [leaf.shape for leaf in jax.tree.leaves(xs)]
     if not shapes:
@@ -109,10 +144,11 @@ def check_scan(
             "xs has no arrays, so that the number of steps is not known; pass jnp.arange(T) if the step reads nothing"
         )
     if min(map(len, shapes)) < 2:
-        raise Error(f"xs must have leaves [T, B, ...], found {shapes}; a single sequence takes batched=False")
+        raise Error(f"with batched=True xs must have leaves [T, B, ...], found {shapes}")
     num_steps, num_rows = shapes[0][:2]
     if {shape[:2] for shape in shapes} != {(num_steps, num_rows)} or 0 in (num_steps, num_rows):
-        raise Error(f"the leaves of xs must share T and B, at least 1 each; found {shapes}")
+        axes = "T and B" if batched else "T"
+        raise Error(f"the leaves of xs must share {axes}, at least 1 each; found {shapes}")
     for path, leaf in jax.tree.leaves_with_path(state):
         if leaf.shape[:1] != (num_rows,):
             name = jax.tree_util.keystr(path)

@@ -46,8 +46,9 @@ class WeightedEdges(Gradient):
     >>> def step(w, s, x):
     ...     s = s + w * x
     ...     return s, s
-    >>> scan = jnp.array(1.0), jnp.zeros(1), jnp.ones((3, 1))
-    >>> float(sj.value_and_grad(step, Half())(*scan, weights="last").grads)  # 1 + 1/2 + 1/4
+    >>> scan = jnp.array(1.0), jnp.array(0.0), jnp.ones(3)
+    >>> loss, grads = sj.value_and_grad(step, Half())(*scan, weights="last")
+    >>> float(grads)  # 1 + 1/2 + 1/4
     1.75
     """
 
@@ -162,10 +163,10 @@ class RandomCuts(WeightedEdges):
     >>> def step(w, s, x):
     ...     s = s + w * x
     ...     return s, s
-    >>> estimate = sj.value_and_grad(step, Coin())
-    >>> scan = jnp.array(1.0), jnp.zeros(1), jnp.ones((3, 1))
+    >>> gradient = sj.value_and_grad(step, Coin())
+    >>> scan = jnp.array(1.0), jnp.array(0.0), jnp.ones(3)
     >>> keys = jax.random.split(jax.random.key(0), 20)
-    >>> grads = jax.vmap(lambda key: estimate(*scan, weights="last", key=key).grads)(keys)
+    >>> losses, grads = jax.vmap(lambda key: gradient(*scan, weights="last", key=key))(keys)
     >>> sorted(set(grads.tolist()))  # 1, 1 + 2 or 1 + 2 + 4, with the mean 3
     [1.0, 3.0, 7.0]
     """

@@ -1,4 +1,4 @@
-"""`value_and_grad`: any strategy on any scan body."""
+"""`value_and_grad` and `estimate`: any strategy on any scan body."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,75 +33,135 @@ ARGUMENTS = ("params", "state", "xs")
 
 def value_and_grad(
     step_or_problem: Callable | Problem,
-    strategy: Gradient,
+    gradient: Gradient,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
-    batched: bool = True,
+    batched: bool = False,
     precision: Precision = "float32",
-) -> Callable[..., Estimate]:
+) -> Callable[..., tuple[Any, Any]]:
     """Like `jax.value_and_grad`, for a scan: returns a function that differentiates T steps by a strategy.
+
+    The returned function takes `(params, state, xs, *, weights=None, key=None, reset=None, initial=None)`, as that of
+    `estimate`. It returns `(loss, grads)`, or with has_aux `((loss, outputs), grads)`. `estimate` also returns the
+    state after the last step and the memory of the strategy, with which the next window begins.
 
     >>> import jax.numpy as jnp
     >>> import seqjax as sj
-    >>> from seqjax_gradients import Truncated
+    >>> from seqjax.gradients import Truncated
     >>> def step(w, s, x):
     ...     s = s + w * x
     ...     return s, (s, -s)  # the loss, and an output
     >>> gradient = sj.value_and_grad(step, Truncated(steps=2), argnums=(0, 1), has_aux=True)
-    >>> estimate = gradient(jnp.array(1.0), jnp.zeros(1), jnp.ones((4, 1)), weights="last")
-    >>> estimate.loss.item(), estimate.outputs.ravel().tolist()
+    >>> (loss, outputs), (of_w, of_s) = gradient(jnp.array(1.0), jnp.array(0.0), jnp.ones(4), weights="last")
+    >>> loss.item(), outputs.tolist()
     (4.0, [-1.0, -2.0, -3.0, -4.0])
-    >>> w, s = estimate.grads  # of the parameters, of the initial state
-    >>> w.item(), s.tolist()  # the edge into the last two steps is cut
-    (2.0, [0.0])
+    >>> of_w.item(), of_s.item()  # the edge into the last two steps is cut
+    (2.0, 0.0)
+
+    Args:
+        step_or_problem: as in `estimate`, like all arguments.
+        gradient: the gradient strategy, such as `Truncated(steps=50)`.
+        argnums: what is differentiated: 0, the parameters; 1, the state in which the window starts; 2, what the steps
+            read. With a sequence of them, `grads` is a tuple in their order.
+        has_aux: whether the step returns (new state, (loss, outputs)).
+        batched: whether state and xs have an axis B of rows.
+        precision: "float32" or "bfloat16".
+
+    Raises:
+        Error: as `estimate`.
+    """
+    function = estimate(step_or_problem, gradient, argnums, has_aux, batched, precision)
+
+    def value_and_gradient(
+        params: Params,
+        state: State,
+        xs: PyTree,
+        *,
+        weights: Weights = None,
+        key: jax.Array | None = None,
+        reset: Bool[Array, "T ..."] | None = None,
+        initial: State | None = None,
+    ) -> tuple[Any, Any]:
+        found = function(params, state, xs, weights=weights, key=key, reset=reset, initial=initial)
+        return (found.loss, found.outputs) if has_aux else found.loss, found.grads
+
+    return value_and_gradient
+
+
+def estimate(
+    step_or_problem: Callable | Problem,
+    gradient: Gradient,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    batched: bool = False,
+    precision: Precision = "float32",
+) -> Callable[..., Estimate]:
+    """Returns a function that estimates the gradient of T steps by a strategy, and carries on from window to window.
+
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> from seqjax.gradients import RTRL
+    >>> def step(w, s, x):
+    ...     s = s + w * x
+    ...     return s, s**2
+    >>> estimate = sj.estimate(step, RTRL())
+    >>> first = estimate(jnp.array(1.0), jnp.array(0.0), jnp.ones(4))
+    >>> second = estimate(jnp.array(1.0), first.state, jnp.ones(4), memory=first.memory)
+    >>> ((first.grads + second.grads) / 2).item()  # the mean over the 8 steps, as `jax.grad` computes it
+    51.0
 
     The returned function takes `(params, state, xs, *, memory=None, weights=None, key=None, reset=None, initial=None)`
-    and returns an `Estimate`.
+    and returns an `Estimate`: loss, grads, state, memory and outputs.
 
     - `params`: the parameters, any pytree. Its float leaves are differentiated. Its other leaves, such as integers,
       keys and functions, are constants, and their gradient is None.
-    - `state`: the state in which the window starts, leaves [B, ...].
-    - `xs`: what the steps read, leaves [T, B, ...].
+    - `state`: the state in which the window starts.
+    - `xs`: what the steps read, leaves [T, ...].
     - `memory`: what the strategy carries from window to window, the `memory` of the estimate before; None: its initial
       memory, which `seqjax.gradients.init_memory` makes.
-    - `weights`: float[T, B], or [T] with batched=False, the weights of the losses; None: 1 / (T B); "last": 1 / B for
-      the loss of the last step and 0 for all others. A loss of weight 0 may be NaN.
+    - `weights`: float[T], the weights of the losses; None: 1 / T; "last": 1 for the loss of the last step and 0 for all
+      others. A loss of weight 0 may be NaN.
     - `key`: a JAX key; a strategy that draws needs it.
-    - `reset`: bool[T] or bool[T, B], the steps that start from `initial` in place of the state that the step before
-      left. No gradient crosses a reset. Cuts are still counted from the start of the scan; what a strategy of the
-      history carries begins anew.
-    - `initial`: the state at a reset, leaves [B, ...], a constant. None: the `init_state` of a problem that has one,
-      else `state`; these two are differentiated.
+    - `reset`: bool[T], the steps that start from `initial` in place of the state that the step before left. No gradient
+      crosses a reset. Cuts are still counted from the start of the scan; what a strategy of the history carries begins
+      anew.
+    - `initial`: the state at a reset, a constant. None: the `init_state` of a problem that has one, else `state`; these
+      two are differentiated.
+
+    With batched=True, B sequences are scanned side by side: `state` and `initial` have leaves [B, ...], `xs` leaves
+    [T, B, ...], `weights` is float[T, B], by default 1 / (T B), with "last" 1 / B at the last step, and `reset` is
+    bool[T] or bool[T, B].
 
     The gradient of the strategy is in `grads`. `jax.grad` of the returned loss is the full gradient.
 
     Args:
         step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
-        strategy: such as `Truncated(steps=50)`.
+        gradient: the gradient strategy, such as `Truncated(steps=50)`.
         argnums: what is differentiated: 0, the parameters; 1, the state in which the window starts; 2, what the steps
             read. With a sequence of them, `grads` is a tuple in their order.
-        has_aux: whether the step returns (new state, (loss, outputs)). `outputs` then has leaves [T, B, ...].
-        batched: False: a single sequence, whose arguments and results have no axis B. The memory keeps this axis.
+        has_aux: whether the step returns (new state, (loss, outputs)). `outputs` then has leaves [T, ...], or
+            [T, B, ...].
+        batched: whether state and xs have an axis B of rows. The memory always has one.
         precision: "bfloat16": the float arguments of the step are rounded to bfloat16. The state between steps, the
             losses and the gradients keep their dtypes, and gradients are summed over the steps in these. Weights of
             edges and losses, such as 1/π, are never rounded. Strategies with `rounds = False`, such as `rtrl` and
             `uoro`, compute in float32 all the same: rounding would grow in what they carry from step to step.
 
     Raises:
-        Error: `strategy` is not an instance of a strategy, or cannot differentiate one of the arguments. The returned
+        Error: `gradient` is not an instance of a strategy, or cannot differentiate one of the arguments. The returned
             function raises an `Error` if its arguments and the results of the step do not fit together.
     """
-    check_strategy("value_and_grad", strategy)
+    check_strategy("the argument gradient", gradient)
     problem = as_problem(step_or_problem)
     check_precision(precision)
     check_flags(has_aux=has_aux, batched=batched)
-    if precision == "bfloat16" and strategy.rounds:
+    if precision == "bfloat16" and gradient.rounds:
         problem = problem.in_bfloat16()
-    numbers = _check_argnums(strategy, argnums)
+    numbers = _check_argnums(gradient, argnums)
     if has_aux and problem.has_own_unroll:
         raise Error("has_aux=True takes a step that returns (new state, (loss, outputs)), not a problem with an unroll")
 
-    def estimate(
+    def estimate_window(
         params: Params,
         state: State,
         xs: PyTree,
@@ -117,30 +177,28 @@ def value_and_grad(
         if memory is not None:
             check_type("memory", memory, Memory, "what the call before returned, `estimate.memory`, or leave it out")
         if key is not None:
-            check_key(strategy, key)
-        if not batched:
-            state, xs, weights = add_row_axis(state, xs, weights)
-        params, state, xs, weights = check_scan(problem, params, state, xs, weights, has_aux)
+            check_key(gradient, key)
+        params, state, xs, weights = check_scan(problem, params, state, xs, weights, has_aux, batched)
         resets = read_resets(reset, initial, state, len(weights), weights.shape[1] if batched else None)
         if numbers == (0,) and not has_aux and not jax.tree.leaves(partition_float(params)[1]):
             # Some strategies use the structure of the problem itself, such as the layers of a `Cell`.
-            result = _estimate(strategy, problem, params, lambda _: state, xs, weights, memory, key, resets)
+            result = _estimate(gradient, problem, params, lambda _: state, xs, weights, memory, key, resets)
             grads = (result.grads,)
         else:
-            if memory is not None and strategy.of == "history" and numbers != (0,):
+            if memory is not None and gradient.of == "history" and numbers != (0,):
                 raise Error(
-                    f"{type(strategy).__name__} carries the influence of what it differentiates from window to window, "
+                    f"{type(gradient).__name__} carries the influence of what it differentiates from window to window, "
                     "and the state that enters a window is no argument of the windows before it: leave memory out, or "
                     "differentiate the parameters only, argnums=0"
                 )
             scan = ScanProblem(problem, params, state, xs, numbers, has_aux)
-            result = _estimate_arguments(strategy, scan, weights, memory, key, resets)
+            result = _estimate_arguments(gradient, scan, weights, memory, key, resets)
             grads = tuple(scan.by_argument(result.grads)[i] for i in numbers)
         if not batched:
             result, grads = _drop_row_axis(result, grads, numbers)
         return result._replace(grads=grads if isinstance(argnums, Sequence) else grads[0])
 
-    return estimate
+    return estimate_window
 
 
 def _check_argnums(strategy: Gradient, argnums: Any) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ def scan(
     >>> import jax
     >>> import jax.numpy as jnp
     >>> import seqjax as sj
-    >>> from seqjax_gradients import Truncated
+    >>> from seqjax.gradients import Truncated
     >>> def loss(w):
     ...     def f(s, x):
     ...         s = s + w * x

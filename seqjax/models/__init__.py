@@ -1,5 +1,10 @@
-"""Sequence models: one step each, `Cell` for recurrent networks, modules and weights of other libraries."""
+"""Sequence models: one step each, `Cell` for recurrent networks, modules and weights of other libraries.
 
-import lazy_loader
+>>> from seqjax.models import GRU
+>>> GRU(hidden=8).hidden
+8
+"""
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from seqjax.plugin.roots import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

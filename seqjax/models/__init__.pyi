@@ -1,3 +1,16 @@
+from seqjax_models import GRU as GRU
+from seqjax_models import LRU as LRU
+from seqjax_models import LSTM as LSTM
+from seqjax_models import MLP as MLP
+from seqjax_models import RNN as RNN
+from seqjax_models import RTU as RTU
+from seqjax_models import SSM as SSM
+from seqjax_models import FlaxCell as FlaxCell
+from seqjax_models import IndRNN as IndRNN
+from seqjax_models import MinGRU as MinGRU
+from seqjax_models import MinLSTM as MinLSTM
+from seqjax_models import NGram as NGram
+
 from .cell import Cell as Cell
 from .cell import recur as recur
 from .elementwise import ComplexState as ComplexState

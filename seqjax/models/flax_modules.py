@@ -5,12 +5,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from seqjax.data.spec import Tokens
 from seqjax.errors import Error
+from seqjax.extras import needing
 from seqjax.gradients.problem import Params
 from seqjax.models.model import ForeignModel, Shapes
+
+with needing("flax", "from_flax"):
+    from flax import nnx
 
 
 class State(NamedTuple):

@@ -185,7 +185,7 @@ def to_torch(
 
     >>> import jax
     >>> import seqjax as sj
-    >>> from seqjax_models import GRU
+    >>> from seqjax.models import GRU
     >>> params = GRU(hidden=4).init(jax.random.key(0), sj.Spec(sj.Tokens(3)))  # or run.params
     >>> arrays = sj.to_torch(params)
     >>> arrays["rnn.weight_hh_l0"].shape, arrays["linear.weight"].shape

@@ -34,6 +34,8 @@ class Plugin:
     """The works that the docstring cites, as keys of `references.bib` beside this file; `seqjax show` prints them."""
     also_called: ClassVar[tuple[str, ...]] = ()
     """Other names of the plugin, which errors about an unknown name suggest. The source has them as literal texts."""
+    extra: ClassVar[str] = ""
+    """The extra of seqjax that the plugin needs, such as "data"; none if empty. The source has it as a literal text."""
     bibtex: ClassVar[str] = ""
     """The BibTeX entries of cited works that are not in `references.bib`."""
 

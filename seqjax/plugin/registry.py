@@ -190,14 +190,39 @@ def meant(kind: str, name: str) -> Entry | None:
     return None
 
 
+def class_names(kind: str) -> list[str]:
+    """The names of the classes of the installed plugins of one kind, sorted. Imports no plugin."""
+    return sorted({_class_name(entry) for entry in _installed()[kind]})
+
+
+def of_class(kind: str, name: str) -> Entry | None:
+    """The installed plugin of one kind whose class has this name; None: there is none. Imports no plugin.
+
+    As with `find`, a package cannot take a name from the built-in plugins.
+
+    Raises:
+        Error: several packages have a plugin whose class has this name, none of which is built in.
+    """
+    found = [entry for entry in _installed()[kind] if _class_name(entry) == name]
+    built_in = [entry for entry in found if entry.distribution == BUILT_IN]
+    if len(found) > 1 and not built_in:
+        choices = "\n".join(f"  from {entry.target.partition(':')[0]} import {name}" for entry in found)
+        packages = " and ".join(entry.distribution for entry in found)
+        raise Error(
+            f"{GROUPS[kind]}.{name} is a class of the packages {packages}; import it from one of them:\n{choices}"
+        )
+    return next(iter(built_in or found), None)
+
+
 def import_line(name: str) -> str | None:
     """The statement that imports the class of this name of an installed plugin; None if there is none."""
-    for kind in GROUPS:
-        for entry in _installed()[kind]:
-            module, _, cls = entry.target.partition(":")
-            if cls == name:
-                return f"from {module.partition('.')[0] if entry.distribution == BUILT_IN else module} import {cls}"
-    return None
+    kinds = [kind for kind in GROUPS if name in class_names(kind)]
+    return f"from {GROUPS[kinds[0]]} import {name}" if kinds else None
+
+
+def _class_name(entry: Entry) -> str:
+    """The name of the class of a plugin, without that of its module."""
+    return entry.target.rpartition(":")[2].rpartition(".")[2]
 
 
 def _as_word(name: str) -> str:
@@ -208,14 +233,28 @@ def _as_word(name: str) -> str:
 
 def _also_called(entry: Entry) -> list[str]:
     """The attribute `also_called` of a plugin, read from its source without importing it; empty if there is none."""
+    return _texts_of(entry, "also_called")
+
+
+def extra_of(entry: Entry) -> str:
+    """The attribute `extra` of a plugin, read from its source without importing it; empty if there is none."""
+    return "".join(_texts_of(entry, "extra"))
+
+
+def _texts_of(entry: Entry, attribute: str) -> list[str]:
+    """The literal texts of an attribute of a plugin's class, read from its source."""
     try:
         body = _class_node(entry).body
     except Error:
         return []
-    values = [
-        node.value for node in body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "also_called"
+    values = [node.value for node in body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == attribute]
+    values += [
+        node.value
+        for node in body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == attribute and node.value
     ]
-    return [word.value for value in values for word in ast.walk(value) if isinstance(word, ast.Constant)]  # type: ignore[misc]
+    words = [word.value for value in values for word in ast.walk(value) if isinstance(word, ast.Constant)]
+    return [word for word in words if isinstance(word, str)]
 
 
 def misplaced_groups() -> list[str]:
@@ -346,7 +385,7 @@ def _class_node(entry: Entry) -> ast.ClassDef:
     """
     if entry.source is None:
         raise Error("source not found")
-    name = entry.target.rpartition(":")[2].rpartition(".")[2]
+    name = _class_name(entry)
     try:
         tree = ast.parse(Path(entry.source).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as fault:

@@ -121,7 +121,7 @@ def runs(
     of headroom, and the legend says what lies outside. The lines keep all of their data.
 
     >>> import seqjax as sj
-    >>> from seqjax_models import NGram
+    >>> from seqjax.models import NGram
     >>> text = sj.Text("abc" * 100)
     >>> runs = {f"order {n}": sj.Experiment(dataset=text, model=NGram(order=n)).run() for n in (1, 2)}
     >>> figure = sj.plot.runs(runs, x="epoch", y="heldout_perplexity")

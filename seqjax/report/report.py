@@ -10,19 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from seqjax.errors import LINES, Error, check_type, escape
+from seqjax.extras import needing
 from seqjax.files import PLAIN_NAME, disk_errors, path_of, replace, write
 from seqjax.report import notebook
-from seqjax.report.figure import image_bytes
 from seqjax.report.table import Table, markdown
 from seqjax.report.table_cell import format_cell
+
+if TYPE_CHECKING:  # matplotlib takes long to import, and may not be installed
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 REPORT, ROWS, PAGE = "report.md", "rows.csv", "report.html"
 """The files with the whole report and with the results alone."""
@@ -198,7 +200,7 @@ class Report:
             raise Error(f"table {name!r}: a {type(table).__name__} has no columns and rows; make it a Table")
         self.tables[name] = table if isinstance(table, Table) else Table(table.columns, table.rows)
 
-    def figure(self, name: str, figure: Figure) -> None:
+    def figure(self, name: str, figure: "Figure") -> None:
         """Adds a matplotlib figure; it is saved as `<name>.png` and `<name>.svg`, and its data as `<name>.csv`.
 
         Its heading is the name, with spaces in place of underscores.
@@ -206,6 +208,9 @@ class Report:
         Raises:
             Error: the name is taken, or cannot name a file; it is no figure.
         """
+        with needing("plot", f"figure {name!r}"):
+            from matplotlib.figure import Figure
+
         self._check_name(name)
         check_type(f"figure {name!r}", figure, Figure, "a figure of matplotlib")
         self.figures[name] = figure
@@ -273,6 +278,8 @@ class Report:
         for name, table in self.tables.items():
             write(folder / f"{name}.csv", table.to_csv())
         for name, figure in self.figures.items():
+            from seqjax.report.figure import image_bytes
+
             if _has_data(figure):
                 write(folder / f"{name}.csv", _data(figure).to_csv())
             write(folder / f"{name}.png", image_bytes(figure, "png"))
@@ -296,6 +303,8 @@ class Report:
         tables = ({"results": self._summary()} if self._rows else {}) | self.tables
         bodies = {name: table(content, _words(name)) for name, content in tables.items()}
         for name, figure in self.figures.items():
+            from seqjax.report.figure import image_bytes
+
             image = f"{name}.png"
             bodies[name] = html_of(f"![{_words(name)}]({image})", {image: image_bytes(figure, "png")})
         sections = [Section(name, _words(name), body) for name, body in bodies.items()]
@@ -396,16 +405,16 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _has_data(figure: Figure) -> bool:
+def _has_data(figure: "Figure") -> bool:
     return any(axes.lines or _matrices(axes) for axes in figure.axes)
 
 
-def _matrices(axes: Axes) -> list[AxesImage]:
+def _matrices(axes: "Axes") -> "list[AxesImage]":
     """The images whose colours stand for numbers, unlike photographs."""
     return [image for image in axes.images if (cells := image.get_array()) is not None and cells.ndim == 2]
 
 
-def _data(figure: Figure) -> Table:
+def _data(figure: "Figure") -> Table:
     """The points of each line by its name; the cells of a matrix by the names of their row (name) and column (x)."""
     rows: list[tuple[Any, ...]] = []
     for axes in figure.axes:

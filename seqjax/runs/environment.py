@@ -1,5 +1,6 @@
 """`Environment`: what a run depends on besides its config: versions, devices, data, objects and plugins."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -7,7 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Container, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,8 @@ from seqjax.runs.plugin_files import PluginRecord
 
 OPTIONS = ("enable_x64", "default_matmul_precision", "default_prng_impl", "threefry_partitionable")
 """The options of JAX that change the bits of a result."""
+OPTIONAL = ("flax", "tokenizers")
+"""The packages whose versions matter where they are installed."""
 MACHINE = ("backend", "device", "devices", "processes")
 """The entries about the machine, which change at most the last bits of a result."""
 Count = Annotated[int, Interval(ge=1, lt=2**31)]
@@ -62,7 +65,7 @@ class Environment:
         """The bytes of its file."""
         return (json.dumps(dataclasses.asdict(self), indent=2) + "\n").encode()
 
-    def differences(self, now: "Environment", but: Container[str] = ()) -> list[str]:
+    def differences(self, now: "Environment", but: Iterable[str] = ()) -> list[str]:
         """What may change the bits of a result, one line each.
 
         Args:
@@ -70,6 +73,8 @@ class Environment:
             but: names of entries that are left out.
         """
         there, here = self._entries(), now._entries()
+        # What one of the two environments does not have, the run does not use.
+        but = {*but, *(name for name in OPTIONAL if not (name in there and name in here))}
         return [
             f"{name}: then {there.get(name)}, now {here.get(name)}"
             for name in {**there, **here}
@@ -101,10 +106,13 @@ def read_environment(path: Path) -> Environment:
 
 def installation() -> dict[str, Any]:
     """The fields of an environment that are the same for all runs of this process."""
-    packages = ("seqjax", "jax", "jaxlib", "numpy", "optax", "flax", "tokenizers")
+    versions = {name: importlib.metadata.version(name) for name in ("seqjax", "jax", "jaxlib", "numpy", "optax")}
+    for name in OPTIONAL:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
     return {
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "versions": versions,
         "platform": platform.platform(),
         "device": str(jax.local_devices()[0].device_kind),
         "backend": jax.default_backend(),

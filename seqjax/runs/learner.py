@@ -42,8 +42,8 @@ class Learner:
     >>> import jax.numpy as jnp
     >>> import optax
     >>> import seqjax as sj
-    >>> from seqjax_gradients import RTRL
-    >>> from seqjax_models import LRU
+    >>> from seqjax.gradients import RTRL
+    >>> from seqjax.models import LRU
     >>> problem = LRU(hidden=8).problem(sj.Spec(sj.Values(1)))
     >>> learner = sj.Learner(problem, RTRL(), optax.adam(0.01))
     >>> state = learner.init(jax.random.key(0))

@@ -47,9 +47,9 @@ class Experiment(ExperimentFields):
     another library it holds the name and a fingerprint: the same script resumes the run, and a changed object is found.
 
     >>> import seqjax as sj
-    >>> from seqjax_models import RNN
-    >>> from seqjax_optimizers import Adam
-    >>> from seqjax_samplers import Sequential
+    >>> from seqjax.models import RNN
+    >>> from seqjax.optimizers import Adam
+    >>> from seqjax.samplers import Sequential
     >>> experiment = sj.Experiment(
     ...     dataset=sj.Text("abc" * 100),
     ...     model=RNN(hidden=8),
@@ -112,7 +112,7 @@ class Run(RunState):
 
     >>> import tempfile
     >>> import seqjax as sj
-    >>> from seqjax_models import NGram
+    >>> from seqjax.models import NGram
     >>> experiment = sj.Experiment(dataset=sj.Text("abc" * 100), model=NGram(order=2))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     finished = experiment.run(folder).finished

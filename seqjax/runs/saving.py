@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from seqjax.extras import is_installed, without_figure
 from seqjax.runs.experiment import config_bytes
 from seqjax.runs.files import checkpoint, folder, store
 from seqjax.runs.files.arrays import by_name, save_arrays
@@ -96,7 +97,9 @@ def result_files(run: RunState) -> dict[str, bytes]:
             line("warning", f"{NO_SAMPLES}: {run.samples[NO_SAMPLES]}; the parameters are saved")
         text = "\n\n".join(f"--- {how} ---\n{text}" for how, text in run.samples.items())
         files[folder.SAMPLES] = (text + "\n").encode("utf-8", "backslashreplace")
-    if run.experiment.fit().has_curve:
+    if run.experiment.fit().has_curve and not is_installed("plot"):
+        line("note", without_figure())
+    elif run.experiment.fit().has_curve:
         # Imported here: matplotlib would delay the start of a command.
         from seqjax.report import plot
 

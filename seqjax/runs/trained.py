@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,12 @@ from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.split import PARTS
 from seqjax.data.stream import Stream
 from seqjax.data.tokenizer import Codec, PairsCodec, TextCodec, unknown_share
-from seqjax.data.windows import gather_windows, make_batch, past_warmup, spread_rows
-from seqjax.diagnostics.measuring import WindowSequence
-from seqjax.errors import Error
+from seqjax.data.windows import gather_windows, make_batch, past_warmup, spread_rows, whole_windows
+from seqjax.diagnostics.gradient_by_lag import Lags, check_max_lag, lags
+from seqjax.diagnostics.measuring import Measures, WindowSequence, check_options, measure_windows, named_strategies
+from seqjax.diagnostics.state_jacobians import Jacobians, jacobians
+from seqjax.errors import Error, check_whole
+from seqjax.gradients.base import Gradient
 from seqjax.gradients.problem import Params
 from seqjax.models.model import ModelProblem
 from seqjax.runs.experiment import ExperimentFields
@@ -28,6 +31,8 @@ from seqjax.training.evaluating import bits_per_character, evaluate
 from seqjax.training.generating import generate
 from seqjax.training.initial import InitialState
 
+ROWS = 8
+"""The number of rows of `Trained.lags`, if the training part has as many."""
 NO_SAMPLES = "no samples could be made"
 """The name under which `Trained.samples` has the reason why there are none."""
 
@@ -107,6 +112,90 @@ class Trained:
         decode = codec.decode if codec and isinstance(self.spec.targets, Values) else None
         return evaluate(problem or self.problem, self.params, stream, self.experiment.metrics, decode)
 
+    def measure(
+        self,
+        gradients: Mapping[str, Gradient] | Sequence[Gradient] | Gradient,
+        *,
+        draws: int = 100,
+        windows: int | None = None,
+        at: Literal["init", "end"] = "end",
+        params: Params = None,
+        seed: int = 0,
+        together: int = 1,
+        progress: bool | None = None,
+    ) -> Measures:
+        """Bias, variance, direction, seconds and bytes of gradient strategies on the first windows of the first epoch.
+
+        A model with dropout is measured without dropout. See `seqjax.measure` for what is measured.
+
+        Args:
+            gradients: a dict of strategies by name; or a list, or a single one, which are named by their config.
+            draws: how many draws from each random strategy.
+            windows: how many consecutive windows; None: 3, or all if there are fewer.
+            at: `"end"`: the parameters of the run; `"init"`: those before its first update.
+            params: other parameters, in place of those of `at`.
+            seed: seed of the draws.
+            together: how many draws are computed side by side.
+            progress: whether to show the progress; None: on a terminal and in a notebook.
+
+        Raises:
+            Error: as `seqjax.measure`; the model is count-based; the parameters are not those of the model; an epoch
+                has fewer windows.
+        """
+        named = named_strategies(gradients)
+        check_options(named, draws, 1 if windows is None else windows, seed, together)
+        params, windows_N = self.windows(windows, at, params)
+        return measure_windows(self.problem, params, windows_N, named, draws, seed, together, progress)
+
+    def lags(self, max_lag: int, *, num_rows: int | None = None, num_steps: int | None = None) -> Lags:
+        """The parts of the gradient by the number of steps that they travel back, at the parameters of the run.
+
+        The rows are spread over the training part, and each starts from the initial state. See `seqjax.lags`.
+
+        Args:
+            max_lag: the largest lag, at most `num_steps`; the parts of this and larger lags are summed.
+            num_rows: the number of rows; None: 8, or fewer if the training part has fewer windows.
+            num_steps: the number of steps of each row; None: 4 · max_lag, or fewer if no document is as long.
+
+        Raises:
+            Error: as `seqjax.lags`; the model is count-based; the training part has fewer windows.
+        """
+        scan = self._scan(max_lag, num_rows, num_steps)
+        return lags(self.problem, self.params, **scan, max_lag=max_lag, batched=True)
+
+    def jacobians(
+        self, max_lag: int, *, num_rows: int | None = None, num_steps: int | None = None, every: int = 1
+    ) -> Jacobians:
+        """The Jacobians of the steps: norms of their products, spectral radius, Lyapunov exponents.
+
+        The rows are chosen as in `lags`. See `seqjax.jacobians`.
+
+        Args:
+            max_lag: the largest lag, at most `num_steps`.
+            num_rows: as in `lags`.
+            num_steps: as in `lags`.
+            every: norms and eigenvalues are computed at each `every`-th step.
+
+        Raises:
+            Error: as `seqjax.jacobians`; the model is count-based; the training part has fewer windows.
+        """
+        scan = self._scan(max_lag, num_rows, num_steps)
+        return jacobians(
+            self.problem, self.params, scan["state"], scan["xs"], max_lag=max_lag, every=every, batched=True
+        )
+
+    def _scan(self, max_lag: int, num_rows: int | None, num_steps: int | None) -> dict[str, Any]:
+        """The rows of `lags`, with its defaults."""
+        check_whole(below_2_to=31, max_lag=(max_lag, 1))
+        stream = self.prepared.streams["train"]
+        if num_steps is None:
+            num_steps = min(4 * max_lag, int(np.diff(stream.bounds).max(initial=0)))
+            check_max_lag(max_lag, num_steps)
+        check_whole(num_steps=(num_steps, 1))
+        if num_rows is None:
+            num_rows = max(1, min(ROWS, len(whole_windows(stream, num_steps))))
+        return self.scan_arguments(num_rows, num_steps)
+
     def windows(self, count: int | None, at: str, params: Params) -> tuple[Params, WindowSequence]:
         """The parameters and the first windows of the first epoch, as `measure` takes them.
 
@@ -119,6 +208,8 @@ class Trained:
             Error: the model is count-based; parameters of another structure; an epoch has fewer windows.
         """
         setup, problem, stream = self.experiment.setup(), self.problem, self.prepared.streams["train"]
+        if at not in ("init", "end"):
+            raise Error(f'at = {at!r} must be "init" or "end"; for other parameters pass params=')
         if params is None:
             params = self.params if at == "end" else InitialState(problem, setup, 1).compute().params
         elif _shapes(params) != _shapes(self.experiment.fit().params_like(problem)):
@@ -142,9 +233,9 @@ class Trained:
             num_steps: the number of steps of each row, T, which lie in one document.
 
         Returns:
-            The arguments that `lags`, `value_and_grad` and `measure` take: `state`, leaves [B, ...]; `xs`, (inputs,
-            targets), leaves [T, B, ...]; `weights`, float[T, B], which are equal for all targets that are scored in
-            training, and sum to 1.
+            The arguments that `lags`, `estimate` and `measure` take with batched=True: `state`, leaves [B, ...]; `xs`,
+            (inputs, targets), leaves [T, B, ...]; `weights`, float[T, B], which are equal for all targets that are
+            scored in training, and sum to 1.
         """
         self.experiment.setup()  # an error if the model has no gradient
         batch = spread_rows(self.prepared.streams["train"], num_rows, num_steps, self.problem.warmup)

@@ -35,7 +35,7 @@ class Runs(Mapping[str, Run]):
     """Runs by name, as `sweep` returns them. A name has the variant, then the seed: `"full, seed=0"`.
 
     >>> import seqjax as sj
-    >>> from seqjax_models import NGram
+    >>> from seqjax.models import NGram
     >>> base = sj.Experiment(dataset=sj.Text("abc" * 100), model=NGram())
     >>> runs = sj.sweep(base, {"model.order": [1, 2], "seed": [0, 1]})
     >>> list(runs.variants)

@@ -53,7 +53,7 @@ def sweep(
     that are missing are made. A run that diverges does not end the sweep.
 
     >>> import seqjax as sj
-    >>> from seqjax_models import NGram
+    >>> from seqjax.models import NGram
     >>> base = sj.Experiment(dataset=sj.Text("abc" * 100))
     >>> runs = sj.sweep(base, {"model": {"single": NGram(order=1), "pairs": NGram(order=2)}, "seed": [0, 1]})
     >>> list(runs)

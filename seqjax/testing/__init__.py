@@ -1,7 +1,7 @@
 """The conformance suite: checks that a plugin does what its contract asks.
 
 >>> import seqjax as sj
->>> from seqjax_samplers import InOrder
+>>> from seqjax.samplers import InOrder
 >>> table = sj.testing.check(InOrder(num_steps=4))
 >>> set(table["passed"])
 {'yes'}

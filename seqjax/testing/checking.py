@@ -21,7 +21,7 @@ def check(value: Plugin) -> Table:
     """Proves that a plugin does what its kind asks. docs/plugins.md lists the checks of each kind.
 
     >>> import seqjax as sj
-    >>> from seqjax_tokenizers import Standardize
+    >>> from seqjax.tokenizers import Standardize
     >>> table = sj.testing.check(Standardize())
     >>> table["check"][:3], table["passed"][:3]
     (['equal instances', 'can be copied', 'TOML and back'], ['yes', 'yes', 'yes'])

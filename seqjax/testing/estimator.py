@@ -9,7 +9,7 @@ import numpy as np
 
 from seqjax.errors import Error, check_all, is_whole
 from seqjax.gradients.base import Gradient
-from seqjax.gradients.scan_gradient import value_and_grad
+from seqjax.gradients.scan_gradient import estimate
 from seqjax.report.table import Table
 from seqjax.testing.compare import BOUND, assert_close
 from seqjax.testing.proofs.calls import row_of
@@ -287,13 +287,13 @@ def _unbiased(grads: Sequence[Any], truths: Sequence[Truth], name: str, num_scan
 def _like(strategy: Gradient, argnums: Any, grads: Sequence[Any], scan: Scan, name: str) -> float:
     """The largest difference from the gradients of a strategy."""
     worst, state = 0.0, scan.state
-    run = quick_jit(value_and_grad(scan.step, strategy, argnums, batched=False))
+    run = quick_jit(estimate(scan.step, strategy, argnums))
     for w, xs in enumerate(scan.windows):
-        # `value_and_grad` divides by the number of steps unless it is given weights.
-        estimate = run(scan.params, state, xs, weights=jnp.ones(len(jax.tree.leaves(xs)[0])))
-        state = estimate.state
+        # `estimate` divides by the number of steps unless it is given weights.
+        found = run(scan.params, state, xs, weights=jnp.ones(len(jax.tree.leaves(xs)[0])))
+        state = found.state
         what = f"{name}, window {w}, the gradient of {type(strategy).__name__}, "
-        worst = max(worst, assert_close(_first(grads[w]), estimate.grads, what))
+        worst = max(worst, assert_close(_first(grads[w]), found.grads, what))
     return worst
 
 

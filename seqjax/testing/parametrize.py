@@ -13,7 +13,7 @@ def parametrize_checks(plugins: Sequence[Plugin], expected_failures: Mapping[str
     """A decorator that turns a test into one test for each plugin and each of its checks.
 
     >>> import seqjax as sj
-    >>> from seqjax_samplers import InOrder
+    >>> from seqjax.samplers import InOrder
     >>> @sj.testing.parametrize_checks([InOrder(num_steps=4), InOrder(num_steps=8)])
     ... def test_plugin(check):
     ...     check()

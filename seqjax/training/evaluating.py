@@ -45,7 +45,7 @@ def evaluate(
     >>> import numpy as np
     >>> import seqjax as sj
     >>> from seqjax.data import Stream
-    >>> from seqjax_models import RNN
+    >>> from seqjax.models import RNN
     >>> problem = sj.Problem.of(RNN(hidden=4), sj.Spec(sj.Tokens(4)))
     >>> params = jax.tree.map(jnp.zeros_like, problem.init(jax.random.key(0)))  # four equally likely tokens
     >>> ids = np.arange(8) % 4

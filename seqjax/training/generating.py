@@ -42,8 +42,8 @@ def generate(
 
     >>> import seqjax as sj
     >>> from seqjax.data import Stream
-    >>> from seqjax_models import NGram
-    >>> from seqjax_tokenizers import Char
+    >>> from seqjax.models import NGram
+    >>> from seqjax.tokenizers import Char
     >>> text = sj.Text("abc" * 40)
     >>> vocab = Char().fit(text)
     >>> ids = vocab.encode(text.text)

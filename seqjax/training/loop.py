@@ -73,8 +73,8 @@ def train(
     >>> import optax
     >>> import seqjax as sj
     >>> from seqjax.data import Stream
-    >>> from seqjax_gradients import Full
-    >>> from seqjax_samplers import Sequential
+    >>> from seqjax.gradients import Full
+    >>> from seqjax.samplers import Sequential
     >>> def step(w, s, x):
     ...     return s, (w * x[0] - x[1]) ** 2
     >>> problem = sj.Problem(step, init_state=lambda w, key=None: ())

@@ -9,8 +9,8 @@ from seqjax import Error
 from seqjax.analysis import Frequencies, frequencies, zipf_figure
 from seqjax.analysis.ngram_frequencies import STOP_WORDS
 from seqjax.data import Vocab
-from seqjax_datasets import TimeMachine
-from seqjax_tokenizers import Word
+from seqjax.datasets import TimeMachine
+from seqjax.tokenizers import Word
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from seqjax import Error, Plan, Sampler
 from seqjax.analysis import Coverage, coverage
 from seqjax.report import Table
-from seqjax_samplers import InOrder, Random, Sentences, Sequential, Uniform, Windows
+from seqjax.samplers import InOrder, Random, Sentences, Sequential, Uniform, Windows
 
 CHAPTER = [0, 9_999]
 """10,000 tokens."""

@@ -9,8 +9,8 @@ from support.shell import call
 from support.small_run import NGRAM
 
 from seqjax import Experiment, Run, Series, Text
-from seqjax_models import RNN
-from seqjax_samplers import Sequential
+from seqjax.models import RNN
+from seqjax.samplers import Sequential
 
 
 def test_evaluate_prints_every_part_that_has_targets(run_):

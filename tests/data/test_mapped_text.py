@@ -12,12 +12,12 @@ from support.crash import NoFigure, crash_after
 from seqjax import Error, Experiment, Run, Text, user_cache
 from seqjax.data import MappedText, Vocab, id_files, make_piece, mapped_text
 from seqjax.data.preparing import fit, make_stream, spec_of
+from seqjax.datasets import HFDataset, TextFile
+from seqjax.models import RNN
+from seqjax.samplers import Random, Sequential
+from seqjax.tokenizers import BPE, Char, Word
 from seqjax.training import feed
 from seqjax.user_cache import hash_of, remembered
-from seqjax_datasets import HFDataset, TextFile
-from seqjax_models import RNN
-from seqjax_samplers import Random, Sequential
-from seqjax_tokenizers import BPE, Char, Word
 
 WORDS = "the cat sat 東京 on the mat, 😀 déjà vu\n"
 DOCUMENTS = [WORDS * 3, "", "x", WORDS[5:], "é", "", WORDS * 2, "ab"]

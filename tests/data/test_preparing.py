@@ -11,7 +11,7 @@ import pytest
 from seqjax import Error, Pairs, Series, Spec, Text, Tokenizer, Tokens, Values
 from seqjax.data import Vocab
 from seqjax.data.preparing import encode, prepare
-from seqjax_tokenizers import Char, Standardize
+from seqjax.tokenizers import Char, Standardize
 
 VALUES = np.random.default_rng(0).normal(size=(12, 2))
 

@@ -8,7 +8,7 @@ import pytest
 
 from seqjax import Error, Plan, Sampler
 from seqjax.data.sampler import check_plan, cut_windows, draw_plan, in_order_by_rows
-from seqjax_samplers import Random
+from seqjax.samplers import Random
 
 
 @pytest.mark.parametrize("segments", [[(0, 7)], [(3, 3)], [(2, 5), (5, 11), (11, 11), (14, 15)], []])

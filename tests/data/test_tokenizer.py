@@ -6,8 +6,8 @@ import pytest
 
 from seqjax import Tokens
 from seqjax.data import Vocab
-from seqjax_datasets import TimeMachine
-from seqjax_tokenizers import Char, Word
+from seqjax.datasets import TimeMachine
+from seqjax.tokenizers import Char, Word
 
 
 def test_characters_of_the_chapter(time_machine_file):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seqjax import Experiment, create
-from seqjax_datasets import NPY
+from seqjax.datasets import NPY
 
 
 def test_the_default_samplers_of_many_experiments_load_a_file_once(tmp_path, monkeypatch):

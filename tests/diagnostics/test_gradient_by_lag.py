@@ -14,9 +14,8 @@ import seqjax
 from seqjax import Error, Problem
 from seqjax.diagnostics import Lags
 from seqjax.diagnostics.gradient_by_lag import StateLags
-from seqjax.gradients import Batch
+from seqjax.gradients import Batch, Truncated
 from seqjax.testing.proofs.cases import Case, case
-from seqjax_gradients import Truncated
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -53,7 +52,7 @@ def assert_are_parts(found, want):
 
 def test_a_state_that_holds_only_inputs_has_only_lag_0():
     c = case("ids")
-    found = seqjax.lags(c.step, c.params, c.state, c.windows[0].xs, 2)
+    found = seqjax.lags(c.step, c.params, c.state, c.windows[0].xs, 2, batched=True)
     assert (np.asarray(found.norms) > 0).tolist() == [True, False, False]
 
 
@@ -74,7 +73,7 @@ def report():
     with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
         patch.setattr(BY_LAG, "BLOCK", 5 * 8 * 8)
         *args, weights = scan()
-        return jax.device_get(seqjax.lags(*args, 8, weights=weights))
+        return jax.device_get(seqjax.lags(*args, 8, weights=weights, batched=True))
 
 
 def test_the_gradient_is_taken_apart_by_lag(report):
@@ -189,13 +188,13 @@ def test_arguments_that_do_not_fit_are_named(change, message):
     step, params, state, xs = decaying()
     given = {"step_or_problem": step, "params": params, "state": state, "xs": xs, "max_lag": 3} | change
     with pytest.raises(Error, match=message):
-        seqjax.lags(**given)
+        seqjax.lags(**given, batched=True)
 
 
 @pytest.mark.parametrize("scale", [1e19, pytest.param(1e-23, marks=pytest.mark.slow)])
 def test_large_and_small_gradients_in_float32_have_a_bias(scale):
-    want = seqjax.lags(*decaying(), 4)
-    found = seqjax.lags(*decaying(scale, jnp.float32), 4)
+    want = seqjax.lags(*decaying(), 4, batched=True)
+    found = seqjax.lags(*decaying(scale, jnp.float32), 4, batched=True)
     np.testing.assert_allclose(found.bias, want.bias, rtol=1e-4)
     np.testing.assert_allclose(np.asarray(found.norms, np.float64) / scale, want.norms, rtol=1e-4)
 
@@ -210,7 +209,11 @@ def test_what_explodes_is_the_gradient_of_one_lag():
     xs = np.full((1200, 1), 1e-300)
     found = jax.device_get(
         seqjax.lags(
-            step, *jax.device_put((np.array(1.0), np.zeros(1), xs)), 20, weights=jax.device_put(np.ones((1200, 1)))
+            step,
+            *jax.device_put((np.array(1.0), np.zeros(1), xs)),
+            20,
+            weights=jax.device_put(np.ones((1200, 1))),
+            batched=True,
         )
     )
     assert found.by_state["state"].norms[-1] > 1_000 * found.by_state["state"].norms[0]
@@ -219,7 +222,7 @@ def test_what_explodes_is_the_gradient_of_one_lag():
 
 @pytest.mark.slow
 def test_half_precision_is_printed():
-    found = jax.device_get(seqjax.lags(*decaying(1.0, jnp.bfloat16), 4))
+    found = jax.device_get(seqjax.lags(*decaying(1.0, jnp.bfloat16), 4, batched=True))
     assert "norms change by a factor of 0." in str(found)
     assert re.fullmatch(r"Lags\(\d+ lags: norms change by a factor of 0\.[^\n]*\)", repr(found))
     assert len(repr(found)) < 160
@@ -256,7 +259,7 @@ def test_the_parts_by_parameter_and_by_state_variable():
         v = d.q[:, s] / (num_steps * 2)
         for t in reversed(range(s)):
             by_step[s, t], v = v, np.einsum("bi,bij->bj", v, d.J[:, t])
-    found = jax.device_get(seqjax.lags(step, params, state, xs, max_lag))
+    found = jax.device_get(seqjax.lags(step, params, state, xs, max_lag, batched=True))
     for name, numbers in {"m": slice(0, 1), "v": slice(1, 3)}.items():
         for k in range(1, max_lag + 1):
             later = [range(t + k, num_steps if k == max_lag else min(t + k + 1, num_steps)) for t in range(num_steps)]
@@ -286,7 +289,7 @@ def test_the_variable_that_explodes_first_is_named():
         return {"m": m, "v": 0.5 * state["v"] + 1e-9 * m}, m + state["v"]
 
     state, xs = {"m": np.zeros(1), "v": np.zeros(1)}, np.ones((20, 1))
-    found = jax.device_get(seqjax.lags(step, *jax.device_put((np.array([0.5, 0.5]), state, xs)), 8))
+    found = jax.device_get(seqjax.lags(step, *jax.device_put((np.array([0.5, 0.5]), state, xs)), 8, batched=True))
     name, lag, at = found.explodes
     assert (name, lag) == ("m", 5)
     norms = np.asarray(found.by_state["m"].norms)
@@ -305,7 +308,7 @@ def test_a_gradient_that_begins_tiny_explodes_where_it_exceeds_those_of_other_va
 
 def test_a_variable_that_overflows_explodes():
     step = lambda w, h, x: (1e30 * w * h, h)
-    found = jax.device_get(seqjax.lags(step, *decaying(1.0, jnp.bfloat16)[1:], 4))
+    found = jax.device_get(seqjax.lags(step, *decaying(1.0, jnp.bfloat16)[1:], 4, batched=True))
     assert found.explodes[:2] == ("state", 2)
     assert "the gradient is zero or not finite" in str(found)
 
@@ -321,7 +324,7 @@ def test_a_scan_with_outputs_and_one_sequence():
     last = np.zeros((len(xs), 2))
     last[-1, 0] = 1
     one = jax.device_put(({name: jax.device_get(a)[0] for name, a in state.items()}, np.asarray(xs)[:, 0]))
-    found = seqjax.lags(with_outputs, params, *one, 11, weights="last", has_aux=True, batched=False)
+    found = seqjax.lags(with_outputs, params, *one, 11, weights="last", has_aux=True)
     assert_are_parts(found, by_lag(derivatives_of_scan(step, params, state, xs), last, 11))
 
 

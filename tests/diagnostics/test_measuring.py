@@ -17,11 +17,10 @@ from seqjax.cli import main
 from seqjax.data.preparing import prepare
 from seqjax.diagnostics import Measures, measuring
 from seqjax.diagnostics.measuring import Moments, add_draws, summarize
-from seqjax.gradients import Batch
+from seqjax.gradients import RTRL, Batch, Full, Randomized, Truncated
+from seqjax.models import RNN
+from seqjax.samplers import Sequential
 from seqjax.testing.proofs.cases import Case
-from seqjax_gradients import RTRL, Full, Randomized, Truncated
-from seqjax_models import RNN
-from seqjax_samplers import Sequential
 
 T, B, WINDOWS = 4, 2, 3
 
@@ -69,7 +68,7 @@ def windows():
     """Deterministic strategies, measured over three windows in float64."""
     with jax.enable_x64(True):
         params, state, xs = setting()
-        return sj.measure(step, DETERMINISTIC, params=params, state=state, xs=xs, windows=WINDOWS)
+        return sj.measure(step, params, state, xs, DETERMINISTIC, windows=WINDOWS, batched=True)
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +77,8 @@ def random():
     with jax.enable_x64(True):
         params, state, xs = setting()
         state, xs = jax.tree.map(lambda a: a[:1], state), xs[:6, :1]  # one row of six steps has 64 patterns
-        options = {"params": params, "state": state, "xs": xs, "draws": 2000, "seed": 1, "together": 5}
-        return sj.measure(step, Randomized(keep_prob=0.5), **options)
+        options = {"draws": 2000, "seed": 1, "together": 5, "batched": True}
+        return sj.measure(step, params, state, xs, Randomized(keep_prob=0.5), **options)
 
 
 def enumerate_all():
@@ -197,8 +196,8 @@ def test_the_size_of_the_gradient_does_not_matter(scale):
     params, state, xs = jax.tree.map(lambda a: a.astype(np.float32) if a.dtype == float else a, setting())
 
     def found(scale):
-        options = {"params": params, "state": state, "xs": xs, "weights": np.full(xs.shape, scale, np.float32)}
-        return sj.measure(step, Randomized(keep_prob=0.5), **options, draws=40)
+        options = {"weights": np.full(xs.shape, scale, np.float32), "batched": True}
+        return sj.measure(step, params, state, xs, Randomized(keep_prob=0.5), **options, draws=40)
 
     want, got = found(1.0), found(scale)
     assert got.norms["history"] == pytest.approx(scale * want.norms["history"], rel=1e-4)
@@ -220,12 +219,12 @@ def run(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_run_is_measured_at_its_parameters_where_its_training_starts_or_at_others(run):
-    init, end = (sj.measure(run, [Full()], at=at) for at in ("init", "end"))
+    init, end = (run.measure([Full()], at=at) for at in ("init", "end"))
     assert init.shape == (1, 12, 2)
     assert init.norms["window"] == pytest.approx(run.metrics[0]["grad_norm"], rel=1e-5)
     assert init.bias[0] < 1e-6
-    assert end.norms == sj.measure(run, [Full()], params=run.params, at="init").norms
-    doubled = sj.measure(run, [Full()], params=jax.tree.map(lambda a: 2 * a, run.params))
+    assert end.norms == run.measure([Full()], params=run.params, at="init").norms
+    doubled = run.measure([Full()], params=jax.tree.map(lambda a: 2 * a, run.params))
     assert doubled.norms["window"] != pytest.approx(end.norms["window"], rel=1e-3)
 
 
@@ -243,7 +242,7 @@ def test_windows_of_a_run_carry_its_state_until_a_row_is_reset():
     sampler = Sequential(batch_size=1, num_steps=6)
     pairs = sj.Pairs(np.arange(24) % 5, np.arange(24) % 3, bounds=[0, 12, 24])
     run = untrained(sj.Experiment(dataset=pairs, train=24, heldout=0, model=RNN(hidden=3), sampler=sampler))
-    found = sj.measure(run, {"full": Full(), "rtrl": RTRL()}, windows=4, at="init")
+    found = run.measure({"full": Full(), "rtrl": RTRL()}, windows=4, at="init")
     assert found.shape == (4, 6, 1)
     assert found.history_bias[0] > 1e-4
     assert found.history_bias[1] < 1e-5
@@ -252,8 +251,8 @@ def test_windows_of_a_run_carry_its_state_until_a_row_is_reset():
 @pytest.mark.slow
 def test_a_model_with_dropout_is_measured_without_it(run):
     with_dropout = untrained(replace(run.experiment, model=RNN(hidden=3, dropout=0.5)))
-    found = sj.measure(with_dropout, [Full()], params=run.params)
-    assert found.norms == pytest.approx(sj.measure(run, [Full()]).norms)
+    found = with_dropout.measure([Full()], params=run.params)
+    assert found.norms == pytest.approx(run.measure([Full()]).norms)
     assert found.bias[0] < 1e-6
 
 
@@ -324,30 +323,29 @@ def test_what_a_logarithmic_axis_cannot_show_is_in_the_legend(many):
     [
         ([], {}, "strategies such as"),
         ([Full(), Full()], {}, "given twice"),
-        ([Full()], {"draws": 2}, "draws = 2 must be a whole number, at least 3"),
+        ([Randomized()], {"draws": 2}, "draws = 2 must be a whole number, at least 3"),
+        ([Full()], {"draws": 0}, "draws = 0 must be a whole number, at least 1"),
         ([Full()], {"windows": 5}, "windows = 5 must divide the 12 steps"),
         ([Full()], {"windows": 0, "draws": 20.5}, r"draws = 20\.5 must be a whole[^$]*windows = 0 must be a whole"),
-        ([Full()], {"at": "middle"}, "'middle' must be"),
         ([Full()], {"seed": 2**32}, r"below 2\^32"),
-        ([Full()], {"params": None}, "needs params"),
         pytest.param([Full()], {"weights": np.zeros((12, 2))}, "true gradient is zero", marks=pytest.mark.slow),
     ],
 )
 def test_arguments_that_cannot_be_measured_are_refused(strategies, options, words):
     params, state, xs = jax.tree.map(lambda a: a.astype(np.float32) if a.dtype == float else a, setting())
     with pytest.raises(sj.Error, match=words):
-        sj.measure(step, strategies, **({"params": params, "state": state, "xs": xs} | options))
+        sj.measure(step, params, state, xs, strategies, **options, batched=True)
 
 
 def test_arguments_that_do_not_fit_a_run_are_refused():
     for arguments, words in (
-        ({"xs": np.zeros((4, 1))}, "a run has its own windows"),
+        ({"at": "middle"}, "'middle' must be"),
         ({"params": {"W": np.ones(2)}}, "params are not those of the run's model"),
         ({"windows": 5}, "windows = 5 must be from 1 to 1"),
-        ({"draws": 1}, "draws = 1"),
+        ({"draws": 0}, "draws = 0"),
     ):
         with pytest.raises(sj.Error, match=words):
-            sj.measure(untrained(experiment()), [Full()], **arguments)
+            untrained(experiment()).measure([Full()], **arguments)
 
 
 @pytest.mark.slow

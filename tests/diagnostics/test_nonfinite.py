@@ -39,9 +39,9 @@ PARAMS = {"w": np.float32(0.9), "b": np.float32(0.1)}
 STATE = {"a": np.float32(0.3), "b": np.float32(0.2), "c": np.float32(-0.1)}
 
 
-def found_by(step, *args, **more):
+def found_by(step, *args, batched=True, **more):
     """`first_nonfinite` of numpy arrays, which are put on the device, so that none is converted there."""
-    return sj.first_nonfinite(step, *jax.device_put(args), **more)
+    return sj.first_nonfinite(step, *jax.device_put(args), batched=batched, **more)
 
 
 def find(step, num_steps=LONG, **more):

@@ -31,7 +31,7 @@ def found(growth, lags=3):
 
 def test_a_diagonal_system_decays_by_its_entries():
     rates = np.array([0.5, -0.9, 0.2])
-    j = jacobians(linear, *jax.device_put((np.diag(rates), np.ones((2, 3)))), steps(12, 2), 5)
+    j = jacobians(linear, *jax.device_put((np.diag(rates), np.ones((2, 3)))), steps(12, 2), 5, batched=True)
     np.testing.assert_allclose(j.mean_norm, 0.9 ** np.arange(1, 6), rtol=1e-12)
     np.testing.assert_allclose(j.max_norm, j.mean_norm, rtol=1e-12)
     np.testing.assert_allclose(j.lyapunov, np.log([0.9, 0.5, 0.2]), rtol=1e-12)
@@ -45,7 +45,7 @@ def test_a_network_against_a_loop(every):
     """Products of different Jacobians in numpy, for four rows and all lags."""
     c, K = case("small"), 4
     factors = derivatives(c._replace(initial=None, windows=c.windows[:1]))[0].J
-    found = jacobians(c.step, c.params, c.state, c.windows[0].xs, K, every=every)
+    found = jacobians(c.step, c.params, c.state, c.windows[0].xs, K, every=every, batched=True)
     norms, radii, exponents = [[] for _ in range(K)], [], []
     for J in factors:
         Q = np.eye(2)
@@ -76,7 +76,7 @@ def test_counters_and_keys_are_carried_along():
 
     keys = jax.random.split(jax.random.key(0), 2)
     state = jax.device_put({"h": np.ones((2, 1)), "n": np.zeros(2, np.int32), "key": keys})
-    j = jacobians(step, 0.0, state, steps(6, 2), 2)
+    j = jacobians(step, 0.0, state, steps(6, 2), 2, batched=True)
     np.testing.assert_allclose(j.mean_norm, [1.25, 1.0], rtol=1e-12)
     np.testing.assert_allclose(j.max_norm, [2.0, 1.0], rtol=1e-12)
 
@@ -84,14 +84,14 @@ def test_counters_and_keys_are_carried_along():
 def test_norms_do_not_underflow():
     """A product of 1e-12 squared twice would be lost in float32."""
     with jax.enable_x64(False):
-        j = jacobians(linear, *jax.device_put((np.eye(2) * 1e-12, np.ones((1, 2)))), steps(4), 3)
+        j = jacobians(linear, *jax.device_put((np.eye(2) * 1e-12, np.ones((1, 2)))), steps(4), 3, batched=True)
     np.testing.assert_allclose(j.mean_norm, [1e-12, 1e-24, 1e-36], rtol=1e-5)
 
 
 @pytest.mark.slow
 def test_a_norm_that_overflows_is_infinite():
     with jax.enable_x64(False):
-        j = jacobians(linear, np.array([[1e20]]), np.ones((1, 1)), steps(3), 3)
+        j = jacobians(linear, np.array([[1e20]]), np.ones((1, 1)), steps(3), 3, batched=True)
     np.testing.assert_allclose(j.mean_norm, [1e20, np.inf, np.inf], rtol=1e-5)
     assert j.growth == pytest.approx(1e20, rel=1e-3)
 
@@ -133,12 +133,12 @@ def test_it_can_be_printed_and_drawn():
 )
 def test_a_lag_must_lie_in_the_sequence(max_lag, every, message):
     with pytest.raises(Error, match=message):
-        jacobians(linear, *jax.device_put((np.eye(2), np.ones((1, 2)))), steps(4), max_lag, every=every)
+        jacobians(linear, *jax.device_put((np.eye(2), np.ones((1, 2)))), steps(4), max_lag, every=every, batched=True)
 
 
 def test_a_state_must_have_floats():
     with pytest.raises(Error, match="no float leaves"):
-        jacobians(lambda p, s, x: (s + 1, x), np.zeros(()), np.zeros(1, np.int32), steps(4), 2)
+        jacobians(lambda p, s, x: (s + 1, x), np.zeros(()), np.zeros(1, np.int32), steps(4), 2, batched=True)
 
 
 class Pair(NamedTuple):
@@ -154,10 +154,10 @@ def test_the_norms_by_state_variable():
         return Pair(params[1] * state.slow, params[0] * state.fast, state.n + 1), jnp.zeros(())
 
     state = jax.device_put(Pair(np.ones(2), np.ones((2, 3)), np.zeros(2, np.int32)))
-    j = jacobians(pair, (0.5, 0.9), state, steps(12, 2), 5)
+    j = jacobians(pair, (0.5, 0.9), state, steps(12, 2), 5, batched=True)
     np.testing.assert_allclose(j.by_state["fast"], 0.5 ** np.arange(1, 6), rtol=1e-12)
     np.testing.assert_allclose(j.by_state["slow"], 0.9 ** np.arange(1, 6), rtol=1e-12)
     np.testing.assert_allclose(j.max_norm, j.by_state["slow"], rtol=1e-12)
     assert "state variable" in str(j)
-    parts = jax.eval_shape(lambda params: lags(pair, params, state, steps(12, 2), 5), np.ones(2))
+    parts = jax.eval_shape(lambda params: lags(pair, params, state, steps(12, 2), 5, batched=True), np.ones(2))
     assert list(parts.by_state) == list(j.by_state) == ["slow", "fast"]

@@ -60,7 +60,7 @@ def test_the_page_of_a_kind_has_every_plugin_with_its_fields(kind):
     built_in = {entry.name: entry for entry in registry.entries(kind) if entry.distribution == "seqjax"}
     assert shown.keys() == built_in.keys()
     for name, entry in built_in.items():
-        assert f"<{entry.target.partition('.')[0]}.{entry.target.partition(':')[2]}>`" in sections[0]
+        assert f"<{registry.GROUPS[kind]}.{entry.target.partition(':')[2]}>`" in sections[0]
         fields = fields_of(registry.load(entry))
         assert re.findall(r"^   ``(\w+)`` : ", shown[name], re.M) == list(fields)
         assert all(field.type.replace("*", r"\*") in shown[name] for field in fields.values())

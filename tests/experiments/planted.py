@@ -9,8 +9,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 import seqjax
-from seqjax_datasets import IID
-from seqjax_gradients import Full
+from seqjax.datasets import IID
+from seqjax.gradients import Full
 
 
 @seqjax.register("dataset", "unlearnable")

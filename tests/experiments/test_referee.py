@@ -15,8 +15,8 @@ import pytest
 from protocol.tasks import TASKS
 from protocol.training import compile_run
 
-from seqjax_gradients import Full
-from seqjax_models import RNN
+from seqjax.gradients import Full
+from seqjax.models import RNN
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[2] / "experiments" / "referee.py"

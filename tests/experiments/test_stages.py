@@ -18,11 +18,10 @@ from protocol.tasks import TASKS, InfluenceBalancing, OnDataset, read_tasks
 from protocol.training import BLOCKS, Trained, compile_run, tail
 
 import seqjax
-from seqjax.gradients import Batch, init_memory
+from seqjax.datasets import IID, Add, CuedCopy, Digits, Dyck, Henon, MarkovChain
+from seqjax.gradients import Batch, Full, Immediate, SnAp, Truncated, init_memory
+from seqjax.models import GRU, RNN
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_datasets import IID, Add, CuedCopy, Digits, Dyck, Henon, MarkovChain
-from seqjax_gradients import Full, Immediate, SnAp, Truncated
-from seqjax_models import GRU, RNN
 
 SETTINGS = Settings(updates=20, rates=(0.001, 0.003, 0.01), untuned=0.003, tuning_seeds=(90, 91), seeds=(0, 1, 2))
 MODEL = RNN(hidden=4, initializer="uniform")
@@ -147,7 +146,7 @@ def test_a_result_belongs_to_the_file_of_a_strategy_and_to_its_helpers(tmp_path,
     (tmp_path / "near_helper.py").write_text("from far_helper import factor\n\ndef scale(x):\n    return factor * x\n")
     (tmp_path / "other.py").write_text("")
     (tmp_path / "own.py").write_text(
-        "from near_helper import scale\nfrom seqjax_gradients import Full\n\nclass Own(Full):\n    pass\n"
+        "from near_helper import scale\nfrom seqjax.gradients import Full\n\nclass Own(Full):\n    pass\n"
     )
     own = importlib.import_module("own").Own()
     chosen, stage = stages(tmp_path / "results", {"own": own}), Stage("runs", "balance", "", "own")
@@ -180,7 +179,7 @@ def test_what_is_measured_does_not_depend_on_the_order_of_the_strategies(tmp_pat
 def test_a_result_belongs_to_the_file_of_a_dataset(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     file = tmp_path / "own_task.py"
-    file.write_text("from seqjax_datasets import Add\n\nclass OwnTask(Add):\n    pass\n")
+    file.write_text("from seqjax.datasets import Add\n\nclass OwnTask(Add):\n    pass\n")
     task = OnDataset(importlib.import_module("own_task").OwnTask())
     before = stages(tmp_path, tasks={"own": task})._file(Stage("runs", "own", "rnn", "full"))
     file.write_text(file.read_text() + "# changed")

@@ -26,13 +26,13 @@ from faults.lines import VERBS, flags_of
 from faults.part import Part, control_character, part
 from seqjax import Experiment, Report, Text, script, sweep
 from seqjax.cli import main
+from seqjax.models import RNN, NGram
 from seqjax.report import Table, exactly
 from seqjax.runs.files import folder
 from seqjax.runs.files.manifest import read_manifest, write_manifest
 from seqjax.runs.files.rows import encode_rows, read_rows
+from seqjax.samplers import Sequential
 from seqjax.sweeps.index import IndexEntry, write_index
-from seqjax_models import RNN, NGram
-from seqjax_samplers import Sequential
 
 SHOWN = r"\x1b[8mZ"
 """What is printed in place of the beginning of `EVIL`."""

@@ -9,7 +9,7 @@ import pytest
 from support.slow import slow
 
 import seqjax as sj
-from seqjax_gradients import Full
+from seqjax.gradients import Full
 
 HIDDEN, STEPS = 192, 7_001
 
@@ -53,7 +53,7 @@ def temp_size(lowered):
 
 @functools.cache
 def temporary(kind, strategy, num_steps, rows, hidden=HIDDEN, weights=None):
-    run = jax.jit(lambda *args: sj.value_and_grad(STEPS_OF[kind], strategy)(*args, weights=weights)[:2])
+    run = jax.jit(lambda *args: sj.estimate(STEPS_OF[kind], strategy, batched=True)(*args, weights=weights)[:2])
     return temp_size(run.lower(*arguments(kind, num_steps, rows, hidden)))
 
 
@@ -105,7 +105,7 @@ def kept(run, args, budget):
 
 def test_a_gradient_by_what_the_steps_read():
     """It is a result, but it is copied where a shorter segment is joined to the others."""
-    run = lambda budget: sj.value_and_grad(dense, Full(budget=budget), argnums=(0, 2))
+    run = lambda budget: sj.estimate(dense, Full(budget=budget), argnums=(0, 2), batched=True)
     args = arguments("dense", 4_000, 4, 64)
     assert [kept(run, args, budget) for budget in (4_500, 5_000)] == [False, True]
     assert kept(run, arguments("dense", 4_096, 4, 64), 600)

@@ -7,7 +7,7 @@ import pytest
 from support.strategies import Full, KeyAsNoise, Noisy, Randomized
 
 import seqjax
-from seqjax import Problem, Spec, Values, value_and_grad
+from seqjax import Problem, Spec, Values, estimate
 from seqjax.gradients import Memory, ravel_float
 from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.calls import KEY, call, initial_memory
@@ -22,7 +22,7 @@ def test_value_and_grad_resets_no_row_of_a_problem(x64):
 
     @quick_jit
     def both(*args):
-        return [value_and_grad(problem, Full())(*args) for problem in (c.problem, small_step)]
+        return [estimate(problem, Full(), batched=True)(*args) for problem in (c.problem, small_step)]
 
     assert c.problem == Problem(small_step, small_init)
     assert_close(*both(c.params, c.state, c.windows[0].xs), "a problem with an init_state, and its step alone")
@@ -41,13 +41,15 @@ def test_without_init_state_reset_rows_keep_what_they_are_given(x64):
 def test_a_strategy_that_draws_asks_for_a_key(name, x64):
     c, strategy = case("cell"), seqjax.create("gradient", name)
     with pytest.raises(seqjax.Error, match=r"pass a key, such as key=jax\.random\.key"):
-        jax.eval_shape(value_and_grad(c.problem, strategy), c.params, c.state, c.windows[0].xs)
+        jax.eval_shape(estimate(c.problem, strategy, batched=True), c.params, c.state, c.windows[0].xs)
 
 
 def test_keep_prob_of_another_length_is_refused(x64):
     c, strategy = case("small"), Randomized(keep_prob=(0.5,) * (T - 1))
     with pytest.raises(seqjax.Error, match=rf"keep_prob has {T - 1} entries for windows of {T} steps.*give one"):
-        jax.eval_shape(value_and_grad(c.problem, strategy), c.params, c.state, c.windows[0].xs, key=jax.random.key(0))
+        jax.eval_shape(
+            estimate(c.problem, strategy, batched=True), c.params, c.state, c.windows[0].xs, key=jax.random.key(0)
+        )
     with pytest.raises(seqjax.Error, match="keep_prob"):
         strategy.outcomes(c.problem, c.params, Memory(), T)
 
@@ -92,8 +94,8 @@ def test_a_carried_state_decides_whether_the_model_is_random(with_key, name, x64
     (problem, state), c = noisy(with_key), case("learned")
     strategy = seqjax.create("gradient", name)
     key = None if with_key else jax.random.key(KEY)
-    estimate = jax.eval_shape(value_and_grad(problem, strategy), c.params, state, c.windows[0].xs, key=key)
-    assert ("key" in estimate.state) == with_key
+    found = jax.eval_shape(estimate(problem, strategy, batched=True), c.params, state, c.windows[0].xs, key=key)
+    assert ("key" in found.state) == with_key
 
 
 MIXED = {

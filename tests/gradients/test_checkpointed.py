@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 import seqjax
-from seqjax import Problem, value_and_grad
-from seqjax.gradients import Checkpointed
+from seqjax import Problem, estimate
+from seqjax.gradients import Checkpointed, Discounted, Full
 from seqjax.gradients.segmented import segment_size
+from seqjax.models import MLP, RNN
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import Discounted, Full
-from seqjax_models import MLP, RNN
 
 B = 2
 
@@ -35,7 +34,7 @@ def arguments(num_steps, hidden=2):
 def discounted(num_steps, levels):
     """The estimate with edge weights, which compose with checkpoints."""
     problem = Checkpointed(Problem(step), levels)
-    return quick_jit(value_and_grad(problem, Discounted(discount=0.7)))(*arguments(num_steps))
+    return quick_jit(estimate(problem, Discounted(discount=0.7), batched=True))(*arguments(num_steps))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +51,7 @@ def test_a_fused_model_composes(x64):
     problem, ids = Problem.of(model, spec), np.random.default_rng(0).integers(0, 4, (8, B)).astype(np.int32)
     params = model.init(jax.random.key(1), spec)
     args = params, problem.init_rows(params, B), (ids[:-1], ids[1:])
-    found, want = (quick_jit(value_and_grad(problem, each))(*args) for each in (Full(levels=2), Full()))
+    found, want = (quick_jit(estimate(problem, each, batched=True))(*args) for each in (Full(levels=2), Full()))
     assert_close(found, want, "rnn")
 
 
@@ -67,7 +66,7 @@ LONG = arguments(2_000, hidden=64)
 
 
 def lowered(strategy):
-    return jax.jit(lambda *args: value_and_grad(step, strategy)(*args)[:2]).lower(*LONG)
+    return jax.jit(lambda *args: estimate(step, strategy, batched=True)(*args)[:2]).lower(*LONG)
 
 
 @functools.cache

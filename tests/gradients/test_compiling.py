@@ -8,11 +8,11 @@ import pytest
 import seqjax as sj
 from seqjax import Problem, Spec, Tokens
 from seqjax.data import Stream
+from seqjax.gradients import Full, Truncated
 from seqjax.gradients.compiling import jit_of
-from seqjax_gradients import Full, Truncated
-from seqjax_models import RNN
-from seqjax_optimizers import SGD
-from seqjax_samplers import Sequential
+from seqjax.models import RNN
+from seqjax.optimizers import SGD
+from seqjax.samplers import Sequential
 
 SCALE = 1.0
 """What a cell of a notebook would change."""
@@ -36,15 +36,15 @@ def trained():
 
 def measured():
     params, state, xs = ARGS
-    found = sj.measure(step, Truncated(steps=2), params=params, state=state, xs=xs)
+    found = sj.measure(step, params, state, xs, Truncated(steps=2), batched=True)
     assert found.names == ("truncated steps=2",)  # a single strategy needs no list
     return [*found.norms.values()]
 
 
 CALLS = {
-    "value_and_grad": lambda: jax.jit(sj.value_and_grad(step, Full()))(*ARGS).grads,
-    "lags": lambda: sj.lags(step, *ARGS, 2).norms,
-    "jacobians": lambda: sj.jacobians(step, *ARGS, 2).mean_norm,
+    "value_and_grad": lambda: jax.jit(sj.estimate(step, Full(), batched=True))(*ARGS).grads,
+    "lags": lambda: sj.lags(step, *ARGS, 2, batched=True).norms,
+    "jacobians": lambda: sj.jacobians(step, *ARGS, 2, batched=True).mean_norm,
     "measure": measured,
     "evaluate": lambda: sj.evaluate(PROBLEM, ARGS[0], STREAM)["loss"],
     "train": trained,

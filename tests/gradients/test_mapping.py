@@ -163,7 +163,7 @@ def test_a_strategy_differentiates_a_step_that_sees_vmap_like_one_that_does_not(
     weights[1:3] = 0
 
     def run(flag):
-        gradient = sj.value_and_grad(make(flag, gain), strategy)
+        gradient = sj.estimate(make(flag, gain), strategy, batched=True)
         key = jax.random.key(1) if strategy.draws else None
         return gradient(*arguments(num_rows), weights=weights, key=key)[:2]
 
@@ -173,7 +173,7 @@ def test_a_strategy_differentiates_a_step_that_sees_vmap_like_one_that_does_not(
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] * (k != "in all places")) for k in STEPS])
 def test_lags_of_a_step_that_sees_vmap_are_those_of_one_that_does_not(kind):
     make, flag, gain = STEPS[kind]
-    run = lambda flag: sj.lags(make(flag, gain), *arguments(), max_lag=T - 1)[:2]
+    run = lambda flag: sj.lags(make(flag, gain), *arguments(), max_lag=T - 1, batched=True)[:2]
     check_is_that_without(flag, run, kind)
 
 
@@ -181,7 +181,8 @@ def test_lags_of_a_step_that_sees_vmap_are_those_of_one_that_does_not(kind):
 def test_jacobians_of_a_step_that_sees_vmap_are_those_of_one_that_does_not(kind):
     make, flag, gain = STEPS[kind]
     found, want = (
-        sj.jacobians(make(f, gain), *jax.device_put(arguments()), max_lag=3) for f in (flag, lambda flag: flag)
+        sj.jacobians(make(f, gain), *jax.device_put(arguments()), max_lag=3, batched=True)
+        for f in (flag, lambda flag: flag)
     )
     assert_close((found.mean_norm, found.lyapunov), (want.mean_norm, want.lyapunov), kind)
 
@@ -189,7 +190,7 @@ def test_jacobians_of_a_step_that_sees_vmap_are_those_of_one_that_does_not(kind)
 @pytest.mark.parametrize("name", ["immediate", "full"])
 def test_a_rule_of_what_a_step_reads_is_that_of_the_step_alone(name):
     def run(flag):
-        gradient = sj.value_and_grad(by_the_input(flag, 2.0), sj.create("gradient", name), argnums=2)
+        gradient = sj.estimate(by_the_input(flag, 2.0), sj.create("gradient", name), argnums=2, batched=True)
         params, state, xs = arguments(1)
         return gradient(params, state, {"u": xs["u"]}).grads
 
@@ -212,7 +213,7 @@ def test_random_numbers_of_a_step_are_those_of_its_own_key(impl):
         def total(p):
             return jax.lax.scan(lambda s, t: keyed(p, s, t), state, jnp.arange(T))[1].mean()
 
-        found = sj.lags(keyed, p, state, jnp.arange(T), max_lag=T - 1, batched=False)
+        found = sj.lags(keyed, p, state, jnp.arange(T), max_lag=T - 1)
         return found.gradients.sum(0), jax.grad(total)(p)
 
     assert_close(*both(0.8), impl)

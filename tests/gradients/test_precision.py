@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from support.slow import slow
 
-from seqjax import Error, Problem, value_and_grad
-from seqjax.gradients import UnrolledProblem
+from seqjax import Error, Problem, estimate
+from seqjax.gradients import RTRL, UORO, Full, Truncated, UnrolledProblem
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import RTRL, UORO, Full, Truncated
 
 XS = np.random.default_rng(0).normal(size=(20, 2, 3)).astype(np.float32)
 
@@ -32,7 +31,7 @@ def test_a_step_gets_bfloat16_and_returns_its_own_dtypes():
         new, loss = step(params, state, x)
         return new, (loss, new["h"])
 
-    run = value_and_grad(watched, Full(), argnums=(0, 1, 2), has_aux=True, precision="bfloat16")
+    run = estimate(watched, Full(), argnums=(0, 1, 2), has_aux=True, precision="bfloat16", batched=True)
     found = jax.eval_shape(lambda params, *args: run({**params, "name": "W", "f": jnp.tanh}, *args), PARAMS, STATE, XS)
     assert seen[-1] == [jnp.bfloat16, jnp.int32, jnp.bfloat16, jnp.bfloat16]
     of_floats = found.loss, found.grads[0]["W"], found.grads[1:], found.state["h"]
@@ -47,7 +46,7 @@ def test_values_are_those_of_numpy_with_the_same_rounding():
         h = np.tanh((product + x.astype(low)).astype(np.float32)).astype(low)
         losses.append((h.astype(np.float32) ** 2).mean())
     found, exact = (
-        quick_jit(value_and_grad(step, Full(), precision=precision))(PARAMS, STATE, XS)
+        quick_jit(estimate(step, Full(), precision=precision, batched=True))(PARAMS, STATE, XS)
         for precision in ("bfloat16", "float32")
     )
     np.testing.assert_allclose(found.state["h"], h.astype(np.float32), atol=0.02)
@@ -59,7 +58,7 @@ def test_values_are_those_of_numpy_with_the_same_rounding():
 @pytest.mark.parametrize("strategy", [Full(), *slow(Full(checkpoint=True)), Truncated(steps=50)], ids=str)
 def test_gradients_are_summed_over_time_in_float32(strategy):
     """In bfloat16 the sum of ones would end at 256, since 256 + 1 is rounded to 256."""
-    run = value_and_grad(lambda w, s, x: (s, w * x), strategy, batched=False, precision="bfloat16")
+    run = estimate(lambda w, s, x: (s, w * x), strategy, precision="bfloat16")
     ones = np.ones(1000, np.float32)
     found = quick_jit(run)(np.float32(1.5), np.float32(0), ones, weights=ones)
     assert found.grads == 1000
@@ -70,7 +69,7 @@ def test_gradients_are_summed_over_time_in_float32(strategy):
 def test_what_is_carried_forwards_stays_in_float32(strategy):
     low, exact = (
         str(
-            jax.make_jaxpr(value_and_grad(step, strategy, precision=precision))(
+            jax.make_jaxpr(estimate(step, strategy, precision=precision, batched=True))(
                 PARAMS, STATE, XS, key=jax.random.key(0)
             )
         )
@@ -81,10 +80,10 @@ def test_what_is_carried_forwards_stays_in_float32(strategy):
 
 def test_wrong_precisions_and_problems():
     with pytest.raises(Error, match="precision = 'float16' must be one of: float32, bfloat16"):
-        value_and_grad(step, Full(), precision="float16")
+        estimate(step, Full(), precision="float16", batched=True)
     problem = UnrolledProblem(Problem(step))
     with pytest.raises(Error, match="not a UnrolledProblem: give this class a method `in_bfloat16`"):
-        value_and_grad(problem, Full(), precision="bfloat16")
+        estimate(problem, Full(), precision="bfloat16", batched=True)
 
 
 def test_complex_numbers_are_not_rounded():
@@ -98,7 +97,8 @@ def test_complex_numbers_are_not_rounded():
     params = {"decay": np.full(3, 0.1, np.float32), "turn": np.full(3, 1.5, np.float32)}
     args = params, np.zeros((2, 3), np.complex64), np.ones((10, 2), np.float32)
     exact, low = (
-        quick_jit(value_and_grad(rotate, Full(), precision=precision))(*args) for precision in ("float32", "bfloat16")
+        quick_jit(estimate(rotate, Full(), precision=precision, batched=True))(*args)
+        for precision in ("float32", "bfloat16")
     )
     assert low.state.dtype == jnp.complex64
     np.testing.assert_allclose(low.loss, exact.loss, rtol=0.02)

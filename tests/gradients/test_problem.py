@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import Error, Problem, jacobians, lags, measure, value_and_grad
-from seqjax_gradients import Full
+from seqjax import Error, Problem, estimate, first_nonfinite, jacobians, lags, measure, value_and_grad
+from seqjax.gradients import Full
 
 
 def step(params, state, x):
@@ -24,21 +24,21 @@ XS = np.ones((5, 1, 1), np.float32)
 
 
 @pytest.mark.parametrize(
-    ("xs", "message"), [(None, r"pass jnp\.arange\(T\)"), (np.ones(5), "a single sequence takes batched=False")]
+    ("xs", "message"), [(None, r"pass jnp\.arange\(T\)"), (np.ones(5), r"for one sequence leave batched=True out")]
 )
 def test_inputs_without_time_and_rows_are_refused(xs, message):
     with pytest.raises(Error, match=message):
-        value_and_grad(step, Full())(np.ones(1), np.ones((1, 1)), xs)
+        estimate(step, Full(), batched=True)(np.ones(1), np.ones((1, 1)), xs)
 
 
 def test_one_sequence_that_does_not_fit_is_named():
-    run = value_and_grad(step, Full(), batched=False)
+    run = estimate(step, Full())
     with pytest.raises(Error, match=r"xs\['target'\] is a single number: what the steps read has an axis T"):
         run(np.ones(1), np.ones(1), {"u": np.ones(5), "target": 0.0})
     with pytest.raises(Error, match=r"weights must be float\[T\] for a single sequence, not of shape \[\]"):
         run(np.ones(1), np.ones(1), np.ones((5, 1)), weights=1.0)
     with pytest.raises(Error, match="a step is a function"):
-        value_and_grad(3, Full())
+        estimate(3, Full(), batched=True)
 
 
 def test_a_state_of_python_integers_is_that_of_floats():
@@ -48,16 +48,19 @@ def test_a_state_of_python_integers_is_that_of_floats():
         return {"h": w * state["h"] + x}, state["h"] ** 2.0
 
     xs = np.ones(4)
-    run = jax.jit(value_and_grad(decay, Full(), (0, 1), batched=False))
+    run = jax.jit(estimate(decay, Full(), (0, 1)))
     found, want = (run(0.5, {"h": h}, xs).grads for h in (2, np.array(2.0)))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool(a == b), found, want))
 
 
 FIRST = {
-    "value_and_grad": lambda step, *args: jax.eval_shape(lambda: value_and_grad(step, Full())(*args)),
-    "lags": lambda step, *args: lags(step, *args, 2),
-    "jacobians": lambda step, *args: jacobians(step, *args, 2),
-    "measure": lambda step, params, state, xs: measure(step, [Full()], params=params, state=state, xs=xs),
+    "value_and_grad": lambda *scan, batched=True: jax.eval_shape(
+        lambda: value_and_grad(scan[0], Full(), batched=batched)(*scan[1:])
+    ),
+    "lags": lambda *scan, batched=True: lags(*scan, 2, batched=batched),
+    "jacobians": lambda *scan, batched=True: jacobians(*scan, 2, batched=batched),
+    "measure": lambda *scan, batched=True: measure(*scan, [Full()], batched=batched),
+    "first_nonfinite": lambda *scan, batched=True: first_nonfinite(*scan, batched=batched),
 }
 """All that take a scan of anyone's."""
 
@@ -87,6 +90,36 @@ STEPS = {
 }
 
 
+MATRIX = lambda p, s, x: (p @ s + x, jnp.sum(s))
+READ = {
+    "rows as one sequence": (
+        MATRIX,
+        False,
+        (2, 3),
+        (9, 2, 3),
+        "the step raises TypeError.*if they have rows.*batched=True",
+    ),
+    "one sequence as rows": (MATRIX, True, (3,), (9, 3), "the step raises .*for one sequence leave batched=True out"),
+    "rows, and a loss of each": (
+        lambda p, s, x: (jnp.sum(p) * s + x, s),
+        False,
+        (2,),
+        (9, 2),
+        "must be one number.*if they have rows.*batched=True",
+    ),
+    "a state without rows": (MATRIX, True, (3,), (9, 2, 3), "xs has 2 rows: state has leaves"),
+}
+"""Arrays that are read the wrong way: the step, batched, shape of the state, shape of xs, what is said."""
+
+
+@pytest.mark.parametrize("fault", READ)
+@pytest.mark.parametrize("call", FIRST)
+def test_rows_where_none_were_expected_and_none_where_they_were_are_named(call, fault):
+    wrong, batched, state, xs, message = READ[fault]
+    with pytest.raises(Error, match=f"(?s){message}"):
+        FIRST[call](wrong, *(np.zeros(shape, np.float32) for shape in ((3, 3), state, xs)), batched=batched)
+
+
 @pytest.mark.parametrize("fault", STEPS)
 @pytest.mark.parametrize("call", FIRST)
 def test_a_step_that_returns_something_else_is_refused(call, fault):
@@ -102,9 +135,9 @@ def test_a_dictionary_is_named_by_its_entry():
 
     args = np.ones(1, np.float32), {"h": np.ones((1, 1), np.float32), "n": np.zeros(1, np.int32)}, XS
     with pytest.raises(Error, match=r"takes the state \{'h': float32\[1\], 'n': int32\[\]\} and .* \(loss, state\)\?"):
-        value_and_grad(wrong, Full())(*args)
+        estimate(wrong, Full(), batched=True)(*args)
     with pytest.raises(Error, match=r"state\['h'\] goes into the step as float32\[1\] and comes out as float16\[1\]"):
-        value_and_grad(lambda *args: wrong(*args)[::-1], Full())(*args)
+        estimate(lambda *args: wrong(*args)[::-1], Full(), batched=True)(*args)
 
 
 @pytest.mark.parametrize("call", FIRST)
@@ -126,14 +159,14 @@ def test_parameters_may_hold_what_is_no_array(call):
 
     found = FIRST[call](apply, cell, np.ones((1, 1), np.float32), XS)
     if call == "value_and_grad":
-        assert found.grads.activation is None
+        assert found[1].activation is None
 
 
 def test_a_state_of_weak_type_takes_the_dtype_of_the_step():
     """Such as a state that is made of Python numbers."""
     state = jnp.broadcast_to(2.0, (1,))
     assert state.weak_type
-    run = value_and_grad(lambda p, s, x: (s * p, s * p), Full())
+    run = estimate(lambda p, s, x: (s * p, s * p), Full(), batched=True)
     found = jax.eval_shape(lambda: run(jnp.bfloat16(0.5), state, XS))
     assert found.state.dtype == jnp.bfloat16
 

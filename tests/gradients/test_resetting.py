@@ -11,10 +11,7 @@ from support.passes import by_passes, passes_of
 from support.slow import slow
 
 import seqjax as sj
-from seqjax.gradients import Batch, init_memory
-from seqjax.testing.compare import assert_close
-from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import (
+from seqjax.gradients import (
     ARTBP,
     DNI,
     K1K2,
@@ -24,6 +21,7 @@ from seqjax_gradients import (
     RFLO,
     RTRL,
     UORO,
+    Batch,
     Clipped,
     Directional,
     Discounted,
@@ -36,7 +34,10 @@ from seqjax_gradients import (
     SnAp,
     SparseRTRL,
     Truncated,
+    init_memory,
 )
+from seqjax.testing.compare import assert_close
+from seqjax.testing.quick_jit import quick_jit
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -68,7 +69,7 @@ def arguments():
 
 def with_resets(strategy, init_state):
     """The gradients of two windows, the state after them, and the memory."""
-    gradient = sj.value_and_grad(sj.Problem(step, init_state), strategy)
+    gradient = sj.estimate(sj.Problem(step, init_state), strategy, batched=True)
 
     def run(params, state, windows):
         memory, grads = None, []
@@ -164,7 +165,9 @@ def by_hand(init_state, passes, params, state, xs):
 def test_cuts_are_counted_from_the_start_of_the_scan(strategy, same):
     params, state, (xs, _) = arguments()
     loss, grads = by_hand(learned, passes_of(same, T, ("h",)), params, state, xs)
-    found = quick_jit(sj.value_and_grad(sj.Problem(step, learned), strategy))(params, state, xs, reset=RESETS[0])
+    found = quick_jit(sj.estimate(sj.Problem(step, learned), strategy, batched=True))(
+        params, state, xs, reset=RESETS[0]
+    )
     assert_close(found[:2], (loss, grads[0]), repr(strategy))
 
 
@@ -180,7 +183,7 @@ def test_the_mean_over_all_outcomes_is_the_gradient_with_resets(strategy):
     @quick_jit
     def both(w, s, xs):
         def by(strategy):
-            gradient = sj.value_and_grad(problem, strategy, batched=False)
+            gradient = sj.estimate(problem, strategy)
             return gradient(w, s, xs, reset=reset, key=jax.random.key(0)).grads
 
         def one(noise):
@@ -212,7 +215,7 @@ def test_a_reset_of_the_first_step_is_a_reset_of_the_batch(strategy):
         memory, key = init_memory(strategy, problem, params, state, B), jax.random.key(0)
         batch = Batch(xs, jnp.full((2, B), 1 / (2 * B)), reset, jnp.arange(B))
         by_batch = strategy(problem, params, state, memory, batch, key)
-        gradient, resets = sj.value_and_grad(problem, strategy), jnp.stack([reset, jnp.zeros(B, bool)])
+        gradient, resets = sj.estimate(problem, strategy, batched=True), jnp.stack([reset, jnp.zeros(B, bool)])
         return by_batch, gradient(params, state, xs, memory=memory, key=key, reset=resets)
 
     by_batch, by_step = both(params, state, windows[0][:2], np.array([True, False]))
@@ -224,7 +227,7 @@ def test_what_a_history_carries_begins_anew(strategy):
     """After a reset at the first step, nothing depends on what was carried."""
     problem, (params, state, (xs, _)) = sj.Problem(step, learned), arguments()
     key = jax.random.key(0) if strategy.draws else None
-    gradient = sj.value_and_grad(problem, strategy)
+    gradient = sj.estimate(problem, strategy, batched=True)
     like, run = jax.eval_shape(lambda: gradient(params, state, xs, key=key).memory), quick_jit(gradient)
 
     def found(seed, at):
@@ -255,7 +258,7 @@ def test_persistent_particles_use_the_perturbations_since_the_reset():
                 def draw(self, key, problem, params, memory, num_steps):
                     return jnp.full(memory.rows[1].shape, sign)
 
-            estimate = sj.value_and_grad(linear, Given(particles=2, sigma=0.5), batched=False)
+            estimate = sj.estimate(linear, Given(particles=2, sigma=0.5))
             return functools.partial(estimate, jnp.asarray(0.3), key=jax.random.key(0))
 
         one = gradient(signs[0])(jnp.zeros(()), xs[0])
@@ -278,7 +281,7 @@ def test_persistent_particles_use_the_perturbations_since_the_reset():
 def test_every_argument_is_differentiated_through_resets(strategy, argnums):
     """Without `init_state`, steps that are reset start from the state that was given, which gets their gradient."""
     params, state, (xs, _) = arguments()
-    found = quick_jit(sj.value_and_grad(step, strategy, argnums=argnums))(params, state, xs, reset=RESETS[0])
+    found = quick_jit(sj.estimate(step, strategy, argnums=argnums, batched=True))(params, state, xs, reset=RESETS[0])
     _, want = by_hand(None, passes_of(strategy, T, ("h",)), params, state, xs)
     assert_close(jax.tree.leaves(found.grads), jax.tree.leaves(want[: len(argnums)]), f"{strategy}, {argnums}")
 
@@ -291,7 +294,8 @@ def test_a_step_without_a_state_may_have_rows_that_are_reset():
     def gradients(w):
         strategies = Full(), RTRL(), Immediate()
         return [
-            sj.value_and_grad(stateless, each)(w, (), jnp.ones((T, B)), reset=RESETS[0]).grads for each in strategies
+            sj.estimate(stateless, each, batched=True)(w, (), jnp.ones((T, B)), reset=RESETS[0]).grads
+            for each in strategies
         ]
 
     assert_close(gradients(2.0), [np.asarray(4.0)] * 3, "gradients")
@@ -313,7 +317,7 @@ def test_outputs_and_a_single_sequence():
 
     @quick_jit
     def outputs():
-        runs = [sj.value_and_grad(with_outputs, each, has_aux=True, batched=False) for each in (Full(), RTRL())]
+        runs = [sj.estimate(with_outputs, each, has_aux=True) for each in (Full(), RTRL())]
         return [run(params, row, xs[:, 0], reset=RESETS[0][:, 0]).outputs for run in runs]
 
     assert_close(outputs(), [np.stack(wanted)] * 2, "outputs")
@@ -332,8 +336,8 @@ def test_no_part_of_a_gradient_by_lag_crosses_a_reset():
 
     @quick_jit
     def parts(weights):
-        full = sj.value_and_grad(problem, Full())(params, state, xs, weights=weights, **options).grads
-        return sj.lags(problem, params, state, xs, max_lag=T, weights=weights, **options).gradients, full
+        full = sj.estimate(problem, Full(), batched=True)(params, state, xs, weights=weights, **options).grads
+        return sj.lags(problem, params, state, xs, max_lag=T, weights=weights, batched=True, **options).gradients, full
 
     found, full = parts(whole)
     several = [(length, parts(weights)[0]) for length, weights in pieces]
@@ -353,6 +357,6 @@ def test_no_part_of_a_gradient_by_lag_crosses_a_reset():
 )
 def test_wrong_resets_are_refused(options, message):
     params, state, (xs, _) = jax.device_put(arguments())
-    for call in (sj.value_and_grad(step, Full()), functools.partial(sj.lags, step, max_lag=2)):
+    for call in (sj.estimate(step, Full(), batched=True), functools.partial(sj.lags, step, max_lag=2, batched=True)):
         with pytest.raises(sj.Error, match=message):
             call(params, state, xs, **options)

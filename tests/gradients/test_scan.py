@@ -10,7 +10,7 @@ import pytest
 from support.passes import Passes, by_passes
 
 import seqjax
-from seqjax import create, value_and_grad
+from seqjax import create, estimate, value_and_grad
 from seqjax.gradients import Memory
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
@@ -60,8 +60,33 @@ def wanted(cut=T, weights=1 / (T * B)):
 
 
 def found_by(strategy, argnums=(0, 1, 2), **options):
-    run = value_and_grad(step, strategy, argnums, has_aux=True)
+    run = estimate(step, strategy, argnums, has_aux=True, batched=True)
     return quick_jit(lambda *args: run(*args, **options))(*arguments())
+
+
+def test_value_and_grad_returns_what_that_of_jax_returns():
+    """For one sequence. A cut is a `stop_gradient` in the loop."""
+    one = jax.tree.map(lambda a: a[0], arguments()[1])
+    params, xs = arguments()[0], jax.tree.map(lambda a: a[:, 0], arguments()[2])
+
+    @quick_jit
+    def by_loop(params, kept):
+        def total(params):
+            state, outputs, losses = one, [], []
+            for t in range(T):
+                entering = jnp.where(kept[t], state["v"], jax.lax.stop_gradient(state["v"]))
+                state, (loss, output) = step(params, state | {"v": entering}, jax.tree.map(lambda a, t=t: a[t], xs))
+                losses, outputs = [*losses, loss], [*outputs, output]
+            return jnp.mean(jnp.stack(losses)), jax.tree.map(lambda *a: jnp.stack(a), *outputs)
+
+        return jax.value_and_grad(total, has_aux=True)(params)
+
+    for strategy, cut in ((FULL, T), (create("gradient", "truncated", steps=3), 3)):
+        found = quick_jit(value_and_grad(step, strategy, has_aux=True))(params, one, xs)
+        assert_close(found, by_loop(params, np.arange(T) % cut > 0), repr(strategy))
+    (loss, _), grads = by_loop(params, np.ones(T, bool))
+    run = value_and_grad(lambda *args: (step(*args)[0], step(*args)[1][0]), FULL)
+    assert_close(quick_jit(run)(params, one, xs), (loss, grads), "without outputs")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +114,7 @@ def test_argnums_choose_and_order_the_gradients(argnums):
 
 def test_one_sequence_and_vmap_over_sequences():
     """Each row alone has its own gradient; all rows together have the mean."""
-    one = value_and_grad(step, FULL, (0, 1, 2), has_aux=True, batched=False)
+    one = estimate(step, FULL, (0, 1, 2), has_aux=True)
     rows = jax.vmap(one, (None, 0, 1), seqjax.gradients.Estimate(0, (0, 0, 1), 0, None, 1))
     found = quick_jit(rows)(*arguments())
     of_params, *others = found.grads
@@ -130,7 +155,7 @@ def test_parameters_are_any_pytree(name):
     linear = eqx.filter_jit(eqx.nn.Linear)(4, 3, key=jax.random.key(1))
     cell = Cell(linear, jnp.tanh, np.array(5), jax.random.key(2), 0.1)
     h, xs = np.ones((B, 3)), np.random.default_rng(1).normal(size=(4, B))
-    found = eqx.filter_jit(value_and_grad(cell_step, create("gradient", name)))(cell, h, xs)
+    found = eqx.filter_jit(estimate(cell_step, create("gradient", name), batched=True))(cell, h, xs)
     assert (found.grads.activation, found.grads.count, found.grads.key) == (None, None, None)
 
     @eqx.filter_jit
@@ -149,7 +174,7 @@ def test_parameters_are_any_pytree(name):
 def test_memory_is_carried_with_all_arguments_of_a_window():
     """The ages of the rows pass from window to window, whatever is differentiated."""
     strategy, args = create("gradient", "artbp", length=1e6), arguments()
-    run = quick_jit(value_and_grad(step, strategy, (0, 2), has_aux=True))
+    run = quick_jit(estimate(step, strategy, (0, 2), has_aux=True, batched=True))
     first = run(*args, memory=Memory(rows=np.zeros(B, np.int32)), key=jax.random.key(0))
     second = run(*args, memory=first.memory, key=jax.random.key(1))
     assert first.memory.rows.tolist() == [T] * B
@@ -167,21 +192,21 @@ def test_memory_is_carried_with_all_arguments_of_a_window():
 )
 def test_wrong_arguments_are_named(name, argnums, message):
     with pytest.raises(seqjax.Error, match=message):
-        value_and_grad(step, create("gradient", name), argnums, has_aux=True)
+        estimate(step, create("gradient", name), argnums, has_aux=True, batched=True)
 
 
 def test_calls_that_do_not_fit_are_refused():
     params, state, xs = arguments()
-    run = value_and_grad(step, FULL, has_aux=True)
+    run = estimate(step, FULL, has_aux=True, batched=True)
     with pytest.raises(seqjax.Error, match=r"does it return \(loss, outputs\)\? Pass has_aux=True"):
-        value_and_grad(step, FULL)(params, state, xs)
+        estimate(step, FULL, batched=True)(params, state, xs)
     with pytest.raises(seqjax.Error, match=r"with has_aux=True a step must return \(new state, \(loss, outputs\)\)"):
-        value_and_grad(lambda p, s, x: (s, jnp.zeros(())), FULL, has_aux=True)(params, state, xs)
+        estimate(lambda p, s, x: (s, jnp.zeros(())), FULL, has_aux=True, batched=True)(params, state, xs)
     with pytest.raises(seqjax.Error, match=r"weights = 'first' must be \"last\""):
         run(params, state, xs, weights="first")
     with pytest.raises(seqjax.Error, match="no parameter is a float"):
-        value_and_grad(lambda p, s, x: (s, s), FULL)({"n": np.arange(3)}, np.ones(1), np.ones((2, 1)))
-    rtrl = value_and_grad(step, create("gradient", "rtrl"), (0, 1), has_aux=True)
+        estimate(lambda p, s, x: (s, s), FULL, batched=True)({"n": np.arange(3)}, np.ones(1), np.ones((2, 1)))
+    rtrl = estimate(step, create("gradient", "rtrl"), (0, 1), has_aux=True, batched=True)
     first = jax.eval_shape(rtrl, params, state, xs)
     with pytest.raises(seqjax.Error, match="leave memory out, or differentiate the parameters only, argnums=0"):
         jax.eval_shape(lambda memory: rtrl(params, state, xs, memory=memory), first.memory)

@@ -13,9 +13,9 @@ from support.slow import slow
 from support.strategies import Unweighted
 
 import seqjax as sj
+from seqjax.gradients import ARTBP, K1K2, Discounted, Full, Only, Randomized, Truncated
 from seqjax.testing.compare import Failed, assert_close
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import ARTBP, K1K2, Discounted, Full, Only, Randomized, Truncated
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import Problem, create, value_and_grad
+from seqjax import Problem, create, estimate
 from seqjax.diagnostics import lags, measure
-from seqjax.gradients import replace_unscored, split_step
+from seqjax.gradients import Full, replace_unscored, split_step
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import Full
 
 T, B = 6, 2
 
@@ -55,7 +54,7 @@ def check_nan_has_no_effect(run):
 @functools.cache
 def by(strategy, step=nan_in_places):
     """Loss, gradient and state, compiled."""
-    run = value_and_grad(step, strategy)
+    run = estimate(step, strategy, batched=True)
     return quick_jit(lambda *args: run(*args[:3], weights=args[3], key=jax.random.key(0))[:3])
 
 
@@ -78,13 +77,15 @@ def test_a_step_that_is_one_equation(wrap, x64):
 
 
 def test_lags_see_no_unscored_loss(x64):
-    check_nan_has_no_effect(quick_jit(lambda *args: lags(nan_in_places, *args[:3], 3, weights=args[3])[:3]))
+    check_nan_has_no_effect(
+        quick_jit(lambda *args: lags(nan_in_places, *args[:3], 3, weights=args[3], batched=True)[:3])
+    )
 
 
 @pytest.mark.slow
 def test_measure_sees_no_unscored_loss(x64):
     def run(params, state, xs, weights):
-        return measure(nan_in_places, [Full()], params=params, state=state, xs=xs, weights=weights, windows=2).norms
+        return measure(nan_in_places, params, state, xs, [Full()], weights=weights, windows=2, batched=True).norms
 
     check_nan_has_no_effect(lambda *args: {name: np.asarray(norm) for name, norm in run(*args).items()})
 

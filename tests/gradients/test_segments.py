@@ -10,12 +10,11 @@ from support.passes import Passes, by_passes
 from support.slow import slow
 
 import seqjax
-from seqjax import Problem, value_and_grad
-from seqjax.gradients import Batch, segment_gradient
+from seqjax import Problem, estimate
+from seqjax.gradients import ARTBP, K1K2, Batch, Truncated, segment_gradient
+from seqjax.models import GRU, RNN
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import ARTBP, K1K2, Truncated
-from seqjax_models import GRU, RNN
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -96,7 +95,7 @@ def test_a_cap_is_one_pass_with_the_same_weights():
     @quick_jit
     def both(key):
         strategies = ARTBP(length=4, cap=3), OnePass(length=4, cap=3)
-        return [value_and_grad(step, each)(*args, weights=weights, key=key) for each in strategies]
+        return [estimate(step, each, batched=True)(*args, weights=weights, key=key) for each in strategies]
 
     assert_close(*both(jax.random.key(3)), "capped")
 
@@ -114,7 +113,7 @@ def test_truncated_on_a_fused_model_is_the_same_by_its_step(model, steps):
         params = jax.tree.map(lambda a: a + 0.3, model.init(key, spec))
         args = params, problem.init_rows(params, B), (ids[:-1], ids[1:])
         ways = problem, problem.step
-        return [value_and_grad(each, Truncated(steps=steps), (0, 1))(*args)[:3] for each in ways]
+        return [estimate(each, Truncated(steps=steps), (0, 1), batched=True)(*args)[:3] for each in ways]
 
     assert_close(*both(jax.random.key(0)), "fused")
 
@@ -126,6 +125,6 @@ def test_the_states_of_the_window_are_not_kept(strategy, numbers):
     """ARTBP keeps a few numbers for each step and row: the weights of all edges, and their draws."""
     num_steps, hidden = 2_000, 16
     params, state, xs, _ = arguments(num_steps, hidden)
-    run = jax.jit(lambda key, *args: value_and_grad(step, strategy)(*args, key=key)[:2])
+    run = jax.jit(lambda key, *args: estimate(step, strategy, batched=True)(*args, key=key)[:2])
     memory = run.lower(jax.random.key(0), params, state, xs).compile().memory_analysis()
     assert memory.temp_size_in_bytes <= numbers * 8 * num_steps * B

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.strategies import RTRL, Full, Randomized, Truncated
 
-from seqjax import value_and_grad
+from seqjax import estimate
 from seqjax.gradients.unrolling import unroll
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
@@ -36,11 +36,11 @@ def recurrence(w, h, x):
 def test_the_scalar_network(strategy):
     w = {"x": np.asarray(0.5), "h": np.asarray(0.5), "q": np.asarray(1.0), "e": np.zeros(3)}
     xs = np.ones((3, 1)), np.arange(3)[:, None]
-    estimate = quick_jit(value_and_grad(linear_network, strategy))(w, np.zeros(1), xs, key=jax.random.key(0))
+    found = quick_jit(estimate(linear_network, strategy, batched=True))(w, np.zeros(1), xs, key=jax.random.key(0))
     want = {"x": 101 / 96, "h": 5 / 12, "q": 101 / 192, "e": [35 / 96, 19 / 48, 7 / 24]}
     want = jax.tree.map(np.asarray, want, is_leaf=lambda a: isinstance(a, list))
-    assert_close((estimate.loss, estimate.grads), (np.asarray(101 / 384), want), "(8.7.10)-(8.7.16)")
-    assert float(estimate.state[0]) == 0.875
+    assert_close((found.loss, found.grads), (np.asarray(101 / 384), want), "(8.7.10)-(8.7.16)")
+    assert float(found.state[0]) == 0.875
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_the_scalar_network(strategy):
 def test_the_sum_over_paths(strategy, a):
     # If the edge into step 2 is cut, a_3 = b_3 and a_4 = 4 + 3·3.
     xs = {"b": B_T[:, None], "c": C_T[:, None]}
-    run = quick_jit(value_and_grad(recurrence, strategy))
-    estimate = run(np.asarray(0.3), np.ones(1), xs, weights=LAST, key=jax.random.key(0))
-    assert_close(estimate.grads, np.asarray(a), "a_4", 1e-15)
+    run = quick_jit(estimate(recurrence, strategy, batched=True))
+    found = run(np.asarray(0.3), np.ones(1), xs, weights=LAST, key=jax.random.key(0))
+    assert_close(found.grads, np.asarray(a), "a_4", 1e-15)
 
 
 def test_edge_weights_are_the_factors_of_the_sum():

@@ -11,12 +11,12 @@ from support.cells import MGU, PeepholeLSTM
 from support.slow import slow
 
 from seqjax import Error, Model, Problem, Spec, Tokens, Values
+from seqjax.models import GRU, LSTM, RNN
 from seqjax.models.cell import scan_cell
 from seqjax.models.check_cell import check_layer
 from seqjax.models.layered import CellState
 from seqjax.models.products import product
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_models import GRU, LSTM, RNN
 
 T, B, V = 5, 2, 7
 TOKENS, VALUES = Spec(Tokens(V)), Spec(Values(3), Values(2))

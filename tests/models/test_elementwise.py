@@ -11,11 +11,11 @@ import pytest
 from support.slow import slow
 
 import seqjax as sj
+from seqjax.gradients import Full
+from seqjax.models import LRU, RTU, SSM, IndRNN, MinGRU, MinLSTM
 from seqjax.models.layered import CellState
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import Full
-from seqjax_models import LRU, RTU, SSM, IndRNN, MinGRU, MinLSTM
 
 B, V, H = 2, 5, 4
 SPEC = sj.Spec(sj.Tokens(V))
@@ -178,7 +178,7 @@ def test_resets_start_the_state_of_the_equations_anew(name, x64):
     @quick_jit
     def both(params):
         start = problem.init_rows(params, B)
-        found = sj.value_and_grad(problem, Full())(params, start, (ids, targets), reset=jnp.asarray(reset))
+        found = sj.estimate(problem, Full(), batched=True)(params, start, (ids, targets), reset=jnp.asarray(reset))
         return (found.loss, found.grads), jax.value_and_grad(by_hand)(params)
 
     assert_close(*both(params), "with resets")

@@ -12,13 +12,13 @@ import pytest
 from support.shell import run
 
 import seqjax
-from seqjax import Error, Experiment, Problem, Series, Spec, Tokens, Values, from_equinox, train, value_and_grad
+from seqjax import Error, Experiment, Problem, Series, Spec, Tokens, Values, estimate, from_equinox, train
 from seqjax.data import Stream
+from seqjax.gradients import Full
+from seqjax.optimizers import SGD
+from seqjax.samplers import Sequential
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import Full
-from seqjax_optimizers import SGD
-from seqjax_samplers import Sequential
 
 HIDDEN, T, B = 4, 3, 2
 TOKENS = Spec(Tokens(5))
@@ -130,7 +130,7 @@ def test_gradients_and_states_of_a_users_module_are_equinoxs_own(x64):
         return losses.mean(), states
 
     start = init_rows(model, params, TOKENS)
-    found = quick_jit(value_and_grad(problem, Full()))(params, start, (tokens[:-1], tokens[1:]))
+    found = quick_jit(estimate(problem, Full(), batched=True))(params, start, (tokens[:-1], tokens[1:]))
     assert_close(((found.loss, found.state), found.grads), whole(module), "the loss, the states and the gradient")
 
 
@@ -275,7 +275,7 @@ def test_without_equinox_an_error_says_what_to_install(monkeypatch):
 
 
 def test_asking_for_the_function_or_choosing_a_cell_imports_no_library_of_modules(tmp_path):
-    code = "import sys, seqjax; from seqjax_models import FlaxCell; seqjax.from_equinox; FlaxCell(cell='LSTMCell')\n"
+    code = "import sys, seqjax; from seqjax.models import FlaxCell; seqjax.from_equinox; FlaxCell(cell='LSTMCell')\n"
     code += "assert 'jax' in sys.modules; assert not {'equinox', 'flax'} & {*sys.modules}"
     done = run([sys.executable, "-c", code], cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -10,13 +10,13 @@ from flax import nnx
 
 from seqjax import Error, Problem, Spec, Tokens, Values, create, from_flax, train
 from seqjax.data import Stream
+from seqjax.gradients import Full
+from seqjax.models import FlaxCell
 from seqjax.models.check import check_model
+from seqjax.optimizers import SGD
+from seqjax.samplers import Sequential
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import Full
-from seqjax_models import FlaxCell
-from seqjax_optimizers import SGD
-from seqjax_samplers import Sequential
 
 HIDDEN, T, B = 4, 3, 2
 TOKENS = Spec(Tokens(5))

@@ -9,8 +9,8 @@ import pytest
 import safetensors.numpy
 
 import seqjax as sj
+from seqjax.models import LRU, MinGRU, MinLSTM
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_models import LRU, MinGRU, MinLSTM
 
 B, D, Q = 3, 5, 7
 MODELS = {

@@ -10,8 +10,8 @@ import pytest
 import safetensors.numpy
 
 from seqjax import Error, Spec, Tokens, Values, from_torch
+from seqjax.models import GRU, LSTM, RNN
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_models import GRU, LSTM, RNN
 
 HIDDEN, T, B, D, Q = 4, 6, 3, 5, 7
 MODELS = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}

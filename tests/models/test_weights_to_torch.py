@@ -9,7 +9,7 @@ import safetensors.numpy
 from support.cells import PeepholeLSTM
 
 from seqjax import Error, Experiment, Run, Spec, Tokens, Values, from_torch, to_torch
-from seqjax_models import GRU, LRU, LSTM, MLP, RNN, RTU, SSM, IndRNN, MinGRU, MinLSTM
+from seqjax.models import GRU, LRU, LSTM, MLP, RNN, RTU, SSM, IndRNN, MinGRU, MinLSTM
 
 RECORDED = Path(__file__).parent / "recorded"
 ENDINGS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import Problem, train, value_and_grad
+from seqjax import Error, Problem, estimate, train
 from seqjax.data import Stream
+from seqjax.gradients import Immediate, Truncated
+from seqjax.optimizers import SGD
 from seqjax.plugin.author import Mistake, mistakes_of
+from seqjax.samplers import Sequential
 from seqjax.training.optimizer import Optimizer, build
-from seqjax_gradients import Immediate, Truncated
-from seqjax_optimizers import SGD
-from seqjax_samplers import Sequential
 
 XS = np.ones((40, 3), np.float32)
 W = np.ones(2, np.float32)
@@ -26,8 +26,9 @@ def fails(params, state, x):
 @pytest.mark.parametrize("strategy", [Immediate(), Truncated(steps=2)], ids=repr)
 def test_the_step_of_a_user_is_no_mistake_of_the_strategy(strategy):
     """The strategy calls the step, so that its file is in the traceback too."""
-    with pytest.raises(TypeError) as caught:
-        value_and_grad(fails, strategy)(W, np.zeros((4, 2), np.float32), np.ones((6, 4, 3), np.float32))
+    with pytest.raises(Error, match=r"^the step raises TypeError: ") as caught:
+        estimate(fails, strategy, batched=True)(W, np.zeros((4, 2), np.float32), np.ones((6, 4, 3), np.float32))
+    assert isinstance(caught.value.__cause__, TypeError)
     assert not isinstance(caught.value, Mistake)
     problem = Problem(fails, lambda params, key=None: jnp.zeros(2))
     with pytest.raises(TypeError) as caught:

@@ -10,15 +10,15 @@ from annotated_types import Interval
 from support.shell import call
 
 from seqjax import Error, Experiment, Model, create
+from seqjax.datasets import PythonDocs, TextFile, TimeMachine
+from seqjax.gradients import Full, Randomized, Truncated
+from seqjax.models import RNN
+from seqjax.optimizers import SGD, Adam
 from seqjax.plugin import registry
 from seqjax.plugin.config import from_toml, parse, to_toml
 from seqjax.plugin.registry import register
-from seqjax_datasets import PythonDocs, TextFile, TimeMachine
-from seqjax_gradients import Full, Randomized, Truncated
-from seqjax_models import RNN
-from seqjax_optimizers import SGD, Adam
-from seqjax_samplers import Random, Sequential
-from seqjax_tokenizers import Char
+from seqjax.samplers import Random, Sequential
+from seqjax.tokenizers import Char
 
 DEFAULT = Experiment()
 

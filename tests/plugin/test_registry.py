@@ -214,6 +214,16 @@ def test_an_entry_point_may_name_a_reexport(site, add_site):
     assert "distribution  seqjax-echo 1.2.3" in done.stdout
 
 
+def test_two_packages_with_one_class_name(site, add_site):
+    add_site(site)
+    with pytest.raises(Error, match=r"seqjax\.gradients\.Echo is a class of the packages seqjax-echo and seqjax-rival"):
+        from seqjax.gradients import Echo  # noqa: F401
+    from seqjax.gradients import Full, Reexported
+
+    # A package cannot take the name of a built-in plugin.
+    assert (Full.__module__, Reexported.__module__) == ("seqjax_gradients.full", "seqjax_echo.strategies")
+
+
 def test_two_packages_with_one_short_name(site, add_site):
     add_site(site)
     listed = call("list", "gradient", "--verbose")

@@ -12,13 +12,12 @@ from support.strategies import ages
 
 import seqjax
 from seqjax import Problem
-from seqjax.gradients import Batch, Memory
+from seqjax.gradients import Adaptive, Batch, LearnedHazard, Memory
 from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.calls import call, initial_memory
 from seqjax.testing.proofs.cases import B, T, case
 from seqjax.testing.proofs.claims import check_unbiased
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import Adaptive, LearnedHazard
 from seqjax_gradients._probe import Decay, decay_rate, lag_norms, probe, start_decay
 
 pytestmark = pytest.mark.usefixtures("x64")

@@ -9,11 +9,11 @@ import pytest
 from support.strategies import ages
 
 import seqjax
+from seqjax.gradients import ARTBP
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.proofs.cases import T
 from seqjax.testing.proofs.claims import check_unbiased
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import ARTBP
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -11,13 +11,14 @@ import pytest
 from seqjax import Error, Series, Text
 from seqjax.data.preparing import load_codec
 from seqjax.data.tokenizer import TextCodec
-from seqjax_datasets import PythonDocs
-from seqjax_tokenizers import BPE, bpe
+from seqjax.datasets import PythonDocs
+from seqjax.tokenizers import BPE
+from seqjax_tokenizers import bpe
 
 CODE = """
 import hashlib
-from seqjax_datasets import PythonDocs
-from seqjax_tokenizers import BPE
+from seqjax.datasets import PythonDocs
+from seqjax.tokenizers import BPE
 text = PythonDocs().load()
 print(text.sha256, hashlib.sha256(BPE(vocab_size=400).fit(text[:50_000]).saved.encode()).hexdigest())
 """

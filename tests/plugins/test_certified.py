@@ -11,14 +11,13 @@ from support.parts import ravel, shared_gradients
 import seqjax
 from seqjax import Problem, train
 from seqjax.data import Stream
-from seqjax.gradients import Memory, init_memory
+from seqjax.gradients import RTRL, Certified, Dodge, Forward, Memory, Only, Truncated, init_memory
+from seqjax.optimizers import SGD
+from seqjax.samplers import Sequential
 from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.calls import estimates, initial_memory
 from seqjax.testing.proofs.cases import case
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import RTRL, Certified, Dodge, Forward, Only, Truncated
-from seqjax_optimizers import SGD
-from seqjax_samplers import Sequential
 
 
 @pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.slow)])
@@ -109,7 +108,7 @@ def test_each_row_has_its_own_initial_state_as_with_the_strategy_alone():
 
     @quick_jit
     def both(params, state, xs):
-        runs = [seqjax.value_and_grad(step, each, argnums=(0, 1)) for each in (Certified(Forward()), Forward())]
+        runs = [seqjax.estimate(step, each, argnums=(0, 1), batched=True) for each in (Certified(Forward()), Forward())]
         return [run(params, state, xs, key=jax.random.key(0)).grads for run in runs]
 
     found, want = both(np.float32(0.7), np.array([0.2, -0.4], np.float32), np.ones((2, 2), np.float32))

@@ -6,12 +6,12 @@ import pytest
 from support.parts import derivatives_of, ravel, shared_gradients
 
 import seqjax
-from seqjax import value_and_grad
+from seqjax import estimate
+from seqjax.gradients import Clipped
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.proofs.calls import estimates
 from seqjax.testing.proofs.cases import B, T, case, small_step
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import Clipped
 
 
 def clip(ds, limit, by):
@@ -49,7 +49,7 @@ def test_every_step_back_is_clipped(by, limit, x64):
 
 def test_the_limit_does_not_depend_on_the_number_of_rows_and_on_the_scale_of_the_weights(x64):
     c, weights = case("small"), np.full((T, B), 1 / (T * B))
-    run = quick_jit(value_and_grad(small_step, Clipped(limit=0.5)))
+    run = quick_jit(estimate(small_step, Clipped(limit=0.5), batched=True))
     params, rows = c.params, (c.state, c.windows[0].xs)
     one = run(params, *rows, weights=weights)
     twice = [jax.tree.map(lambda a, n=n: np.concatenate([a, a], n), tree) for n, tree in enumerate(rows)]
@@ -62,7 +62,7 @@ def test_the_limit_does_not_depend_on_the_number_of_rows_and_on_the_scale_of_the
 def test_a_gradient_that_overflows_becomes_finite(by):
     """The state is 0, and its tangent grows tenfold at each of 200 steps: float32 ends at 3e38."""
     args = np.float32(1.0), np.zeros(1, np.float32), np.zeros((200, 1), np.float32)
-    grads = quick_jit(value_and_grad(lambda w, h, x: (10 * w * h, h), Clipped(by=by), (0, 1)))(*args).grads
+    grads = quick_jit(estimate(lambda w, h, x: (10 * w * h, h), Clipped(by=by), (0, 1), batched=True))(*args).grads
     assert all(np.isfinite(a).all() for a in grads)
 
 

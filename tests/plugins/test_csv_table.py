@@ -8,8 +8,8 @@ import pyarrow.parquet
 import pytest
 
 from seqjax import Error, Pairs, Series, Spec, Tokens, Values
+from seqjax.datasets import CSV
 from seqjax.plugin.config import parse
-from seqjax_datasets import CSV
 
 TABLE = "day,a, b,y\nmon,1,2.5,0\nmon,-3,4e2,1\ntue,5,6,1\n"
 

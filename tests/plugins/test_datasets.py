@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from seqjax import Error
-from seqjax_datasets import PythonDocs, TextFile, TimeMachine
+from seqjax.datasets import PythonDocs, TextFile, TimeMachine
 from seqjax_datasets.time_machine import SHA1
 
 

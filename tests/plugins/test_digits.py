@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from seqjax import Error, Spec, Tokens, Values
-from seqjax_datasets import Digits
+from seqjax.datasets import Digits
 
 
 def images_of(pairs):

@@ -6,13 +6,12 @@ import pytest
 from support.parts import ravel, shared_gradients
 
 import seqjax
-from seqjax import value_and_grad
-from seqjax.gradients import Memory
+from seqjax import estimate
+from seqjax.gradients import Directional, Dodge, Memory, Truncated
 from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.calls import estimates
 from seqjax.testing.proofs.cases import B, case, small_step
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import Directional, Dodge, Truncated
 
 
 def test_given_directions_project_the_gradient(x64):
@@ -29,8 +28,8 @@ def test_given_directions_project_the_gradient(x64):
     @quick_jit
     def run(params, directions):
         params, memory = params | {"n": 3}, Memory(shared=directions | {"n": None})
-        estimate = value_and_grad(step, Directional(), has_aux=True)
-        found = estimate(params, {"h": np.asarray(c.state["h"])[rows]}, xs, memory=memory, weights=weights)
+        along = estimate(step, Directional(), has_aux=True, batched=True)
+        found = along(params, {"h": np.asarray(c.state["h"])[rows]}, xs, memory=memory, weights=weights)
         return {name: found.grads[name] for name in "bw"}, found.memory.shared
 
     grads, kept = run(c.params, directions)
@@ -41,7 +40,7 @@ def test_given_directions_project_the_gradient(x64):
 
 def test_many_parameters_need_directions():
     with pytest.raises(seqjax.Error, match=r"10,000 parameters have too many unit vectors \(at most 4,096\)"):
-        value_and_grad(lambda p, s, x: (s, p @ p), Directional())(np.ones(10_000), np.ones(1), np.ones((2, 1)))
+        estimate(lambda p, s, x: (s, p @ p), Directional(), batched=True)(np.ones(10_000), np.ones(1), np.ones((2, 1)))
 
 
 @pytest.mark.parametrize("steps", [2, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, 9))])
@@ -59,5 +58,5 @@ def test_the_slope_is_exact_and_the_direction_of_each_row_is_that_of_the_guide(s
 
 
 def test_no_gradient_is_no_direction():
-    run = quick_jit(value_and_grad(lambda p, s, x: (s, 0 * p), Dodge()))
+    run = quick_jit(estimate(lambda p, s, x: (s, 0 * p), Dodge(), batched=True))
     assert run(np.float32(2), np.ones(1, np.float32), np.ones((3, 1), np.float32)).grads == 0

@@ -9,12 +9,11 @@ import pytest
 from support.parts import derivatives, derivatives_of, ravel
 
 import seqjax as sj
-from seqjax.gradients import Batch, Memory, init_memory
+from seqjax.gradients import DNI, Batch, Full, Memory, init_memory
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.proofs.calls import call
 from seqjax.testing.proofs.cases import B, T, case
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import DNI, Full
 from seqjax_gradients.dni import Synthetic
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -70,7 +69,7 @@ def test_the_metric_is_nan_until_a_target_is_not_zero():
 
     @quick_jit
     def run(state, xs, memory):
-        e = sj.value_and_grad(problem, strategy)(jnp.array(0.9), state, xs, memory=memory)
+        e = sj.estimate(problem, strategy, batched=True)(jnp.array(0.9), state, xs, memory=memory)
         return e.state, e.memory, strategy.metrics(e.memory)["gradient_synthetic_error"]
 
     state, memory, found = np.ones((2, 1)), shared(np.zeros((1, 2))), []
@@ -160,7 +159,7 @@ def tanh(params, s, x):
 
 
 TANH = sj.Problem(tanh, lambda params, key=None: jnp.sin(params["b"]))
-reset_inside = quick_jit(sj.value_and_grad(TANH, DNI(rate=0.5)))
+reset_inside = quick_jit(sj.estimate(TANH, DNI(rate=0.5), batched=True))
 
 
 @pytest.mark.parametrize("at", [2, pytest.param(0, marks=pytest.mark.slow)])
@@ -177,7 +176,7 @@ def test_a_reset_inside_of_a_window_is_the_end_of_what_c_predicts(at):
     assert_close(later.memory.shared.W, W, "W after a window in which all rows are reset", bound=0)
     wanted, target = later.grads, np.zeros((rows, 2))
     if at:
-        before = quick_jit(sj.value_and_grad(TANH, Full(), argnums=(0, 1)))
+        before = quick_jit(sj.estimate(TANH, Full(), argnums=(0, 1), batched=True))
         of_params, target = before(params, state, xs[:at], weights=weights[:at]).grads
         wanted = jax.tree.map(np.add, wanted, of_params)
     assert_close(found.grads, wanted, "the gradient")

@@ -10,11 +10,10 @@ from support.influence import B, H, Rtrl, T, V, by_hand, of_model, run, states_o
 from support.parts import derivatives, ravel
 
 import seqjax as sj
-from seqjax.gradients import init_memory, ravel_float
+from seqjax.gradients import RFLO, EProp, init_memory, ravel_float
+from seqjax.models import GRU, LSTM, RNN
 from seqjax.testing.compare import Failed, assert_close
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import RFLO, EProp
-from seqjax_models import GRU, LSTM, RNN
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -168,7 +167,7 @@ def test_random_feedback_reaches_the_parameters_alone():
     c, _ = of_model(*MODELS["rnn"])
     assert RFLO().argnums == (0, 1)
     with pytest.raises(sj.Error, match=r"RFLO cannot differentiate state, argnums=1; these strategies can: .*rflo"):
-        sj.value_and_grad(c.problem, RFLO(feedback="random"), argnums=(0, 1))
+        sj.estimate(c.problem, RFLO(feedback="random"), argnums=(0, 1), batched=True)
 
 
 @pytest.mark.parametrize("fields", [{"layers": 2}, {"embedding": 2}, {"dropout": 0.5}], ids=repr)

@@ -8,13 +8,12 @@ import pytest
 from support.parts import ravel
 
 import seqjax
-from seqjax.gradients import reset_rows
+from seqjax.gradients import ES, PES, Forward, reset_rows
 from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.calls import initial_memory
 from seqjax.testing.proofs.cases import B, case, small_init, small_step
 from seqjax.testing.proofs.claims import check_unbiased
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import ES, PES, Forward
 
 pytestmark = pytest.mark.usefixtures("x64")
 

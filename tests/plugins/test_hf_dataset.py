@@ -12,7 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # is read when the library is imported
 import pytest
 
 from seqjax import Error
-from seqjax_datasets import HFDataset
+from seqjax.datasets import HFDataset
 
 RECORDS = ["One.", "", 'two, 2 "é😀"\nlines', " three"]
 
@@ -146,7 +146,7 @@ def test_the_library_is_loaded_late_and_prints_nothing(folder):
     code = """
 import sys, warnings
 warnings.simplefilter("error")
-from seqjax_datasets import HFDataset
+from seqjax.datasets import HFDataset
 dataset = HFDataset(path="a.txt")
 assert "datasets" not in sys.modules
 import datasets

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import seqjax
+from seqjax.gradients import K1K2
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import K1K2
 
 
 def test_k2_is_at_least_k1():
@@ -23,7 +23,9 @@ def test_no_step_is_taken_past_the_window(k1, k2, x64):
         h = jnp.tanh(w * h + x)
         return (h, n + 1), h**2 / (5 - n)
 
-    found = quick_jit(seqjax.value_and_grad(step, K1K2(k1, k2)))(0.7, (np.full(1, 0.3), np.zeros(1)), np.ones((5, 1)))
+    found = quick_jit(seqjax.estimate(step, K1K2(k1, k2), batched=True))(
+        0.7, (np.full(1, 0.3), np.zeros(1)), np.ones((5, 1))
+    )
     h, want = 0.3, 0.0
     for n in range(5):
         h = np.tanh(0.7 * h + 1)

@@ -10,13 +10,12 @@ import pytest
 from support.parts import derivatives, ravel
 
 import seqjax as sj
-from seqjax.gradients import Batch, init_memory, reset_rows
+from seqjax.gradients import RFLO, RTRL, Batch, KeRNL, init_memory, reset_rows
+from seqjax.models import RNN
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.proofs.cases import Case
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import RFLO, RTRL, KeRNL
 from seqjax_gradients.kernl import Kernel
-from seqjax_models import RNN
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -234,7 +233,7 @@ def with_reset(state, memory, xs, weights, reset, noise):
             return noise
 
     c = of_rnn()
-    gradient = sj.value_and_grad(c.problem, Given(RULE.gamma, RULE.rate, RULE.sigma))
+    gradient = sj.estimate(c.problem, Given(RULE.gamma, RULE.rate, RULE.sigma), batched=True)
     return gradient(c.params, state, xs, memory=memory, weights=weights, reset=reset, key=jax.random.key(0))
 
 
@@ -265,7 +264,7 @@ def test_a_reset_inside_of_a_window_begins_anew(at):
 
 @functools.cache
 def of_rflo():
-    return quick_jit(sj.value_and_grad(of_rnn().problem, RFLO(leak=0.3)))
+    return quick_jit(sj.estimate(of_rnn().problem, RFLO(leak=0.3), batched=True))
 
 
 @pytest.mark.parametrize("at", [2, pytest.param(None, marks=pytest.mark.slow)])
@@ -317,7 +316,7 @@ def test_a_network_whose_parameters_feed_many_units_is_refused(fields):
 
 
 def test_any_other_step_is_refused():
-    gradient = sj.value_and_grad(lambda w, s, x: (w * s + x, s**2), KeRNL())
+    gradient = sj.estimate(lambda w, s, x: (w * s + x, s**2), KeRNL(), batched=True)
     with pytest.raises(sj.Error, match="use rtrl or snap, which take any step"):
         gradient(np.array(0.5), np.zeros(B), np.ones((T, B)), key=jax.random.key(0))
 

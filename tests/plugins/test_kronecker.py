@@ -9,12 +9,12 @@ import pytest
 from support.influence import B, H, Rtrl, T, V, by_hand, follow, of_model, run, states_of
 
 import seqjax as sj
-from seqjax.gradients import Batch, init_memory, leaf_names, sign_patterns
+from seqjax.gradients import KFRTRL, OK, UORO, Batch, init_memory, leaf_names, sign_patterns
+from seqjax.models import GRU, LSTM, RNN
 from seqjax.testing.compare import Failed, assert_close, assert_far
 from seqjax.testing.proofs.claims import check_unbiased_history
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import KFRTRL, OK, UORO, _kronecker
-from seqjax_models import GRU, LSTM, RNN
+from seqjax_gradients import _kronecker
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -131,7 +131,7 @@ def two_steps(strategy, dtype):
     memory = init_memory(strategy, problem, params, state, 1)
     batch = Batch(xs[:, None], jnp.full((2, 1), 0.5, dtype), jnp.array([True]), jnp.zeros(1, jnp.int32))
     reset = np.array([[True], [False]])
-    inside = sj.value_and_grad(problem, strategy)(params, state, batch.xs, key=key, reset=reset)
+    inside = sj.estimate(problem, strategy, batched=True)(params, state, batch.xs, key=key, reset=reset)
     found = [e.grads for e in (strategy(problem, params, state, memory, batch, key), inside)]
     return found, [jax.grad(loss)(*jax.tree.map(lambda a: a.astype("float64"), (params, xs)))] * 2
 

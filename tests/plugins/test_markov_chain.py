@@ -7,7 +7,7 @@ import pytest
 
 from seqjax import Error, Text
 from seqjax.analysis import markov
-from seqjax_datasets import MarkovChain
+from seqjax.datasets import MarkovChain
 
 
 def ids_of(text):

@@ -9,9 +9,9 @@ import pytest
 
 from seqjax import Error, Spec, Tokens, Values
 from seqjax.gradients.unrolling import unroll
+from seqjax.models import MLP
 from seqjax.models.check import check_model
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_models import MLP
 
 HIDDEN, B = 5, 2
 TOKENS, VALUES, COVARIATES = Spec(Tokens(6)), Spec(Values(2)), Spec(Values(2), Values(1))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from seqjax import Problem, Spec, Tokens, Values
+from seqjax.models import RNN
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_models import RNN
 
 TOKENS, VALUES, COVARIATES = Spec(Tokens(7)), Spec(Values(3)), Spec(Values(2), Values(1))
 SPECS = pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import seqjax
 from seqjax import Error, Problem, Spec, Tokens, Values
 from seqjax.data import Stream
 from seqjax.data.stream import next_stream
+from seqjax.datasets import TimeMachine
+from seqjax.models import NGram
 from seqjax.testing.quick_jit import quick_jit
+from seqjax.tokenizers import Char
 from seqjax.training.evaluating import evaluate
-from seqjax_datasets import TimeMachine
-from seqjax_models import NGram
-from seqjax_tokenizers import Char
 
 V = 4
 DOCUMENTS = [[1, 2, 1, 2, 0, 0, 1, 2, 2, 1], [0, 2], [2, 0, 1, 1, 2, 0, 0, 0, 1, 2, 0, 2, 1], [1, 1, 1, 0]]

@@ -10,7 +10,7 @@ import pytest
 from support.tiny import refused
 
 from seqjax import Error, Pairs, Series, Spec, Tokens, Values
-from seqjax_datasets import NPY, NPZ
+from seqjax.datasets import NPY, NPZ
 
 RNG = np.random.default_rng(0)
 X, IDS, LENGTHS = RNG.normal(size=(3, 4, 2)), RNG.integers(0, 5, (3, 4)), np.array([4, 1, 3])

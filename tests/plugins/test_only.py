@@ -9,15 +9,14 @@ import pytest
 from support.parts import derivatives, parts_by_step, ravel
 
 import seqjax
-from seqjax import Problem, value_and_grad
-from seqjax.gradients import Batch
+from seqjax import Problem, estimate
+from seqjax.gradients import Adaptive, Batch, Only, Randomized, Truncated
+from seqjax.models import LSTM
 from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.cases import Case
 from seqjax.testing.proofs.claims import check_unbiased
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import Adaptive, Only, Randomized, Truncated
 from seqjax_gradients.only import _chosen
-from seqjax_models import LSTM
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -52,7 +51,7 @@ def by_parts(cut, every):
 @pytest.mark.parametrize("cut", ["h", *(pytest.param(cut, marks=pytest.mark.slow) for cut in ("c", "ch", ""))])
 def test_the_gradient_is_cut_through_the_chosen_variables(cut):
     strategy = Only(Truncated(steps=2), leaves=tuple(cut))
-    found = quick_jit(value_and_grad(step, strategy))(*arguments())
+    found = quick_jit(estimate(step, strategy, batched=True))(*arguments())
     assert_close(ravel(found.grads), by_parts(cut or "ch", 2), repr(strategy))
 
 
@@ -77,10 +76,10 @@ def test_the_claim_is_that_of_the_strategy():
 @pytest.mark.slow
 def test_a_strategy_with_memory_keeps_it():
     strategy, alone = Only(Adaptive(max_steps=3, every=1)), Adaptive(max_steps=3, every=1)
-    found, want = (quick_jit(value_and_grad(step, each))(*arguments()) for each in (strategy, alone))
+    found, want = (quick_jit(estimate(step, each, batched=True))(*arguments()) for each in (strategy, alone))
     assert_close(found, want, "all variables")
 
 
 def test_an_unknown_variable_is_named():
     with pytest.raises(seqjax.Error, match="the state has no variable 'x'; it has c, h"):
-        value_and_grad(step, Only(leaves=("x",)))(*arguments())
+        estimate(step, Only(leaves=("x",)), batched=True)(*arguments())

@@ -8,8 +8,8 @@ import optax
 import pytest
 
 from seqjax import Error
+from seqjax.optimizers import SGD, Adam, AdamW
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_optimizers import SGD, Adam, AdamW
 
 PARAMS = {"a": np.array([1.0, -2.0, 3.0]), "b": {"c": np.array([[0.5]])}}
 GRADS = [{"a": g * np.array([3.0, 4.0, 0.0]), "b": {"c": g * np.array([[12.0]])}} for g in (1.0, -0.01, 0.3, 0.0)]

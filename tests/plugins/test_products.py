@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import seqjax as sj
-from seqjax.gradients import Batch, init_memory
+from seqjax.gradients import KFRTRL, OK, Batch, Full, init_memory
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import KFRTRL, OK, Full, _products
+from seqjax_gradients import _products
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -151,7 +151,7 @@ def test_the_chosen_row_is_found_among_many(strategy):
     """
     ids = {"U": np.array([257, 2999, 0]), "V": np.array([2051, 258, 1]), "W": np.array([2, 9, 1])}
     params = {"U": np.full((3000, 2), 0.5), "V": np.full((2, 3000), 0.5), "W": np.ones((4, 2))}
-    runs = [sj.value_and_grad(step_of_rows, each, batched=False) for each in (strategy, Full())]
+    runs = [sj.estimate(step_of_rows, each) for each in (strategy, Full())]
     both = quick_jit(lambda *args: [run(*args, key=jax.random.key(0)).grads for run in runs])
     grads, exact = jax.tree.map(np.asarray, both(params, np.zeros(2), ids))
     for name, axis, bound in (("U", 1, 1e-2), ("V", 0, 1e-3), ("W", 1, 1e-12)):

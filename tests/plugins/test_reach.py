@@ -3,8 +3,8 @@
 import pytest
 from support.parts import check_shares
 
+from seqjax.gradients import ARTBP, K1K2, Adaptive, Directional, Discounted, Full, Immediate, Only, Sliding, Truncated
 from seqjax.testing.proofs.cases import T
-from seqjax_gradients import ARTBP, K1K2, Adaptive, Directional, Discounted, Full, Immediate, Only, Sliding, Truncated
 
 pytestmark = pytest.mark.usefixtures("x64")
 

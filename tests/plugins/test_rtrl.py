@@ -15,12 +15,12 @@ from support.influence import RESET, B, Rtrl, V, by_hand, follow, of_model, run,
 from support.parts import derivatives
 
 import seqjax as sj
-from seqjax.gradients import Batch, init_memory, leaf_names, reset_rows
+from seqjax.gradients import RFLO, RTRL, UORO, Batch, Layerwise, SnAp, init_memory, leaf_names, reset_rows
+from seqjax.models import RNN
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.proofs.cases import Case
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import RFLO, RTRL, UORO, Layerwise, SnAp, _carrying, _layers, _parts
-from seqjax_models import RNN
+from seqjax_gradients import _carrying, _layers, _parts
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -322,7 +322,7 @@ def test_complex_numbers_are_refused(strategy, what):
     w, s = np.array(0.5), np.zeros(B)
     w, s = (w.astype(complex), s) if what == "parameter" else (w, s.astype(complex))
     step = lambda w, s, x: (jnp.abs(w).astype(s.dtype) * s + x.astype(s.dtype), jnp.abs(s) ** 2)
-    estimate = sj.value_and_grad(step, strategy)
+    estimate = sj.estimate(step, strategy, batched=True)
     with pytest.raises(sj.Error, match=rf"the {what} .*is complex: keep it as two floats"):
         estimate(w, s, np.ones((T, B)), key=jax.random.key(0))
 
@@ -400,7 +400,9 @@ def test_resets_inside_of_a_window_are_followed_densely(strategy):
     """The gradient is that of the two pieces. By units, a strategy does not know the problem whose steps are reset."""
     c, _ = of_model(RNN(hidden=3), TOKENS)
     xs, weights = c.windows[0][:2]
-    estimate = quick_jit(lambda *args, **options: sj.value_and_grad(c.problem, strategy)(*args, **options).grads)
+    estimate = quick_jit(
+        lambda *args, **options: sj.estimate(c.problem, strategy, batched=True)(*args, **options).grads
+    )
     found = estimate(c.params, c.state, xs, weights=weights, reset=np.arange(len(weights)) == 2)
 
     xs, weights = jax.tree.map(np.asarray, (xs, weights))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error
-from seqjax_samplers import Random, Sequential, Uniform, Windows
+from seqjax.samplers import Random, Sequential, Uniform, Windows
 
 ONE = [[0, 34], [0, 100], [0, 41], [0, 40]]
 """Streams of one document. The last one is as short as the samplers here allow."""

@@ -5,7 +5,7 @@ import pytest
 
 from seqjax import Error
 from seqjax.data.sampler import draw_plan
-from seqjax_samplers import Sentences
+from seqjax.samplers import Sentences
 
 LENGTHS = [
     [5, 5, 5, 5],

@@ -6,10 +6,10 @@ import pytest
 from support.shell import call
 
 from seqjax import Error, Experiment, Pairs, Series, Text
+from seqjax.datasets import CSV, NPY, NoisySine, Stocks
+from seqjax.optimizers import SGD, Adam
 from seqjax.runs.settings import resolve
-from seqjax_datasets import CSV, NPY, NoisySine, Stocks
-from seqjax_optimizers import SGD, Adam
-from seqjax_samplers import Random, Sequential
+from seqjax.samplers import Random, Sequential
 
 
 def test_a_noisy_sine_is_a_sine_with_noise_of_its_size():

@@ -9,11 +9,11 @@ import pytest
 from support.influence import B, H, Rtrl, V, by_hand, estimates, follow, of_model, run, summary, with_a_reset
 
 import seqjax as sj
-from seqjax.gradients import Batch, init_memory, leaf_names, ravel_float
+from seqjax.gradients import SKRTRL, Batch, SnAp, init_memory, leaf_names, ravel_float
+from seqjax.models import GRU, LRU, LSTM, RNN
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import SKRTRL, SnAp, sk_rtrl
-from seqjax_models import GRU, LRU, LSTM, RNN
+from seqjax_gradients import sk_rtrl
 
 TOKENS, VALUES = sj.Spec(sj.Tokens(V)), sj.Spec(sj.Values(2))
 MODELS = {"rnn": (RNN(hidden=H), TOKENS), "gru": (GRU(hidden=H), VALUES), "lstm": (LSTM(hidden=H), VALUES)}
@@ -232,7 +232,7 @@ def test_parameters_may_be_of_half_precision(dtype, traced):
         keys = jax.random.split(jax.random.key(0), 3)
         xs = tuple(jax.random.normal(key, (12, B, 2)) for key in keys[1:])
         rounded = jax.tree.map(lambda a: a.astype(dtype).astype(precision), (problem.init(keys[0]), xs))
-        e = sj.value_and_grad(problem, strategy)(rounded[0], problem.init_rows(rounded[0], B), rounded[1])
+        e = sj.estimate(problem, strategy, batched=True)(rounded[0], problem.init_rows(rounded[0], B), rounded[1])
         assert all(a.dtype == precision for a in jax.tree.leaves((e.grads, e.memory.rows.own)))
         return jax.tree.map(lambda a: a.astype(jnp.float32), (e.grads, strategy.metrics(e.memory)))
 

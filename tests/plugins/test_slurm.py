@@ -8,9 +8,9 @@ import pytest
 from support.shell import SEQJAX
 
 from seqjax import Error
+from seqjax.launchers import Slurm
 from seqjax.sweeps import Job
 from seqjax.sweeps.launching.state import read_launched
-from seqjax_launchers import Slurm
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from support.parts import derivatives
 
 import seqjax
 from seqjax import Cell, Model, Problem, Spec, Tokens, Values
-from seqjax.gradients import init_memory
+from seqjax.gradients import RFLO, RTRL, SnAp, init_memory
+from seqjax.models import GRU, LSTM, RNN
 from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.cases import Case
-from seqjax_gradients import RFLO, RTRL, SnAp, _reached, _units
-from seqjax_models import GRU, LSTM, RNN
+from seqjax_gradients import _reached, _units
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -7,10 +7,10 @@ from support.influence import H, Rtrl, V, by_hand, of_model, run
 from support.parts import ravel
 
 import seqjax
+from seqjax.gradients import SparseRTRL
+from seqjax.models import GRU, LSTM, RNN
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import SparseRTRL
-from seqjax_models import GRU, LSTM, RNN
 
 TOKENS, VALUES = seqjax.Spec(seqjax.Tokens(V)), seqjax.Spec(seqjax.Values(2))
 
@@ -64,7 +64,7 @@ def test_the_influence_on_a_learned_initial_state_is_masked_from_its_first_step_
         expected = expected + 2 * s @ (J @ M + I) / 4
         M = np.where(mask, J, 0) @ M + I
     problem = seqjax.Problem(step, lambda params, key=None: params["h"])
-    estimate = quick_jit(seqjax.value_and_grad(problem, strategy, batched=False))
+    estimate = quick_jit(seqjax.estimate(problem, strategy))
     found = ravel(estimate(params, np.ones(3), xs, reset=reset).grads)
     assert_close(found, expected, "the gradient", 1e-13)
 

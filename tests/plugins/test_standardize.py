@@ -6,7 +6,7 @@ import pytest
 from seqjax import Error, Pairs, Series, Spec, Text, Values
 from seqjax.data.preparing import prepare
 from seqjax.data.tokenizer import Codec
-from seqjax_tokenizers import Standardize
+from seqjax.tokenizers import Standardize
 
 VALUES = np.random.default_rng(0).normal([3.0, -200.0, 1e-3], [0.5, 40.0, 1e-9], (50, 3))
 

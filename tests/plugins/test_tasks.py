@@ -13,9 +13,7 @@ import pytest
 
 import seqjax
 from seqjax import Error, Pairs, Series, Spec, Tokens, Values
-from seqjax.testing.compare import Failed
-from seqjax.testing.dataset import check_levels
-from seqjax_datasets import (
+from seqjax.datasets import (
     IID,
     NARMA,
     Add,
@@ -36,6 +34,8 @@ from seqjax_datasets import (
     Stocks,
     TextFile,
 )
+from seqjax.testing.compare import Failed
+from seqjax.testing.dataset import check_levels
 
 
 def load(dataset):

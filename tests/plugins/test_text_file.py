@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from seqjax import Error
-from seqjax_datasets import TextFile
+from seqjax.datasets import TextFile
 
 
 def load(tmp_path, text, documents):

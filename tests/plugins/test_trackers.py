@@ -10,12 +10,12 @@ import pytest
 from support.crash import NoFigure, experiment
 
 from seqjax import Error
+from seqjax.gradients import Full
+from seqjax.optimizers import SGD
 from seqjax.runs.files import folder
 from seqjax.runs.files.rows import read_rows
 from seqjax.runs.tracking.mirror import Mirror, mirror_run
-from seqjax_gradients import Full
-from seqjax_optimizers import SGD
-from seqjax_trackers import TensorBoard, Trackio
+from seqjax.trackers import TensorBoard, Trackio
 
 SHORT = {"gradient": Full(), "optimizer": SGD(0.5), "train": 200}
 """All epochs have equally many windows, so that one program is compiled for them."""

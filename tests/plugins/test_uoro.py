@@ -9,13 +9,12 @@ import pytest
 from support.parts import derivatives_of, ravel
 
 import seqjax
-from seqjax.gradients import Memory, reset_rows
+from seqjax.gradients import UORO, Memory, reset_rows
 from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.calls import initial_memory
 from seqjax.testing.proofs.cases import B, T, case
 from seqjax.testing.proofs.claims import check_unbiased_history
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import UORO
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -116,6 +115,6 @@ def test_parameters_of_two_precisions_keep_them():
 
     params = {"a": np.array(0.7), "b": np.array(0.9, jnp.bfloat16)}
     args = params, np.full(2, 0.3), np.ones((4, 2))
-    run = seqjax.value_and_grad(step, UORO())
+    run = seqjax.estimate(step, UORO(), batched=True)
     grads = jax.eval_shape(lambda *args: run(*args, key=jax.random.key(0)).grads, *args)
     assert [grads[name].dtype for name in "ab"] == [params[name].dtype for name in "ab"]

@@ -5,7 +5,7 @@ import pytest
 
 from seqjax import Error, Plan
 from seqjax.data.sampler import draw_plan
-from seqjax_samplers import Windows
+from seqjax.samplers import Windows
 
 BOUNDS = [[0, 34], [0, 0, 13, 13, 14, 40, 71, 71], [0, 5, 10, 14], [0, *range(1, 20), 30]]
 

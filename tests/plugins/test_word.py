@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Series, Text
-from seqjax_datasets import TimeMachine
-from seqjax_tokenizers import Word
+from seqjax.datasets import TimeMachine
+from seqjax.tokenizers import Word
 
 
 @pytest.fixture(scope="module")

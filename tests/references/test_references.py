@@ -34,13 +34,27 @@ import seqjax
 import seqjax_gradients.kf_rtrl
 import seqjax_gradients.uoro
 from seqjax import Cell, Spec, Values
-from seqjax.gradients import Memory, init_memory
+from seqjax.gradients import (
+    DNI,
+    KFRTRL,
+    OK,
+    RFLO,
+    RTRL,
+    SKRTRL,
+    UORO,
+    EProp,
+    Full,
+    KeRNL,
+    Memory,
+    SnAp,
+    Truncated,
+    init_memory,
+)
+from seqjax.models import RNN
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import DNI, KFRTRL, OK, RFLO, RTRL, SKRTRL, UORO, EProp, Full, KeRNL, SnAp, Truncated
 from seqjax_gradients.dni import Synthetic
 from seqjax_gradients.kernl import Kernel
-from seqjax_models import RNN
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -175,7 +189,7 @@ def in_windows(problem, strategy, params, state, xs, weights, shared=None):
         shared: what the first memory shares; None: what it starts with.
     """
     count = 2 if strategy.of == "history" else 1
-    gradient = seqjax.value_and_grad(problem, strategy, batched=False)
+    gradient = seqjax.estimate(problem, strategy)
 
     def windows(a):
         """[windows, steps, ...], so that one program serves all windows; a last step may be added, of weight 0."""
@@ -301,7 +315,7 @@ def test_the_certificate_of_sk_rtrl_lies_between_the_true_error_and_that_of_publ
     """It bounds |J| by its largest singular value, and the public code by norms that are larger."""
     problem, params, xs, _ = cell_problem("tanh")
     strategy = SKRTRL(rank=rank)
-    gradient = quick_jit(seqjax.value_and_grad(problem, strategy, batched=False))
+    gradient = quick_jit(seqjax.estimate(problem, strategy))
     state = first_state(problem, params)
     memory = quick_jit(lambda: init_memory(strategy, problem, params, jax.tree.map(lambda a: a[None], state), 1))()
     published = recorded("sketched_rtrl")["rules"][f"sk-rtrl-{rank}"]["certificate"]
@@ -410,7 +424,7 @@ def test_dni_is_that_of_public_code_where_its_weights_are_changed_in_the_same_or
         new, loss = body(params, h, (x, y_before))
         return (new, y), factor * loss
 
-    gradient = quick_jit(seqjax.value_and_grad(step, DNI(rate=0.5), batched=False))
+    gradient = quick_jit(seqjax.estimate(step, DNI(rate=0.5)))
     W = np.concatenate([s.synthetic_0, np.zeros((OUTPUTS, s.synthetic_0.shape[1]))])  # the state is (h, y)
     state, total, wanted = (s.h_0, s.y[0]), 0.0, sums("vanilla_rtrl", "dni")
     for t in range(STEPS):

@@ -12,11 +12,11 @@ from support.made_runs import SCRIPT, made_run, made_runs
 import seqjax
 from seqjax import Experiment, Report, Text
 from seqjax.diagnostics import Jacobians, Measures
+from seqjax.gradients import Full
+from seqjax.models import RNN, NGram
 from seqjax.report import Table, at_most, notebook, plot
+from seqjax.samplers import Sequential
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import Full
-from seqjax_models import RNN, NGram
-from seqjax_samplers import Sequential
 
 EVIL = '<script>alert("1")</script>&amp;"><img src=x onerror=alert(1)>`a`|b'
 EXPERIMENT = Experiment(
@@ -126,7 +126,7 @@ def test_jacobians_and_measures_are_shown():
 
 def test_lags_of_one_scan_are_shown_of_several_or_without_a_gradient_not():
     lags = lambda state: seqjax.lags(
-        lambda p, s, x: (p * s + x, (p * s) ** 2), np.float32(0.5), state, np.ones(9, np.float32), 4, batched=False
+        lambda p, s, x: (p * s + x, (p * s) ** 2), np.float32(0.5), state, np.ones(9, np.float32), 4
     )
     together = quick_jit(jax.vmap(lags))(np.array([1.0, math.nan], np.float32))
     assert repr(together) == "Lags(norms: float32[2, 5])"

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from seqjax import Error
+from seqjax.datasets import Copy
+from seqjax.gradients import Full
+from seqjax.models import RNN
 from seqjax.report import plot
 from seqjax.report.plot_style import PAPERS
-from seqjax_datasets import Copy
-from seqjax_gradients import Full
-from seqjax_models import RNN
-from seqjax_samplers import Sequential
+from seqjax.samplers import Sequential
 
 
 class Run(SimpleNamespace):

@@ -3,11 +3,11 @@
 from types import SimpleNamespace
 
 import seqjax as sj
+from seqjax.gradients import Full, Truncated
+from seqjax.models import RNN
+from seqjax.optimizers import SGD
 from seqjax.report.variant_labels import readable, shared_plugins, variant_labels
-from seqjax_gradients import Full, Truncated
-from seqjax_models import RNN
-from seqjax_optimizers import SGD
-from seqjax_samplers import Sequential
+from seqjax.samplers import Sequential
 
 
 def test_two_fields_are_two_factors():

@@ -12,13 +12,13 @@ import pytest
 from support.shell import call
 from support.tiny import TEXT, TINY, changed, copy, refused, replace_file
 
-from seqjax import Experiment, Problem, Run, Spec, Text, Tokens, measure, register
+from seqjax import Experiment, Problem, Run, Spec, Text, Tokens, register
+from seqjax.gradients import Full, Truncated
 from seqjax.models import CountBasedModel
 from seqjax.plugin import registry
 from seqjax.runs.files import folder
 from seqjax.runs.files.arrays import load_arrays, save_arrays
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import Full, Truncated
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def test_its_integer_parameters_do_not_set_the_precision_of_the_output():
 
 
 def test_it_has_no_gradient_to_measure(counted):
-    for use in (lambda: measure(counted, [Full()]), lambda: counted.scan_arguments(1, 10)):
+    for use in (lambda: counted.measure([Full()]), lambda: counted.scan_arguments(1, 10)):
         with refused("Frequencies is count-based: it is not trained, and has no gradient", 2):
             use()
 

@@ -12,9 +12,9 @@ from support.tiny import FULL, changed, refused
 import seqjax
 from seqjax import Experiment, Run, Text
 from seqjax.errors import counted
+from seqjax.models import NGram
+from seqjax.optimizers import Adam
 from seqjax.runs.settings import Scalars
-from seqjax_models import NGram
-from seqjax_optimizers import Adam
 
 STOPS = changed(FULL, optimizer=Adam(0.01, clip_norm=1.0), epochs=12, stop_after=3)
 """Nothing can be learned but by heart, so that the held-out loss is lowest after a few epochs."""

@@ -110,7 +110,7 @@ def test_a_tracker_writes_and_deletes_nothing_behind_a_link(finished, victim, na
 def test_copies_of_plugins_are_not_written_behind_a_link(tmp_path, victim, forget_local_plugins):
     file, path = tmp_path / "mine.py", tmp_path / "run"
     file.write_text(
-        "import dataclasses\nimport seqjax\nfrom seqjax_tokenizers import Char\n\n\n"
+        "import dataclasses\nimport seqjax\nfrom seqjax.tokenizers import Char\n\n\n"
         "@seqjax.register('tokenizer', 'behind-a-link')\n@dataclasses.dataclass(frozen=True)\n"
         "class Mine(Char):\n    pass\n"
     )

@@ -9,10 +9,10 @@ import pytest
 from support.crash import contents, count_chunks
 from support.tiny import FULL, changed, flip, left, refused
 
+from seqjax.optimizers import Adam
 from seqjax.runs.files import folder
 from seqjax.runs.files.manifest import read_manifest
 from seqjax.training.loop import Diverged
-from seqjax_optimizers import Adam
 
 
 def stops(run):

@@ -15,10 +15,7 @@ import pytest
 
 import seqjax as sj
 from seqjax.data import Stream
-from seqjax.plugin import entries
-from seqjax.plugin.registry import load, name_of
-from seqjax.testing.compare import assert_close
-from seqjax_gradients import (
+from seqjax.gradients import (
     DNI,
     RTRL,
     SKRTRL,
@@ -34,9 +31,12 @@ from seqjax_gradients import (
     Sliding,
     Truncated,
 )
-from seqjax_models import LRU, MLP, RNN
-from seqjax_optimizers import Adam
-from seqjax_samplers import InOrder
+from seqjax.models import LRU, MLP, RNN
+from seqjax.optimizers import Adam
+from seqjax.plugin import entries
+from seqjax.plugin.registry import load, name_of
+from seqjax.samplers import InOrder
+from seqjax.testing.compare import assert_close
 
 VALUES = sj.Spec(sj.Values(1))
 SERIES = np.sin(0.3 * np.arange(400, dtype=np.float32))[:, None]
@@ -278,8 +278,8 @@ import sys
 from pathlib import Path
 import jax, numpy as np, optax
 import seqjax as sj
-from seqjax_gradients import UORO
-from seqjax_models import RNN
+from seqjax.gradients import UORO
+from seqjax.models import RNN
 
 series = np.sin(0.3 * np.arange(4001, dtype=np.float32))[:, None]
 learner = sj.Learner(RNN(hidden=3).problem(sj.Spec(sj.Values(1))), UORO(), optax.adam(0.01))

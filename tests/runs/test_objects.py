@@ -14,10 +14,10 @@ from jax.experimental import io_callback
 from support.tiny import FULL, changed, copy, left, refused
 
 from seqjax import Experiment, Run, Runs, from_equinox, from_flax, sweep
+from seqjax.gradients import Truncated
+from seqjax.models import RNN, NGram
 from seqjax.runs.fingerprint import changed_objects, fingerprints
 from seqjax.training.metrics import Metric
-from seqjax_gradients import Truncated
-from seqjax_models import RNN, NGram
 
 TOKENS = FULL.prepare().spec.inputs.size
 ONES = np.ones(TOKENS)

@@ -13,13 +13,13 @@ from support.shell import call
 from support.tiny import FULL, NOISE, changed, refused, replace_file
 
 from seqjax import Experiment, Pairs, Run, Series, Spec, Text, Tokens, Values
+from seqjax.datasets import TextFile
+from seqjax.models import MLP, RNN
+from seqjax.optimizers import Adam
 from seqjax.runs.files import folder
 from seqjax.runs.files.data import encode_data, read_data
-from seqjax_datasets import TextFile
-from seqjax_models import MLP, RNN
-from seqjax_optimizers import Adam
-from seqjax_samplers import Random, Windows
-from seqjax_tokenizers import Char, Standardize
+from seqjax.samplers import Random, Windows
+from seqjax.tokenizers import Char, Standardize
 
 RNG = np.random.default_rng(0)
 BOUNDS = [0, 110, 110, 200, 260, 300]

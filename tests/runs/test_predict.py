@@ -8,10 +8,10 @@ from support.drawn import drawn_params
 from support.tiny import changed, refused
 
 from seqjax import Pairs, Series, Text
+from seqjax.models import MLP
 from seqjax.runs.run import job_of, run_of
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_models import MLP
-from seqjax_tokenizers import Standardize
+from seqjax.tokenizers import Standardize
 
 X = np.random.default_rng(0).normal(size=(120, 2))
 

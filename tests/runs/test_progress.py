@@ -7,14 +7,14 @@ import pytest
 from support.tiny import TEXT, changed
 
 from seqjax import Pairs, Series, Text
+from seqjax.gradients import Randomized, Truncated
+from seqjax.models import MLP
 from seqjax.plugin.config import describe
 from seqjax.runs import progress
 from seqjax.runs.progress import Display, dataset_line
 from seqjax.runs.run import job_of, run_of
+from seqjax.samplers import Sequential
 from seqjax.training.progress import Progress
-from seqjax_gradients import Randomized, Truncated
-from seqjax_models import MLP
-from seqjax_samplers import Sequential
 
 EXPERIMENT = changed(dataset=Text(TEXT, "evil\x1b[31m\r\n[bold]name"), epochs=3, evaluate_every=2)
 NUMBERS = r"\s*(\d+)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+|nan)\s+([\d.]+)\s+([\d,]+)\s+(\d+:\d\d)"

@@ -8,6 +8,8 @@ from support.crash import contents, count_chunks, crash_after
 from support.tiny import FULL, TINY, changed, copy, left, refused
 
 from seqjax import Run, Text, register
+from seqjax.models import LSTM, RNN
+from seqjax.optimizers import SGD, Adam
 from seqjax.plugin.config import decode_toml, to_config, to_toml
 from seqjax.runs.experiment import differences
 from seqjax.runs.files import folder
@@ -15,8 +17,6 @@ from seqjax.runs.refusals import refuse_more_epochs
 from seqjax.runs.run import job_of
 from seqjax.runs.saved import read_saved
 from seqjax.training.loop import Diverged
-from seqjax_models import LSTM, RNN
-from seqjax_optimizers import SGD, Adam
 
 LONGER = changed(FULL, epochs=3)
 DIVERGES = changed(optimizer=Adam(1e38, clip_norm=1.0))

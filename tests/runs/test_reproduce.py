@@ -9,13 +9,13 @@ from support.crash import experiment
 from support.tiny import FULL, TEXT, TINY, changed, copy, refused, replace_file
 
 from seqjax import Experiment, Run, create
+from seqjax.models import RNN, NGram
+from seqjax.optimizers import Adam
 from seqjax.runs.files import folder
 from seqjax.runs.files.rows import encode_rows, read_rows
 from seqjax.runs.reproduce import TOLERANCE, check_reproducible, compare, difference, reproduce
+from seqjax.samplers import Sequential
 from seqjax.training.loop import Diverged
-from seqjax_models import RNN, NGram
-from seqjax_optimizers import Adam
-from seqjax_samplers import Sequential
 
 
 def again(path, tmp_path):

@@ -7,10 +7,10 @@ import jax
 import pytest
 from support.crash import EXPERIMENTS, count_chunks, crash_after, experiment, results
 
+from seqjax.models import MLP
 from seqjax.runs.files.manifest import read_manifest
+from seqjax.samplers import Sequential
 from seqjax.training import feed
-from seqjax_models import MLP
-from seqjax_samplers import Sequential
 
 pytestmark = [pytest.mark.usefixtures("optimized"), pytest.mark.slow]
 

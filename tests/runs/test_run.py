@@ -17,16 +17,16 @@ from support.drawn import drawn_params
 from support.tiny import FULL, NOISE, SENTENCE, TEXT, TINY, changed, refused, replace_file
 
 from seqjax import Error, Experiment, Pairs, Run, Text
+from seqjax.datasets import TextFile
+from seqjax.models import MLP
+from seqjax.optimizers import Adam
 from seqjax.plugin import registry
 from seqjax.report import plot
 from seqjax.runs.files import folder
 from seqjax.runs.plugin_files import local_files
 from seqjax.runs.run import check_options, job_of, run_of
-from seqjax_datasets import TextFile
-from seqjax_models import MLP
-from seqjax_optimizers import Adam
-from seqjax_samplers import Sequential
-from seqjax_tokenizers import Char
+from seqjax.samplers import Sequential
+from seqjax.tokenizers import Char
 
 HISTORY = plot.history
 LONG = SENTENCE * 22

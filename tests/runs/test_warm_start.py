@@ -13,13 +13,13 @@ from support.drawn import drawn_params
 from support.tiny import FULL, TEXT, changed, refused
 
 from seqjax import Experiment, Pairs, Run, Series, Text
+from seqjax.models import GRU, RNN
 from seqjax.runs.job import prepare
 from seqjax.runs.progress import Display, start_line
 from seqjax.runs.run import job_of, run_of
+from seqjax.samplers import Sequential
+from seqjax.tokenizers import Char, Standardize, Word
 from seqjax.training.initial import InitialState
-from seqjax_models import GRU, RNN
-from seqjax_samplers import Sequential
-from seqjax_tokenizers import Char, Standardize, Word
 
 BASE = changed(tokenizer=Char(), epochs=1)
 OTHER = "at the mat the cat; " * 24

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import seqjax
-from seqjax_gradients import RTRL, Full, Immediate, Sliding, SnAp, Truncated
+from seqjax.gradients import RTRL, Full, Immediate, Sliding, SnAp, Truncated
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -65,10 +65,10 @@ def assert_gradients(names, xs, cut, bound):
     """`full`, and the truncated gradient of the example, are those of `plain`."""
     step, params, state = names["step"], names["params"], names["state"]
     (loss, size), grads = plain(step, params, state, xs, len(xs))
-    full = jax.jit(seqjax.value_and_grad(step, Full(), batched=False))(params, state, xs)
-    errors = {"loss": abs(full.loss - loss) / size, "full": error(full.grads, grads)}
+    full_loss, full = jax.jit(seqjax.value_and_grad(step, Full()))(params, state, xs)
+    errors = {"loss": abs(full_loss - loss) / size, "full": error(full, grads)}
     _, truncated = plain(step, params, state, xs, cut)
-    errors["truncated"] = error(names["found"].grads, truncated)
+    errors["truncated"] = error(names["grads"], truncated)
     errors["sum of the lags"] = error(jax.tree.map(lambda a: a.sum(0), names["report"].gradients), grads)
     print(errors, "bias of the truncated gradient:", error(truncated, grads))
     assert max(errors.values()) < bound
@@ -79,7 +79,7 @@ def assert_gradients(names, xs, cut, bound):
 def assert_lags(names, xs, max_lag, bound):
     """The parts of the last loss's gradient by lag, and their norms by leaf."""
     step, params, state = names["step"], names["params"], names["state"]
-    found = seqjax.lags(step, params, state, xs, max_lag, weights="last", batched=False)
+    found = seqjax.lags(step, params, state, xs, max_lag, weights="last")
     by_copy, by_change = of_the_last_loss(step, params, state, xs)
 
     def parts(leaf):
@@ -132,7 +132,7 @@ def test_strategies_on_a_solver_of_diffrax_whose_state_is_carried(x64, run_examp
         "truncated(1)": Truncated(steps=1),
         "immediate": Immediate(),
     }
-    found = seqjax.measure(step, strategies, params=params, state=state, xs=times, batched=False, windows=1)
+    found = seqjax.measure(step, params, state, times, strategies)
     _, grads = plain(step, params, state, times, 60)
     _, cut = plain(step, params, state, times, 1)
     want = [*[0] * 4, *[error(cut, grads)] * 2]

@@ -37,7 +37,7 @@ def test_a_cell_of_jaxley_with_large_steps(run_example):
 
     currents = 1e3 * jnp.sin(jnp.arange(400.0))[:, None]
     args = names["params"], names["state"], currents
-    found = seqjax.first_nonfinite(step, *args, batched=False)
+    found = seqjax.first_nonfinite(step, *args)
     print(found)
     t, bad = first_bad(step, *args)
     assert found.value.step == t
@@ -56,7 +56,7 @@ def test_a_rollout_of_brax_that_is_pushed(run_example):
 
     pushes = jnp.zeros(50).at[17].set(1e25)
     args = names["params"], state, pushes
-    found = seqjax.first_nonfinite(step, *args, batched=False)
+    found = seqjax.first_nonfinite(step, *args)
     print(found)
     t, bad = first_bad(step, *args)
     assert t >= 17

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import seqjax
-from seqjax_gradients import Full
+from seqjax.gradients import Full
 
 
 def own_scan(f, init, xs, *, gradient, length=None):

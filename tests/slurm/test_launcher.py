@@ -11,11 +11,11 @@ from support.crash import results
 from support.shell import SEQJAX, run
 
 from seqjax import Error
+from seqjax.launchers import Slurm
 from seqjax.sweeps import Job
 from seqjax.sweeps.index import read_index
 from seqjax.sweeps.launching.state import read_launched, states
 from seqjax.testing.checking import run_checks
-from seqjax_launchers import Slurm
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 400
 SWEEP = [

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from seqjax import Experiment, Series, Text, create
+from seqjax.gradients import RTRL, Full, Randomized, Truncated
+from seqjax.models import GRU, LSTM, MLP, RNN
+from seqjax.optimizers import SGD, Adam, AdamW
 from seqjax.runs import listen
 from seqjax.runs.files.folder import RESULTS
 from seqjax.runs.files.manifest import read_manifest, write_manifest
-from seqjax_gradients import RTRL, Full, Randomized, Truncated
-from seqjax_models import GRU, LSTM, MLP, RNN
-from seqjax_optimizers import SGD, Adam, AdamW
-from seqjax_samplers import Random, Sequential, Windows
+from seqjax.samplers import Random, Sequential, Windows
 
 TIMING = ("seconds", "compile_seconds", "tokens_per_second")
 TEXT = "the cat sat on the mat and the dog sat on the log. "

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax import Cell, Problem, Values, value_and_grad
+from seqjax import Cell, Problem, Values, estimate
 from seqjax.gradients import Batch, init_memory, reset_rows
 from seqjax.testing.proofs.cases import Case
 from seqjax.testing.quick_jit import quick_jit
@@ -122,7 +122,7 @@ def with_a_reset(strategy: Any, c: Case, at: int) -> tuple:
 
 @functools.partial(quick_jit, static_argnums=(0, 1))
 def _gradient(strategy, problem, params, state, xs, memory, weights, reset):
-    return value_and_grad(problem, strategy)(params, state, xs, memory=memory, weights=weights, reset=reset)
+    return estimate(problem, strategy, batched=True)(params, state, xs, memory=memory, weights=weights, reset=reset)
 
 
 class Rtrl:

@@ -3,9 +3,9 @@
 import math
 
 from seqjax import Experiment, Run, Runs, Spec, Text, Tokens
-from seqjax_gradients import Full, Truncated
-from seqjax_models import RNN
-from seqjax_samplers import Sequential
+from seqjax.gradients import Full, Truncated
+from seqjax.models import RNN
+from seqjax.samplers import Sequential
 
 SCRIPT = '"><img src=x onerror=alert(1)><script>alert(1)</script>`a`|b'
 """A name that a page must show as it is."""

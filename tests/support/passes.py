@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax_gradients import ARTBP, K1K2, Discounted, Only, Randomized, Truncated
+from seqjax.gradients import ARTBP, K1K2, Discounted, Only, Randomized, Truncated
 
 
 class Passes(NamedTuple):

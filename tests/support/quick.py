@@ -12,12 +12,12 @@ from collections.abc import Iterator
 import pytest
 
 from seqjax import Error, Experiment, Text
+from seqjax.models import RNN
+from seqjax.optimizers import SGD
 from seqjax.report import plot
 from seqjax.runs import environment
+from seqjax.samplers import Sequential
 from seqjax.training import feed
-from seqjax_models import RNN
-from seqjax_optimizers import SGD
-from seqjax_samplers import Sequential
 from support.crash import NoFigure
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 6

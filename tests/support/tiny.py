@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Experiment, Text
+from seqjax.models import RNN
+from seqjax.optimizers import Adam
 from seqjax.report import plot
 from seqjax.runs.files import folder
 from seqjax.runs.files.manifest import check_files, content_of, read_manifest, write_manifest
+from seqjax.samplers import Sequential
 from seqjax.training import feed
-from seqjax_models import RNN
-from seqjax_optimizers import Adam
-from seqjax_samplers import Sequential
 from support.crash import NoFigure, results
 
 SENTENCE = "the cat sat on the mat. "

@@ -9,16 +9,16 @@ import pytest
 from support.quick import BASE, CHUNKS
 
 from seqjax import Run, Runs, Text
+from seqjax.models import RNN
+from seqjax.optimizers import SGD
 from seqjax.runs import listen
 from seqjax.runs.files.manifest import read_manifest
+from seqjax.samplers import Random
 from seqjax.sweeps import side_by_side
 from seqjax.sweeps.launching.jobs import JobOptions
 from seqjax.sweeps.planning import Planned
 from seqjax.sweeps.side_by_side import run_side_by_side, train_group, varied_floats
 from seqjax.sweeps.sweeping import sweep
-from seqjax_models import RNN
-from seqjax_optimizers import SGD
-from seqjax_samplers import Random
 
 PAIR = [replace(BASE, seed=1), replace(BASE, seed=2, optimizer=SGD(0.1, clip_norm=1.0))]
 """One compiled call trains both: they differ in the seed and in the learning rate."""

@@ -15,15 +15,15 @@ from support.shell import call
 
 from seqjax import Error, Experiment, Run, Runs, Text, create, sweep
 from seqjax.files import PLAIN_NAME
+from seqjax.gradients import Full, Truncated
+from seqjax.models import GRU, RNN
+from seqjax.optimizers import SGD
 from seqjax.runs import listen
 from seqjax.runs.files.folder import CODEC, CONFIG, ENVIRONMENT
 from seqjax.runs.files.manifest import Manifest, read_manifest, write_manifest
 from seqjax.sweeps import sweeping
 from seqjax.sweeps.index import folder_name, write_index
 from seqjax.sweeps.planning import combine
-from seqjax_gradients import Full, Truncated
-from seqjax_models import GRU, RNN
-from seqjax_optimizers import SGD
 
 RATES = "optimizer.learning_rate"
 WILD = {RATES: {"tame": 0.5, "wild": 1e38}, "seed": range(2)}

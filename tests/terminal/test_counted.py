@@ -10,9 +10,9 @@ import pytest
 from support.quick import BASE
 
 import seqjax as sj
+from seqjax.gradients import Full, Randomized
 from seqjax.terminal import counted
 from seqjax.terminal.counted import CountedDisplay
-from seqjax_gradients import Full, Randomized
 
 
 class Terminal(io.StringIO):
@@ -59,17 +59,15 @@ def test_run_sweep_and_measure_show_a_live_line_and_each_result_once(capsys):
     assert [head for head in heads if not any(text.startswith(head) for text in texts)] == []
     assert [text for text in texts if text[0] != "["] == ["preparing"], "the runs print no lines of their own"
     assert [text[:12] for text in texts if "perplexity" in text] == ["[1/2] seed=0", "[2/2] seed=1"]
-    w, state, xs = np.float32(1), np.zeros(1, np.float32), np.ones((4, 1), np.float32)
-    scan = {"params": w, "state": state, "xs": xs, "draws": 30, "together": 2}
-    texts = shown(functools.partial(sj.measure, step, {"full": Full(), "random": Randomized()}, **scan))
+    measure = functools.partial(sj.measure, step, np.float32(1), np.float32(0), np.ones(4, np.float32))
+    texts = shown(functools.partial(measure, {"full": Full(), "random": Randomized()}, draws=30, together=2))
     full = [f"[1/2] full: {text}" for text in ("started", "1 of 1 draw", "1 draw (n s)")]
     draws = [f"{count} of 30 draws" for count in range(2, 31, 2)]
     random = [f"[2/2] random: {text}" for text in ("started", *draws, "30 draws (n s)")]
     assert list(dict.fromkeys(texts)) == ["the true gradients", *full, *random, "timing the updates"]
     assert [texts.count(each[-1]) for each in (full, random)] == [1, 1]
     assert any("compiling the training of rnn" in text for text in shown(BASE.run))
-    measure = functools.partial(sj.measure, step, Full(), **scan)
-    assert shown(functools.partial(measure, progress=False)) == []
-    for work in (BASE.run, lambda: sj.sweep(BASE, {"seed": [0]}), measure):
+    assert shown(functools.partial(measure, Full(), progress=False)) == []
+    for work in (BASE.run, lambda: sj.sweep(BASE, {"seed": [0]}), functools.partial(measure, Full())):
         work()
     assert capsys.readouterr() == ("", ""), "this is no terminal"

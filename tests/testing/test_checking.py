@@ -133,7 +133,7 @@ PROVED_ELSEWHERE = {
 MINE = '''
 from dataclasses import dataclass
 import seqjax
-from seqjax_samplers import InOrder
+from seqjax.samplers import InOrder
 
 @seqjax.register("sampler", "mine")
 @dataclass(frozen=True)

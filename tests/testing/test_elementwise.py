@@ -7,13 +7,12 @@ import jax.numpy as jnp
 import pytest
 
 import seqjax as sj
-from seqjax.models import ComplexState
+from seqjax.models import LRU, ComplexState, IndRNN, MinGRU
 from seqjax.models.elementwise import Elementwise
 from seqjax.testing.checking import run_checks
 from seqjax.testing.compare import Failed, Skipped
 from seqjax.testing.elementwise import check_affine, check_complex, check_feeds, check_stable, check_units
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_models import LRU, IndRNN, MinGRU
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from seqjax import Error
+from seqjax.gradients import RTRL, Randomized, Truncated
 from seqjax.testing import check_estimator
-from seqjax_gradients import RTRL, Randomized, Truncated
 
 SEGMENT = 3
 

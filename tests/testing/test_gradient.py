@@ -11,12 +11,11 @@ import pytest
 import seqjax
 from seqjax import WeightedEdges
 from seqjax.cli import main
-from seqjax.gradients import Memory
+from seqjax.gradients import Full, Memory
 from seqjax.testing import check
 from seqjax.testing.checking import run_checks
 from seqjax.testing.gradient import checks
 from seqjax.testing.line import Check, Found, Line, failure, run_check
-from seqjax_gradients import Full
 
 BROKEN = Path(__file__).parent / "broken" / "gradient.py"
 

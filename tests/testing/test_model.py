@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from support.slow import slow
 
-from seqjax import Error, Model, Spec, Values, value_and_grad
-from seqjax.gradients import unroll
+from seqjax import Error, Model, Spec, Values, estimate
+from seqjax.gradients import Full, Truncated, unroll
 from seqjax.testing.model import checks
 from seqjax.testing.proofs.cases import Elman
-from seqjax_gradients import Full, Truncated
 
 (CHECK,) = (check.function for check in checks(Elman()) if check.name == "unroll is the scan of step")
 
@@ -98,5 +97,5 @@ def test_a_strategy_refuses_an_unroll_that_ignores_edge_weights():
     problem = changed(lambda edge_weights: None).problem(VALUES)
     args = jax.eval_shape(problem.init, None), np.zeros((1, 2)), (np.ones((4, 1, 2)), np.ones((4, 1, 2)))
     with pytest.raises(Error, match="the unroll of this problem ignores its edge weights"):
-        jax.eval_shape(value_and_grad(problem, Truncated(steps=2)), *args)
-    jax.eval_shape(value_and_grad(problem, Full()), *args)  # it cuts nothing
+        jax.eval_shape(estimate(problem, Truncated(steps=2), batched=True), *args)
+    jax.eval_shape(estimate(problem, Full(), batched=True), *args)  # it cuts nothing

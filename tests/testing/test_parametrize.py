@@ -6,9 +6,9 @@ import optax
 import pytest
 
 from seqjax import Error, Optimizer, Text
+from seqjax.optimizers import SGD
 from seqjax.testing import parametrize_checks
 from seqjax.testing.checking import checks_of
-from seqjax_optimizers import SGD
 
 
 @dataclass(frozen=True)

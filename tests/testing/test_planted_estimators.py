@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import pytest
 
 from seqjax import Error
+from seqjax.gradients import Truncated
 from seqjax.testing import check_estimator
-from seqjax_gradients import Truncated
 
 
 def total(step, params, state, xs, weights=None):

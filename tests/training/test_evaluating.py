@@ -13,9 +13,9 @@ from support.drawn import drawn_params
 from seqjax import Error, Experiment, Model, Pairs, Problem, Run, Series, Spec, Text, Tokens, Values
 from seqjax.data import Stream
 from seqjax.data.preparing import make_stream
+from seqjax.models import GRU, RNN
+from seqjax.tokenizers import BPE, Char, Standardize, Word
 from seqjax.training.evaluating import WINDOW, evaluate, perplexity, predicted_characters
-from seqjax_models import GRU, RNN
-from seqjax_tokenizers import BPE, Char, Standardize, Word
 
 
 class Lags(NamedTuple):

@@ -12,8 +12,8 @@ import pytest
 from support.drawn import drawn_params
 
 from seqjax import Error, Experiment, Model, Pairs, Run, Series, Spec, Text, Tokens, Values
-from seqjax_models import GRU, MLP, RNN
-from seqjax_tokenizers import Char, Standardize
+from seqjax.models import GRU, MLP, RNN
+from seqjax.tokenizers import Char, Standardize
 
 
 class Memory(NamedTuple):

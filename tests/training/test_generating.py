@@ -11,10 +11,10 @@ import pytest
 from support.drawn import drawn_params
 
 from seqjax import Error, Experiment, Model, Run, Spec, Text
+from seqjax.models import GRU, RNN
 from seqjax.testing.quick_jit import quick_jit
+from seqjax.tokenizers import BPE, Char, Word
 from seqjax.training.generating import STEPS, _likeliest, generate
-from seqjax_models import GRU, RNN
-from seqjax_tokenizers import BPE, Char, Word
 
 CODEC = Char().fit(Text("aaaabbbccd "))
 SPEC = Spec(CODEC.spec)

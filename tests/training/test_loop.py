@@ -13,13 +13,13 @@ from support.drawn import drawn_params
 
 from seqjax import Error, Problem, Spec, Tokens, train
 from seqjax.data import Stream
+from seqjax.gradients import ARTBP, Certified, Dodge, Full, Randomized
+from seqjax.models import MLP, RNN
+from seqjax.optimizers import SGD, Adam
+from seqjax.samplers import Sequential, Windows
 from seqjax.testing.quick_jit import quick_jit
 from seqjax.training import Optimizer, feed
 from seqjax.training.optimizer import NUM_UPDATES, Builder, learning_rate, numbers_of
-from seqjax_gradients import ARTBP, Certified, Dodge, Full, Randomized
-from seqjax_models import MLP, RNN
-from seqjax_optimizers import SGD, Adam
-from seqjax_samplers import Sequential, Windows
 
 V, T, B = 5, 6, 4
 SPEC = Spec(Tokens(V))

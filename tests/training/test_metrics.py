@@ -11,10 +11,10 @@ from support.drawn import drawn_params
 
 import seqjax
 from seqjax import Error, Experiment, Pairs, Run, Series, Spec, Text, Tokens, Values
+from seqjax.models import MLP, RNN
 from seqjax.runs.settings import Scalars
+from seqjax.tokenizers import Standardize
 from seqjax.training import Metric, metrics
-from seqjax_models import MLP, RNN
-from seqjax_tokenizers import Standardize
 
 RNG = np.random.default_rng(0)
 BOUNDS = [0, 3, 3, 300, 400, 401]

@@ -22,10 +22,10 @@ if together := "JAX_PROCESS_ID" in os.environ:
 from seqjax import Series, Text
 from seqjax.runs.files.arrays import by_name
 from seqjax.training import feed, loop
-from seqjax_gradients import Certified, Randomized, Truncated
-from seqjax_models import GRU, LSTM, RNN
-from seqjax_optimizers import SGD, Adam
-from seqjax_samplers import Random, Sequential
+from seqjax.gradients import Certified, Randomized, Truncated
+from seqjax.models import GRU, LSTM, RNN
+from seqjax.optimizers import SGD, Adam
+from seqjax.samplers import Random, Sequential
 from seqjax import Experiment
 
 feed.CHUNK_STEPS = 80

@@ -47,7 +47,7 @@ class Tracker(Plugin):
     >>> from dataclasses import dataclass
     >>> import seqjax as sj
     >>> from seqjax.runs import Session
-    >>> from seqjax_models import NGram
+    >>> from seqjax.models import NGram
     >>> class Printing(Session):
     ...     def row(self, epoch, values):
     ...         print("epoch", epoch, "loss", round(values["train_loss"], 1))

@@ -9,7 +9,7 @@ import numpy as np
 
 from seqjax.gradients.base import Gradient
 from seqjax.gradients.floats import combine, partition_float
-from seqjax.gradients.scan_gradient import value_and_grad
+from seqjax.gradients.scan_gradient import estimate
 from seqjax.gradients.scan_problem import Arguments, ScanProblem
 from seqjax.testing.compare import Skipped, assert_close
 from seqjax.testing.proofs.calls import KEY, batch_of_row, outcome_means, row_of
@@ -56,8 +56,8 @@ def _check_outputs(strategy: Gradient, name: str) -> float:
         state, (_, output) = rows(c.params, state, jax.tree.map(lambda a, t=t: a[t], xs))
         outputs.append(output)
     want = jax.tree.map(lambda *a: jnp.stack(a), *outputs), state
-    estimate = quick_jit(value_and_grad(step, strategy, has_aux=True))(c.params, c.state, xs, key=key)
-    return assert_close((estimate.outputs, estimate.state), want, f"{name}, outputs, ")
+    found = quick_jit(estimate(step, strategy, has_aux=True, batched=True))(c.params, c.state, xs, key=key)
+    return assert_close((found.outputs, found.state), want, f"{name}, outputs, ")
 
 
 def _check_exact(strategy: Gradient, name: str) -> float:
@@ -136,7 +136,7 @@ def _check_shifts(strategy: Gradient, name: str) -> float:
 def _grads(strategy: Gradient, c: Case, argnums: Sequence[int] | None = None) -> tuple:
     """The gradients of the first window by argument."""
     numbers = strategy.argnums if argnums is None else argnums
-    run = quick_jit(value_and_grad(c.step, strategy, argnums=tuple(numbers)))
+    run = quick_jit(estimate(c.step, strategy, argnums=tuple(numbers), batched=True))
     batch = c.windows[0]
     return run(c.params, c.state, batch.xs, weights=batch.weights, key=jax.random.key(KEY)).grads
 

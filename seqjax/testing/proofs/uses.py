@@ -9,7 +9,7 @@ import numpy as np
 
 from seqjax.errors import Error
 from seqjax.gradients.base import Gradient, init_memory
-from seqjax.gradients.scan_gradient import value_and_grad
+from seqjax.gradients.scan_gradient import estimate
 from seqjax.models.model import ModelProblem
 from seqjax.testing.compare import Failed, Skipped, assert_close, relative_error
 from seqjax.testing.proofs.calls import KEY, call, initial_memory
@@ -23,7 +23,7 @@ HALF_BOUND = 0.1
 
 
 def check_scan(strategy: Gradient, cases: Sequence[str] = ("foreign",)) -> float:
-    """Checks that `value_and_grad` of a bare scan body gives all steps equal weights and resets no row.
+    """Checks that `estimate` of a bare scan body gives all steps equal weights and resets no row.
 
     A strategy that refuses a bare scan body gets the problem of the model.
     """
@@ -34,12 +34,12 @@ def check_scan(strategy: Gradient, cases: Sequence[str] = ("foreign",)) -> float
         memory = initial_memory(strategy, c.problem, c.params, c.state)
         want = call(strategy, c.problem, c.params, c.state, memory, even, key)
         try:
-            got = quick_jit(value_and_grad(c.step, strategy))(c.params, c.state, even.xs, key=key)
+            got = quick_jit(estimate(c.step, strategy, batched=True))(c.params, c.state, even.xs, key=key)
         except Error as why:
             if not isinstance(c.problem, ModelProblem):
                 raise Skipped(f"refused: {why}") from None
             # It takes models alone.
-            got = quick_jit(value_and_grad(c.problem, strategy))(c.params, c.state, even.xs, key=key)
+            got = quick_jit(estimate(c.problem, strategy, batched=True))(c.params, c.state, even.xs, key=key)
         worst = max(worst, assert_close(got, want, f"{name}, "))
     return worst
 

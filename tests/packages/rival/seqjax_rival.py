@@ -5,7 +5,7 @@ import seqjax
 
 @seqjax.register("gradient", "echo")
 @dataclass(frozen=True)
-class Rival(seqjax.WeightedEdges):
+class Echo(seqjax.WeightedEdges):
     """Another echo."""
 
     claim = "exact"
@@ -16,5 +16,5 @@ class Rival(seqjax.WeightedEdges):
 
 @seqjax.register("gradient", "full")
 @dataclass(frozen=True)
-class Full(Rival):
+class Full(Echo):
     """Another full."""

@@ -20,6 +20,8 @@ from support.shell import seqjax as seqjax_command
 
 import seqjax
 from seqjax import Error, Launcher, Text, cli, sweep
+from seqjax.datasets import TextFile
+from seqjax.launchers import Local
 from seqjax.plugin import config
 from seqjax.runs.files import folder
 from seqjax.runs.files.manifest import read_manifest
@@ -27,8 +29,7 @@ from seqjax.sweeps import Job
 from seqjax.sweeps.index import read_index
 from seqjax.sweeps.launching import jobs
 from seqjax.sweeps.launching.state import states
-from seqjax_datasets import TextFile
-from seqjax_launchers import Local, local
+from seqjax_launchers import local
 
 
 @dataclass(frozen=True)

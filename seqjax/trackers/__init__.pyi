@@ -1,0 +1,2 @@
+from seqjax_trackers import TensorBoard as TensorBoard
+from seqjax_trackers import Trackio as Trackio
