@@ -221,7 +221,7 @@ def import_line(name: str) -> str | None:
 
 
 def _class_name(entry: Entry) -> str:
-    """The name of the class of a plugin, without that of its module."""
+    """The name of the class of a plugin, without the names of its module and of outer classes."""
     return entry.target.rpartition(":")[2].rpartition(".")[2]
 
 

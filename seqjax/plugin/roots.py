@@ -25,7 +25,7 @@ def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
     stub = ast.parse(Path(file).with_suffix(".pyi").read_text("utf-8"))
     own: dict[str, list[str]] = {}
     for node in stub.body:
-        if isinstance(node, ast.ImportFrom) and node.level:  # the others are those of plugins
+        if isinstance(node, ast.ImportFrom) and node.level:  # imports of plugins are for type checkers alone
             own.setdefault(str(node.module), []).extend(alias.name for alias in node.names)
     get_own, _, names = lazy_loader.attach(package, submod_attrs=own)
 

@@ -97,13 +97,15 @@ def result_files(run: RunState) -> dict[str, bytes]:
             line("warning", f"{NO_SAMPLES}: {run.samples[NO_SAMPLES]}; the parameters are saved")
         text = "\n\n".join(f"--- {how} ---\n{text}" for how, text in run.samples.items())
         files[folder.SAMPLES] = (text + "\n").encode("utf-8", "backslashreplace")
-    if run.experiment.fit().has_curve and not is_installed("plot"):
-        line("note", without_figure())
-    elif run.experiment.fit().has_curve:
+    if not run.experiment.fit().has_curve:
+        return files
+    if is_installed("plot"):
         # Imported here: matplotlib would delay the start of a command.
         from seqjax.report import plot
 
         image = io.BytesIO()
         plot.history(run.metrics, title=plot.title_of([run.experiment])).savefig(image, dpi=150, format="png")
         files[folder.HISTORY] = image.getvalue()
+    else:
+        line("note", without_figure())
     return files
