@@ -9,6 +9,7 @@ SLOW := -o faulthandler_timeout=1200
 SIMULATORS := build/env/simulators
 SEARCH := build/env/search
 SPHINX := build/env/docs
+OLDEST := build/env/oldest
 
 # The machine and the lock file decide what is installed, not the user's settings. uv does not read the settings of
 # pip, so it is given the index of pip, and the certificates of the system, which pip trusts too. Without bytecode, each
@@ -41,7 +42,7 @@ The environment was not set up: uv has failed with the error above. Mend it, the
 endef
 export NO_PYTHON NO_UV NO_SEARCH
 
-.PHONY: help demo test test-all documents simulators search docs slurm browser faults reproduce referee notebooks gallery bench lint types wheel authors lock tree nightly clean
+.PHONY: help demo test test-all documents simulators search oldest docs slurm browser faults reproduce referee notebooks gallery bench lint types wheel authors lock tree nightly clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
@@ -59,13 +60,16 @@ documents: $(READY)  ## run all commands and code of README.md, docs and docstri
 	@$(PYTHON) -m pytest -n 2 --dist worksteal $(SLOW) tests/test_docs.py tests/test_docstring_examples.py \
 		tests/test_notebooks.py tests/test_experiments.py $(ARGS)
 
-nightly: test-all authors slurm browser faults simulators search  ## run everything that takes longer than `.ci/run` may
+nightly: test-all authors slurm browser faults simulators search oldest  ## run everything that takes longer than `.ci/run` may
 
 simulators: $(SIMULATORS)/.ready  ## run the tests with jaxley, brax, diffrax and braintrace, installed once in their own environment
 	@$(SIMULATORS)/bin/python -m pytest $(SLOW) tests/simulators $(ARGS)
 
 search: $(SEARCH)/.ready  ## run the example of a search for hyper-parameters with optuna, installed once in its own environment
 	@$(SEARCH)/bin/python -m pytest $(SLOW) tests/examples $(ARGS)
+
+oldest: $(OLDEST)/.ready  ## run the quick tests of gradients, diagnostics, models and plugins with the oldest versions of the dependencies
+	@$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" tests/gradients tests/diagnostics tests/models tests/plugins $(ARGS)
 
 docs: $(SPHINX)/.ready  ## build the site of the documents in build/docs, and check it; warnings are errors
 	@rm -rf build/docs build/doctrees  # a second build would not repeat the warnings of the first
@@ -116,12 +120,17 @@ types: $(READY)  ## check types with mypy
 wheel: $(READY)  ## build the wheel, install it in a new environment, and train with it
 	@$(with_index) .ci/wheel $(UV)
 
+# Only the dependencies of a user have their oldest versions in requirements-oldest.lock: extras and tools are the newest
+# that go with them.
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-header --extra all pyproject.toml $(ARGS)
 lock: | $(UV)  ## write all lock files from pyproject.toml; ARGS=--upgrade takes newer versions
 	@$(with_index) $(COMPILE) --group dev -o requirements.lock
 	@$(with_index) $(COMPILE) --group docs -c requirements.lock -o requirements-docs.lock
 	@$(with_index) $(COMPILE) --group simulators -c requirements.lock -o requirements-simulators.lock
 	@$(with_index) $(COMPILE) --group search -c requirements.lock -o requirements-search.lock
+	@mkdir -p build && rm -f build/oldest.txt  # else its versions would be kept
+	@$(with_index) $(UV) pip compile --quiet --universal --python-version 3.12 --resolution lowest-direct pyproject.toml -o build/oldest.txt
+	@$(with_index) $(COMPILE) --group dev -c build/oldest.txt -o requirements-oldest.lock
 
 authors: $(READY)  ## write a package of each kind of plugin, install it in a new environment, and run its tests
 	@$(with_index) .ci/authors $(UV)

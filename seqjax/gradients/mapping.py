@@ -14,10 +14,11 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive, primitives
 from jaxtyping import PyTree
 
 from seqjax.gradients.floats import combine, partition_float
+from seqjax.gradients.tangents import WITH_TANGENT_OF
 
 _PUBLIC = [v for module in (primitives, jax.lax, jax.lax.linalg) for v in vars(module).values()]
-_MAPPED_BY_JAX = {v for v in _PUBLIC if isinstance(v, Primitive)} - {primitives.rng_bit_generator_p}
-"""JAX's own primitives, which compute the same for each entry of a batch as for this entry alone."""
+_MAPPED = {v for v in _PUBLIC if isinstance(v, Primitive)} - {primitives.rng_bit_generator_p} | {WITH_TANGENT_OF}
+"""The primitives of JAX, and ours, that compute the same for each entry of a batch as for this entry alone."""
 _MAPPED_BY_NAME = {
     "composite",
     "debug_callback",
@@ -107,7 +108,7 @@ def _may_see(equation: JaxprEqn) -> bool:
     if primitive.name == "call_hi_primitive":
         operation = type(equation.params["_prim"])
         return operation.__name__ not in _MAPPED_HIGH_LEVEL or not operation.__module__.startswith("jax.")
-    if primitive not in _MAPPED_BY_JAX and primitive.name not in _MAPPED_BY_NAME:
+    if primitive not in _MAPPED and primitive.name not in _MAPPED_BY_NAME:
         return True
     dtypes = [getattr(v.aval, "dtype", None) for v in equation.invars]
     return any(jnp.issubdtype(d, jax.dtypes.prng_key) and str(d) != _KEYS_OF_ENTRIES for d in dtypes if d is not None)

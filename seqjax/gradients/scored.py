@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from seqjax.gradients.dependence import needed_by
 from seqjax.gradients.jaxprs import inline_calls
+from seqjax.gradients.tangents import with_tangent_of
 
 
 def scored_steps(weights: Float[Array, "*T"]) -> Bool[Array, "*T"] | None:
@@ -42,7 +43,10 @@ def replace_unscored(tree: PyTree, scored: Bool[Array, "..."]) -> PyTree:
         example = jnp.asarray(a).reshape(scored.size, *a.shape[scored.ndim :])[first]
         if not jnp.issubdtype(a.dtype, jnp.inexact):
             return _choose(scored, a, example)
-        return _replace(a, jnp.where(exists, example, jnp.zeros_like(example)), scored)
+        chosen = _choose(scored, a, jnp.where(exists, example, jnp.zeros_like(example)))
+        # Tangents and cotangents pass unchanged. For a replaced value they are multiplied by the weight 0 of its loss,
+        # so that masking them too would only cost time.
+        return with_tangent_of(chosen, a)
 
     return jax.tree.map(leaf, tree)
 
@@ -51,18 +55,6 @@ def _choose(scored, a, example):
     # Without the barrier XLA fuses the choice with the losses, and the losses that do count change in their last bits.
     chosen = jnp.where(scored.reshape(scored.shape + (1,) * (a.ndim - scored.ndim)), a, example)
     return jax.lax.optimization_barrier(chosen)
-
-
-# Tangents and cotangents pass unchanged. For a replaced value they are multiplied by the weight 0 of its loss, so that
-# masking them too would only cost time.
-@jax.custom_jvp
-def _replace(a, example, scored):
-    return _choose(scored, a, example)
-
-
-@_replace.defjvp
-def _unchanged_tangent(primals, tangents):
-    return _replace(*primals), tangents[0]
 
 
 def split_step(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> tuple[Callable, Callable]:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from seqjax.gradients.floats import combine, partition_float
+from seqjax.gradients.tangents import with_tangent_of
 
 
 class Steps(NamedTuple):
@@ -41,7 +42,7 @@ class Steps(NamedTuple):
     @classmethod
     def of(cls, tree: PyTree, num_steps: int) -> "Steps":
         """All steps, of a tree with leaves [T, ...]."""
-        zeros = jax.tree.map(_zeros_with_tangent, partition_float(tree)[0])
+        zeros = jax.tree.map(lambda a: with_tangent_of(jnp.zeros_like(a), a), partition_float(tree)[0])
         return cls(tree, zeros, 0, num_steps, num_steps)
 
     def read(self) -> PyTree:
@@ -53,7 +54,7 @@ class Steps(NamedTuple):
             return jax.lax.dynamic_slice_in_dim(jax.lax.stop_gradient(a), self.first, self.length)
 
         floats, others = jax.tree.map(part, partition_float(self.arrays))
-        return combine(jax.tree.map(_with_tangent, floats, self.zeros), others)
+        return combine(jax.tree.map(with_tangent_of, floats, self.zeros), others)
 
     def part(self, first: int, last: int) -> "Steps":
         """The steps from `first` to `last`, without `last`, counted within these steps."""
@@ -244,25 +245,3 @@ class _Order(NamedTuple):
 
 def _flat(results, num_steps):
     return jax.tree.map(lambda a: a.reshape(num_steps, *a.shape[2:]), results)
-
-
-@jax.custom_jvp
-def _zeros_with_tangent(a):
-    """Zeros like `a`, with the tangent of `a`."""
-    return jnp.zeros_like(a)
-
-
-@_zeros_with_tangent.defjvp
-def _tangent_of_zeros(primals, tangents):
-    return _zeros_with_tangent(*primals), tangents[0]
-
-
-@jax.custom_jvp
-def _with_tangent(x, zeros):
-    """Returns x, with the tangent of `zeros`."""
-    return x
-
-
-@_with_tangent.defjvp
-def _tangent_of_x(primals, tangents):
-    return _with_tangent(*primals), tangents[1]

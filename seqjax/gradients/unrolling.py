@@ -7,25 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from seqjax.gradients.tangents import with_tangent_of
+
 EdgeWeights = Float[Array, "T ..."] | None
 """float[T] or float[T, B]: entry t multiplies the tangents, of every order, of the state that enters step t.
 
 None: all ones.
 """
-
-
-# An identity with a derivative of its own. The formula `stop_gradient(x) + weight * (x - stop_gradient(x))` has the
-# same derivative, but it gives NaN where the state is infinite.
-@jax.custom_jvp
-def _identity(x, weight):
-    return x
-
-
-@_identity.defjvp
-def _weighted_tangent(primals, tangents):
-    (x, weight), (dx, _) = primals, tangents
-    # The weight counts in higher derivatives, too. A cut also stops a derivative that is not finite.
-    return _identity(x, weight), jnp.where(weight == 0, 0, dx * weight)
 
 
 def weigh_edge[T](state: T, weight: Float[Array, "..."]) -> T:
@@ -41,7 +29,10 @@ def weigh_edge[T](state: T, weight: Float[Array, "..."]) -> T:
             return x
         # A weight of all rows stays a scalar: the derivative then keeps no mask as large as the state.
         axes = (1,) * (x.ndim - weight.ndim) if weight.ndim else ()
-        return _identity(x, weight.astype(x.dtype).reshape(weight.shape + axes))
+        factor = jax.lax.stop_gradient(weight).astype(x.dtype).reshape(weight.shape + axes)
+        # `stop_gradient(x) + factor * (x - stop_gradient(x))` would have the same derivative, but it is NaN where the
+        # state is infinite. A cut also stops a derivative that is not finite.
+        return with_tangent_of(x, jnp.where(factor == 0, 0, x) * factor)
 
     return jax.tree.map(leaf, state)
 

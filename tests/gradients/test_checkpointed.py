@@ -82,7 +82,7 @@ def test_more_levels_take_fewer_bytes():
 
 @pytest.mark.parametrize(
     ("budget", "most", "within"),
-    [("1GiB", 2**30, Full()), ("150kB", 1.5e5, Full(levels=1)), ("110kB", 1.1e5, Full(levels=2))],
+    [("1GiB", 2**30, Full()), ("180kB", 1.8e5, Full(levels=1)), ("125kB", 1.25e5, Full(levels=2))],
 )
 def test_a_budget_is_kept_with_the_fewest_levels(budget, most, within):
     assert measured(within) <= most
