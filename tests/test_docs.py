@@ -10,6 +10,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,18 @@ TINY = {"--epochs": "1", "--train": "9000", "--heldout": "500", "--model.hidden"
 NOT_RUN = ("make ", "python3.13 -m venv", "uv ", "pip install")  # .ci/run runs most of them
 TOGETHER = "JAX_COORDINATOR_ADDRESS=localhost:12345 "
 """The beginning of a command that starts one of several processes."""
+
+
+ONE_AFTER_ANOTHER = [
+    ["README.md"],
+    ["command-line.md", "gradients.md"],
+    ["plugins.md"],
+    ["referee.md"],
+    ["simulators.md"],
+    ["work.md"],
+    ["8-6-concise.md", "8-7-truncation.md"],
+]
+"""The documents with commands. Those of one list use the runs of each other, so they share a folder."""
 
 
 def blocks(language: str) -> list:
@@ -125,9 +138,9 @@ def test_commands_have_verbs_and_flags_that_there_are(folder):
 
 
 @pytest.mark.slow
-def test_commands_run_in_order(folder, capsys, monkeypatch):
-    commands = console_commands()
-    assert any(command.startswith("seqjax") for command in commands)
+@pytest.mark.parametrize("documents", ONE_AFTER_ANOTHER, ids=" ".join)
+def test_commands_run_in_order(documents, folder, capsys, monkeypatch):
+    commands = console_commands(documents)
     for n, command in enumerate(commands):
         if command.startswith((*NOT_RUN, "srun ", TOGETHER)):  # the next test runs some of these
             continue
@@ -143,11 +156,18 @@ def test_commands_run_in_order(folder, capsys, monkeypatch):
         assert "Traceback" not in capsys.readouterr().err
 
 
-def console_commands() -> list[str]:
+def test_the_documents_with_commands_are_those_whose_commands_run():
+    named = [name for documents in ONE_AFTER_ANOTHER for name in documents]
+    assert sorted(named) == sorted({document.name for document, _ in (block.values for block in blocks("console"))})
+
+
+def console_commands(documents: Sequence[str] | None = None) -> list[str]:
+    """The commands of all documents, or of those with these names."""
     return [
         line.removeprefix("$ ").partition("  #")[0].strip()
-        for block in blocks("console")
-        for line in block.values[1].splitlines()
+        for document, block in (block.values for block in blocks("console"))
+        if documents is None or document.name in documents
+        for line in block.splitlines()
         if line.startswith("$ ")
     ]
 
