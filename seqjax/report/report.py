@@ -278,12 +278,10 @@ class Report:
         for name, table in self.tables.items():
             write(folder / f"{name}.csv", table.to_csv())
         for name, figure in self.figures.items():
-            from seqjax.report.figure import image_bytes
-
             if _has_data(figure):
                 write(folder / f"{name}.csv", _data(figure).to_csv())
-            write(folder / f"{name}.png", image_bytes(figure, "png"))
-            write(folder / f"{name}.svg", image_bytes(figure, "svg"))
+            write(folder / f"{name}.png", _image(figure, "png"))
+            write(folder / f"{name}.svg", _image(figure, "svg"))
         # Last, so that a folder with a report has all files that the report refers to.
         write(folder / REPORT, markdown)
         return folder
@@ -303,10 +301,8 @@ class Report:
         tables = ({"results": self._summary()} if self._rows else {}) | self.tables
         bodies = {name: table(content, _words(name)) for name, content in tables.items()}
         for name, figure in self.figures.items():
-            from seqjax.report.figure import image_bytes
-
             image = f"{name}.png"
-            bodies[name] = html_of(f"![{_words(name)}]({image})", {image: image_bytes(figure, "png")})
+            bodies[name] = html_of(f"![{_words(name)}]({image})", {image: _image(figure, "png")})
         sections = [Section(name, _words(name), body) for name, body in bodies.items()]
         replace(path_of("file", file), page(self.title, html_of(self.text), sections, ["tables.js"]), MARK)
 
@@ -403,6 +399,12 @@ def _named(name: str, inner: Callable[[], str]) -> str:
 def _words(name: str) -> str:
     """The name of a table or figure as a heading."""
     return name.replace("_", " ")
+
+
+def _image(figure: "Figure", kind: str) -> bytes:
+    from seqjax.report.figure import image_bytes  # whoever has a figure has imported matplotlib
+
+    return image_bytes(figure, kind)
 
 
 def _has_data(figure: "Figure") -> bool:
