@@ -22,4 +22,10 @@ def __getattr__(name: str) -> Any:
 
         if line := import_line(name):
             raise AttributeError(f"seqjax has no attribute {name!r}; it is a plugin: {line}")
+    if name not in __all__ and is_public:
+        from seqjax.errors import nearest
+        from seqjax.plugin.registry import GROUPS, class_names
+
+        plugins = [cls for kind in GROUPS for cls in class_names(kind)]
+        raise AttributeError(f"seqjax has no attribute {name!r}{nearest(name, [*__all__, *plugins])}")
     return _attribute(name)

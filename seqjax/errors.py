@@ -52,8 +52,11 @@ def warn(message: str) -> None:
 
 
 def closest(word: object, choices: Iterable[str]) -> str | None:
-    """The choice closest to `word`, or the only one that begins with it; None if none is close."""
+    """The choice closest to `word`, or the only one that is the same but for case, or begins with it; else None."""
     word, choices = str(word), sorted(set(choices))
+    alike = [choice for choice in choices if choice.lower() == word.lower()]
+    if len(alike) == 1:
+        return alike[0]
     begun = [choice for choice in choices if len(word) > 2 and choice.startswith(word)]
     close = begun if len(begun) == 1 else difflib.get_close_matches(word, choices, n=1, cutoff=0.66)
     return close[0] if close else None

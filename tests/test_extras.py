@@ -1,5 +1,6 @@
 """Without the packages of the extras, each feature that needs one says what to install, and everything else works."""
 
+import importlib
 import itertools
 import json
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from seqjax import extras
 from seqjax.extras import EXTRAS
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
@@ -54,7 +56,7 @@ calls = {
     "hf-dataset": lambda: sj.datasets.HFDataset(path="t.parquet", column="text").load(),
     "bpe": lambda: sj.tokenizers.BPE().fit(text),
     "download": lambda: download("https://localhost/x", "sha1:0"),
-    "from_flax": lambda: sj.from_flax,
+    "from_flax": lambda: sj.from_flax(None),
     "flax-cell": lambda: sj.models.FlaxCell(hidden=2).init(jax.random.key(0), run.spec),
     "digits": lambda: sj.datasets.Digits().load(),
     "stocks": lambda: sj.datasets.Stocks().load(),
@@ -74,6 +76,7 @@ said |= {
     "list": called("list"),
     "completion": called("--completion", "bash"),
     "figure": called("lags", "run", "--max-lag", "3", "--figure", "f.png"),
+    "lags": called("lags", "run", "--max-lag", "3"),
 }
 json.dump(said, open("said.json", "w"))
 """
@@ -100,7 +103,7 @@ NEEDS = {
     "bpe": ("tokenizer bpe", "tokenizers", "data"),
     "download": ("download https://localhost/x", "pooch", "data"),
     "from_flax": ("from_flax", "flax", "flax"),
-    "flax-cell": ("from_flax", "flax", "flax"),
+    "flax-cell": ("model flax-cell", "flax", "flax"),
     "digits": ("dataset digits", "sklearn", "digits"),
     "tensorboard": ("tracker tensorboard", "tensorboardX", "tensorboard"),
     "trackio": ("tracker trackio", "trackio", "trackio"),
@@ -114,11 +117,13 @@ def test_a_feature_names_its_extra(said, feature):
     assert said[feature] == f"{what} needs {package}, which is not installed; type: pip install 'seqjax[{extra}]'"
 
 
+NO_FIGURE = "no figure is written, since matplotlib is not installed; for figures type: pip install 'seqjax[plot]'"
+
+
 def test_a_run_without_a_figure_trains_and_says_so(said):
-    assert (
-        "no figure is written, since matplotlib is not installed; for figures type: pip install 'seqjax[plot]'"
-        in (said["run"])
-    )
+    assert NO_FIGURE in said["run"]
+    code, printed = said["lags"]
+    assert (code, NO_FIGURE in printed) == (0, True), printed
     assert {"metrics.jsonl", "params.safetensors"} <= {*said["files"]}
     assert "history.png" not in said["files"]
     assert said["metrics"]
@@ -137,6 +142,28 @@ def test_the_command_line_names_the_extras(said):
     for verb, extra in {"completion": "all", "figure": "plot"}.items():
         code, text = said[verb]
         assert (code, f"pip install 'seqjax[{extra}]'" in text) == (2, True), text
+
+
+def test_a_folder_without_code_is_no_package(monkeypatch, tmp_path):
+    """Such as `datasets` in the working folder, or what `pip uninstall` has left."""
+    (tmp_path / "folder_of_data").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(extras.EXTRAS, "data", ("folder_of_data",))
+    assert not extras.is_installed("data")
+    with pytest.raises(extras.MissingExtra, match="a table needs folder_of_data"), extras.needing("data", "a table"):
+        importlib.import_module("folder_of_data")
+    monkeypatch.delitem(sys.modules, "folder_of_data")
+
+
+def test_a_package_that_cannot_be_imported_costs_the_figure_alone(monkeypatch, tmp_path):
+    (tmp_path / "matplotlib").mkdir()
+    (tmp_path / "matplotlib" / "__init__.py").write_text("raise ImportError('libfreetype.so: not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert extras.why_no_figure() == (
+        "no figure is written, since matplotlib cannot be imported: libfreetype.so: not found"
+    )
 
 
 def test_the_extras_are_those_of_the_project():

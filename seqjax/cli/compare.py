@@ -6,7 +6,7 @@ from typing import Any
 
 from seqjax.cli.figure import draw
 from seqjax.cli.parser import Parser, whole
-from seqjax.extras import is_installed, without_figure
+from seqjax.extras import why_no_figure
 from seqjax.terminal.shell import program
 from seqjax.terminal.stream import line
 from seqjax.terminal.width import terminal_width
@@ -97,8 +97,8 @@ def print_comparison(
     if not runs.is_comparable(metric):
         line("note", "these runs have different losses: choose another --metric")
     file = figure or default_figure
-    if file is default_figure is not None and not is_installed("plot"):
-        line("note", without_figure())
+    if file is default_figure is not None and (why := why_no_figure()):
+        line("note", why)
     elif file is not None:
         from seqjax.report import plot
 

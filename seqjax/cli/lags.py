@@ -6,7 +6,9 @@ from pathlib import Path
 from seqjax.cli.figure import check_figure, draw
 from seqjax.cli.parser import Parser, whole
 from seqjax.errors import Error, check_all, counted
+from seqjax.extras import why_no_figure
 from seqjax.terminal.shell import program
+from seqjax.terminal.stream import line
 
 
 def main(argv: Sequence[str]) -> int:
@@ -55,6 +57,9 @@ def main(argv: Sequence[str]) -> int:
     report = run.lags(args.max_lag, num_rows=rows, num_steps=steps)
     print(f"{counted(rows, 'row')} of {steps} steps")
     print(report)
-    file = Path(args.figure or Path(args.run, "lags.png"))
-    draw(lambda: report.plot(str(args.run)), file, "--figure " if args.figure else "")
+    if not args.figure and (why := why_no_figure()):
+        line("note", why)
+    else:
+        file = Path(args.figure or Path(args.run, "lags.png"))
+        draw(lambda: report.plot(str(args.run)), file, "--figure " if args.figure else "")
     return 0

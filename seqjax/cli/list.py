@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from seqjax.cli.parser import Parser
 from seqjax.errors import Error
-from seqjax.extras import command, is_installed
+from seqjax.extras import EXTRAS, command, is_installed
 from seqjax.plugin import registry
 from seqjax.terminal.shell import program
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
         print(kind)
         for entry in entries:
             print(f"  {entry.id:{width}}  {entry.version:8} {registry.summary(entry)}".rstrip())
-            if (extra := registry.extra_of(entry)) and not is_installed(extra):
+            if (extra := registry.extra_of(entry)) in EXTRAS and not is_installed(extra):
                 print(f"  {'':{width}}  {'':8} not installed; type: {command(extra)}")
             if args.verbose:
                 print(f"  {'':{width}}  {entry.target}, {entry.source}")

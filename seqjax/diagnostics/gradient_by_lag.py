@@ -362,8 +362,8 @@ def lags(
     """The parts of a gradient by the number of steps that they travel back, from one backward pass.
 
     It takes many times as long as one gradient: for 20,000 steps on two cores, where a gradient takes .04 to .09 s, it
-    takes 4.1 s with max_lag = 10, 9.3 s with 500, and 27.6 s with 2,000. It needs the memory of (max_lag + 1) · P
-    numbers for P parameters, the same again while they are added up, and a few times `BLOCK` numbers.
+    takes 4.1 s with max_lag = 10, 9.3 s with 500, and 27.6 s with 2,000. For P parameters it needs memory for about
+    2 (max_lag + 1) P numbers.
 
     >>> import jax.numpy as jnp
     >>> import seqjax as sj

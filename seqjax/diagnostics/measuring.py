@@ -329,7 +329,7 @@ def named_strategies(strategies: Any) -> dict[str, Gradient]:
     if not isinstance(strategies, Mapping):
         strategies = list(strategies)
         names = [describe(s) if isinstance(s, Gradient) else repr(s) for s in strategies]
-        if len(set(names)) < len(names):
+        if len(set(names)) < len(names) and all(isinstance(s, Gradient) for s in strategies):
             raise Error(f"some strategies are given twice: {', '.join(names)}; name them in a dict")
         strategies = dict(zip(names, strategies, strict=True))
     wrong = [f"{name!s:.80}" for name, strategy in strategies.items() if not isinstance(strategy, Gradient)]

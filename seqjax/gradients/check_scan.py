@@ -107,10 +107,15 @@ def check_scan(
     except jax.errors.JAXTypeError:  # the step reads a value that is traced, as in `if x > 0`
         raise
     except (Error, TypeError, ValueError) as fault:
-        if isinstance(fault, Error) and not _fits(problem, params, state, xs, weights, has_aux, not batched):
+        other = problem, params, state, xs, weights, has_aux, not batched
+        if isinstance(fault, Error) and not isinstance(fault, _ShapeError) and not _fits(*other):
             raise
         what = str(fault) if isinstance(fault, Error) else f"the step raises {type(fault).__name__}: {fault}"
         raise Error(f"{what}\n{_reading(state, xs, batched)}") from fault
+
+
+class _ShapeError(Error):
+    """Shapes differ, as they do where one of the arguments has rows and another one has not."""
 
 
 def _fits(*args: Any) -> bool:
@@ -147,12 +152,15 @@ def _check_rows(
         raise Error(f"with batched=True xs must have leaves [T, B, ...], found {shapes}")
     num_steps, num_rows = shapes[0][:2]
     if {shape[:2] for shape in shapes} != {(num_steps, num_rows)} or 0 in (num_steps, num_rows):
-        axes = "T and B" if batched else "T"
-        raise Error(f"the leaves of xs must share {axes}, at least 1 each; found {shapes}")
+        if batched:
+            raise _ShapeError(f"the leaves of xs must share T and B, at least 1 each; found {shapes}")
+        raise Error(f"the leaves of xs must share T, at least 1; found {[(T, *rest) for T, _, *rest in shapes]}")
     for path, leaf in jax.tree.leaves_with_path(state):
         if leaf.shape[:1] != (num_rows,):
             name = jax.tree_util.keystr(path)
-            raise Error(f"state{name} has shape {leaf.shape}, and xs has {num_rows} rows: state has leaves [B, ...]")
+            raise _ShapeError(
+                f"state{name} has shape {leaf.shape}, and xs has {num_rows} rows: state has leaves [B, ...]"
+            )
     weights_TB = _weights(weights, num_steps, num_rows)
     after = check_step(problem, params, state, xs, has_aux)
     # A state of Python numbers takes the dtype that the step returns, as in `jax.lax.scan`.
@@ -171,7 +179,7 @@ def _weights(weights: Any, num_steps: int, num_rows: int) -> Any:
         return jnp.zeros((num_steps, num_rows)).at[-1].set(1 / num_rows)
     weights = _real_weights(weights)
     if weights.shape != (num_steps, num_rows):
-        raise Error(f"weights must be float[T, B] = [{num_steps}, {num_rows}], not {list(weights.shape)}")
+        raise _ShapeError(f"weights must be float[T, B] = [{num_steps}, {num_rows}], not {list(weights.shape)}")
     return weights
 
 
@@ -219,18 +227,22 @@ def check_params(params: Params) -> None:
             raise Error(f"params{name} is {dtype}, which has no gradient: make it a float, or close over it")
 
 
-def check_any_float(params: Params) -> None:
-    """Checks that there is a parameter that can be differentiated.
+def check_any_float(tree: PyTree, name: str = "params") -> None:
+    """Checks that there is something that can be differentiated.
+
+    Args:
+        tree: the argument that is differentiated.
+        name: its name.
 
     Raises:
-        Error: there are no parameters, or none is a float.
+        Error: it has no leaves, or none is a float.
     """
-    leaves = jax.tree.leaves(params)
+    leaves = jax.tree.leaves(tree)
     if not leaves:
-        raise Error(f"params = {params!r:.80}: there are no parameters, so that there is nothing to differentiate")
-    if not jax.tree.leaves(partition_float(params)[0]):
+        raise Error(f"{name} = {tree!r:.80} has no arrays, so that there is nothing to differentiate")
+    if not jax.tree.leaves(partition_float(tree)[0]):
         dtypes = ", ".join(str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in leaves)
-        raise Error(f"no parameter is a float, so that there is nothing to differentiate; found {dtypes:.200}")
+        raise Error(f"{name} has no floats, so that there is nothing to differentiate; found {dtypes:.200}")
 
 
 def check_step(problem: Problem, params: Params, state: State, xs: PyTree, has_aux: bool = False) -> State:
@@ -268,22 +280,25 @@ def check_step(problem: Problem, params: Params, state: State, xs: PyTree, has_a
         if not isinstance(loss, tuple) or len(loss) != 2:
             raise Error(f"with has_aux=True a step must return {returns}, but this one returns {_show(result)}")
         loss, _ = loss
-    hint = "; does it return (loss, state)? Return (state, loss)" if _same_shapes(before, loss) else ""
+    is_swapped = _same_shapes(before, loss) and [a.shape for a in jax.tree.leaves(after)] == [()]
+    hint = "; does it return (loss, state)? Return (state, loss)" if is_swapped else ""
     if not _same_structure(before, after):
         raise Error(f"the step takes the state {_show(before)} and returns the state {_show(after)}{hint}")
     for (path, old), new in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
         # JAX gives a state of weak type, such as one made of Python numbers, the dtype of the new state.
         if old.shape != new.shape or (old.dtype != new.dtype and not old.weak_type):
             name = f"state{jax.tree_util.keystr(path)}"
-            raise Error(
-                f"{name} goes into the step as {_show(old)} and comes out as {_show(new)}"
-                + (hint or f": keep its shape and dtype, such as with .astype({name}.dtype)")
-            )
+            what = f"{name} goes into the step as {_show(old)} and comes out as {_show(new)}"
+            if old.shape != new.shape:
+                raise _ShapeError(f"{what}{hint or ': keep its shape'}")
+            raise Error(f"{what}{hint or f': keep its dtype, such as with .astype({name}.dtype)'}")
     if not isinstance(loss, jax.ShapeDtypeStruct) or loss.shape or not jnp.issubdtype(loss.dtype, jnp.floating):
         advice = "; does it return (loss, outputs)? Pass has_aux=True" if isinstance(loss, tuple) else ""
         if isinstance(loss, jax.ShapeDtypeStruct) and jnp.issubdtype(loss.dtype, jnp.complexfloating):
             advice = "; take its real part or its absolute value"
-        raise Error(f"a step's loss must be one number, float[], but this one is {_show(loss)}{advice}")
+        is_array = isinstance(loss, jax.ShapeDtypeStruct) and loss.shape
+        fault = _ShapeError if is_array else Error
+        raise fault(f"a step's loss must be one number, float[], but this one is {_show(loss)}{advice}")
     return after
 
 
@@ -319,6 +334,6 @@ def add_row_axis(state: State, xs: PyTree, weights: Weights) -> tuple[State, PyT
     if weights is not None and not isinstance(weights, str):
         weights = _real_weights(weights)
         if weights.ndim != 1:
-            raise Error(f"weights must be float[T] for a single sequence, not of shape {list(weights.shape)}")
+            raise _ShapeError(f"weights must be float[T] for a single sequence, not of shape {list(weights.shape)}")
         weights = weights[:, None]
     return jax.tree.map(lambda a: a[None], state), jax.tree.map(lambda a: a[:, None], xs), weights

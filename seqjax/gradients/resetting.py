@@ -120,8 +120,9 @@ def read_resets(
     if reset is None:
         return None
     if initial is not None:
-        initial = jax.tree.map(jnp.asarray if batched else lambda a: jnp.asarray(a)[None], initial)
-        check_initial(initial, state, "state")
+        initial = jax.tree.map(jnp.asarray, initial)
+        check_initial(initial, state if batched else jax.tree.map(lambda a: a[0], state), "state")
+        initial = initial if batched else jax.tree.map(lambda a: a[None], initial)
     return Resets(jnp.broadcast_to(reset.reshape(num_steps, -1), (num_steps, num_rows or 1)), initial)
 
 
@@ -147,7 +148,8 @@ def check_reset(reset: Any, initial: Any, shapes: Sequence[tuple], name: str) ->
     except (TypeError, ValueError) as fault:
         raise Error(f"reset must be {wanted}, not {reset!r:.80}") from fault
     if array.shape not in shapes or array.dtype != jnp.bool:
-        raise Error(f"reset must be {wanted}, not {dtype_shape(array)}")
+        advice = "; if there are rows, pass batched=True" if array.ndim == 2 and len(shapes) == 1 else ""
+        raise Error(f"reset must be {wanted}, not {dtype_shape(array)}{advice}")
     return array
 
 

@@ -41,9 +41,9 @@ def value_and_grad(
 ) -> Callable[..., tuple[Any, Any]]:
     """Like `jax.value_and_grad`, for a scan: returns a function that differentiates T steps by a strategy.
 
-    The returned function takes `(params, state, xs, *, weights=None, key=None, reset=None, initial=None)`, as that of
-    `estimate`. It returns `(loss, grads)`, or with has_aux `((loss, outputs), grads)`. `estimate` also returns the
-    state after the last step and the memory of the strategy, with which the next window begins.
+    The returned function takes `(params, state, xs, *, weights=None, key=None, reset=None, initial=None)`, which mean
+    the same as in `estimate`. It returns `(loss, grads)`, or with has_aux `((loss, outputs), grads)`. `estimate` also
+    returns the state after the last step and the memory of the strategy, with which the next window begins.
 
     >>> import jax.numpy as jnp
     >>> import seqjax as sj
@@ -82,6 +82,7 @@ def value_and_grad(
         reset: Bool[Array, "T ..."] | None = None,
         initial: State | None = None,
     ) -> tuple[Any, Any]:
+        """(loss, grads), or with has_aux ((loss, outputs), grads); see `seqjax.value_and_grad`."""
         found = function(params, state, xs, weights=weights, key=key, reset=reset, initial=initial)
         return (found.loss, found.outputs) if has_aux else found.loss, found.grads
 
@@ -123,10 +124,10 @@ def estimate(
       others. A loss of weight 0 may be NaN.
     - `key`: a JAX key; a strategy that draws needs it.
     - `reset`: bool[T], the steps that start from `initial` in place of the state that the step before left. No gradient
-      crosses a reset. Cuts are still counted from the start of the scan; what a strategy of the history carries begins
-      anew.
-    - `initial`: the state at a reset, a constant. None: the `init_state` of a problem that has one, else `state`; these
-      two are differentiated.
+      crosses a reset. Cuts are still counted from the start of the scan. What a strategy carries from step to step,
+      such as the influence of `RTRL`, is zero again after a reset.
+    - `initial`: the state at a reset, a constant. None: the `init_state` of a problem that has one, else `state`. A
+      state that is not given by `initial` is differentiated.
 
     With batched=True, B sequences are scanned side by side: `state` and `initial` have leaves [B, ...], `xs` leaves
     [T, B, ...], `weights` is float[T, B], by default 1 / (T B), with "last" 1 / B at the last step, and `reset` is
@@ -172,8 +173,9 @@ def estimate(
         reset: Bool[Array, "T ..."] | None = None,
         initial: State | None = None,
     ) -> Estimate:
-        if 0 in numbers:
-            check_any_float(params)
+        """The `Estimate` of a window; see `seqjax.estimate`."""
+        for i in numbers:
+            check_any_float((params, state, xs)[i], ARGUMENTS[i])
         if memory is not None:
             check_type("memory", memory, Memory, "what the call before returned, `estimate.memory`, or leave it out")
         if key is not None:

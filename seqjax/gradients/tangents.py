@@ -30,7 +30,7 @@ def with_tangent_of(value: Num[Array, "*shape"], source: Num[Array, "*shape"]) -
 
 
 WITH_TANGENT_OF = Primitive("with_tangent_of")
-WITH_TANGENT_OF.def_impl(lambda value, source: value)
+WITH_TANGENT_OF.def_impl(lambda value, source: jnp.asarray(value))
 WITH_TANGENT_OF.def_abstract_eval(lambda value, source: value)
 mlir.register_lowering(WITH_TANGENT_OF, lambda context, value, source: [value])
 
@@ -48,5 +48,12 @@ def _batched(arguments, axes):
     return with_tangent_of(*rows), 0
 
 
+def _transposed(cotangent, value, source):
+    # A linear function is transposed as it computes: its values are those of `value`. No derivative comes here, since
+    # the tangents of a computation have left the primitive.
+    return cotangent if ad.is_undefined_primal(value) else None, None
+
+
 ad.primitive_jvps[WITH_TANGENT_OF] = _derivative
+ad.primitive_transposes[WITH_TANGENT_OF] = _transposed
 batching.primitive_batchers[WITH_TANGENT_OF] = _batched

@@ -1,7 +1,7 @@
 """Flax NNX modules as models. No other file of the core imports flax."""
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from seqjax.extras import needing
 from seqjax.gradients.problem import Params
 from seqjax.models.model import ForeignModel, Shapes
 
-with needing("flax", "from_flax"):
+if TYPE_CHECKING:  # this file can be imported without flax
     from flax import nnx
 
 
@@ -28,7 +28,7 @@ class State(NamedTuple):
     rng: Any
 
 
-def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
+def from_flax(module: "nnx.Module") -> tuple["FlaxModule", Params]:
     """A Flax NNX module as a model.
 
     >>> import numpy as np
@@ -61,6 +61,7 @@ def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
         Error: the module has no `initialize_carry`; it has variables that are neither parameters nor random streams
             (such as running averages); an attribute is not hashable.
     """
+    nnx = _nnx()
     name = type(module).__name__
     if not isinstance(module, nnx.Module):
         raise Error(f"from_flax takes a module, such as nnx.GRUCell(3, 3, rngs=nnx.Rngs(0)), not {module!r:.80}")
@@ -104,6 +105,7 @@ class FlaxModule(ForeignModel):
 
     def init_state(self, params, spec, key=None):
         """The module's initial carry."""
+        nnx = _nnx()
         seed = jax.random.key(0) if key is None else key
         shape = () if isinstance(spec.inputs, Tokens) else (spec.inputs.dim,)
         carry = self._module(params, ()).initialize_carry(shape, nnx.Rngs(jax.random.fold_in(seed, 0)))
@@ -114,6 +116,7 @@ class FlaxModule(ForeignModel):
 
     def step(self, params, state, x):
         """One call of the module."""
+        nnx = _nnx()
         module = self._module(params, state.rng)
         carry, output = module(state.carry, x)
         rng = tuple(nnx.to_pure_dict(nnx.state(module, kind)) for kind in (nnx.RngKey, nnx.RngCount))
@@ -126,9 +129,16 @@ class FlaxModule(ForeignModel):
 
     def _module(self, params, rng):
         """The module with its variables, in the dtype of its parameters; deterministic if rng is `()`."""
-        module = nnx.merge(self.graphdef, params, *(rng or self._rng(jax.random.key(0))))
+        module = _nnx().merge(self.graphdef, params, *(rng or self._rng(jax.random.key(0))))
         dtype = jnp.result_type(*jax.tree.leaves(params))
         module.set_attributes(dtype=dtype, param_dtype=dtype, raise_if_not_found=False)
         if not rng:
             module.eval()
         return module
+
+
+def _nnx() -> Any:
+    with needing("flax", "from_flax"):
+        from flax import nnx
+
+    return nnx

@@ -34,7 +34,9 @@ def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
             return get_own(name)
         if entry := registry.of_class(kind, name):
             return registry.load(entry)
-        raise AttributeError(f"{package} has no attribute {name!r}{nearest(name, listed())}")
+        elsewhere = registry.import_line(name)
+        advice = f"; it is in another package: {elsewhere}" if elsewhere else nearest(name, listed())
+        raise AttributeError(f"{package} has no attribute {name!r}{advice}")
 
     def listed() -> list[str]:
         return sorted({*names, *registry.class_names(kind)})

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from seqjax.extras import is_installed, without_figure
+from seqjax.extras import why_no_figure
 from seqjax.runs.experiment import config_bytes
 from seqjax.runs.files import checkpoint, folder, store
 from seqjax.runs.files.arrays import by_name, save_arrays
@@ -99,13 +99,13 @@ def result_files(run: RunState) -> dict[str, bytes]:
         files[folder.SAMPLES] = (text + "\n").encode("utf-8", "backslashreplace")
     if not run.experiment.fit().has_curve:
         return files
-    if is_installed("plot"):
+    if why := why_no_figure():
+        line("note", why)
+    else:
         # Imported here: matplotlib would delay the start of a command.
         from seqjax.report import plot
 
         image = io.BytesIO()
         plot.history(run.metrics, title=plot.title_of([run.experiment])).savefig(image, dpi=150, format="png")
         files[folder.HISTORY] = image.getvalue()
-    else:
-        line("note", without_figure())
     return files

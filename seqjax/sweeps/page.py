@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seqjax.data.dataset import Data
-from seqjax.extras import is_installed
+from seqjax.extras import why_no_figure
 from seqjax.files import replace
 from seqjax.plugin import config, registry
 from seqjax.plugin.base import Plugin
@@ -288,7 +288,7 @@ def _pngs(run: Run) -> dict[str, bytes]:
     """The PNG files in the folder of a run by name; for a run in memory its learning curve."""
     if run.path is not None:
         return {file.name: folder.read(file, bytes) for file in sorted(run.path.glob("*.png"))}
-    if not run.metrics or not run.experiment.fit().has_curve or not is_installed("plot"):
+    if not run.metrics or not run.experiment.fit().has_curve or why_no_figure():
         return {}
     image = io.BytesIO()
     run.plot().savefig(image, dpi=100, format="png")

@@ -176,7 +176,7 @@ def decaying(scale=1.0, dtype=float):
     ("change", "message"),
     [
         ({"weights": np.ones((1, 9))}, r"weights must be float\[T, B\] = \[9, 1\], not \[1, 9\]"),
-        ({"params": 3}, "no parameter is a float, so that there is nothing to differentiate; found int"),
+        ({"params": 3}, "params has no floats, so that there is nothing to differentiate; found int"),
         ({"state": np.zeros(2)}, r"state has shape \(2,\), and xs has 1 rows"),
         ({"xs": (np.zeros((9, 1)), np.zeros((8, 1)))}, "must share T and B"),
         ({"xs": np.zeros((0, 1))}, "at least 1 each"),

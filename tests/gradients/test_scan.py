@@ -204,9 +204,39 @@ def test_calls_that_do_not_fit_are_refused():
         estimate(lambda p, s, x: (s, jnp.zeros(())), FULL, has_aux=True, batched=True)(params, state, xs)
     with pytest.raises(seqjax.Error, match=r"weights = 'first' must be \"last\""):
         run(params, state, xs, weights="first")
-    with pytest.raises(seqjax.Error, match="no parameter is a float"):
+    with pytest.raises(seqjax.Error, match="params has no floats, so that"):
         estimate(lambda p, s, x: (s, s), FULL, batched=True)({"n": np.arange(3)}, np.ones(1), np.ones((2, 1)))
     rtrl = estimate(step, create("gradient", "rtrl"), (0, 1), has_aux=True, batched=True)
     first = jax.eval_shape(rtrl, params, state, xs)
     with pytest.raises(seqjax.Error, match="leave memory out, or differentiate the parameters only, argnums=0"):
         jax.eval_shape(lambda memory: rtrl(params, state, xs, memory=memory), first.memory)
+
+
+ONE, ROWS, STEPS, STEPS_OF_ROWS = np.zeros(()), np.zeros(3), np.ones(4), np.ones((4, 3))
+
+
+@pytest.mark.parametrize(
+    ("state", "xs", "options", "batched"),
+    [
+        (ONE, STEPS_OF_ROWS, {}, False),
+        (ROWS, STEPS, {}, False),
+        (ONE, STEPS, {"weights": STEPS_OF_ROWS}, False),
+        (ONE, STEPS, {"reset": STEPS_OF_ROWS > 0}, False),
+        (ONE, STEPS_OF_ROWS, {}, True),
+        (ROWS, STEPS, {}, True),
+        (ROWS, STEPS_OF_ROWS, {"weights": STEPS}, True),
+    ],
+)
+def test_where_one_argument_has_rows_and_another_has_none_batched_is_named(state, xs, options, batched):
+    def step(w, s, x):
+        s = 0.5 * s + w * x
+        return s, s**2
+
+    with pytest.raises(seqjax.Error, match="batched=True"):
+        estimate(step, FULL, batched=batched)(np.ones(()), state, xs, **options)
+
+
+@pytest.mark.parametrize(("argnums", "name"), [(1, "state"), ((0, 2), "xs")])
+def test_an_argument_without_floats_is_refused_as_jax_grad_refuses_it(argnums, name):
+    with pytest.raises(seqjax.Error, match=f"^{name} has no floats"):
+        estimate(lambda w, s, x: (s, w * x), FULL, argnums)(np.ones(()), np.zeros((), int), np.arange(4))

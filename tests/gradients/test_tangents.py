@@ -58,3 +58,10 @@ def test_a_step_with_a_cut_inside_does_not_see_vmap():
         return sj.scan(lambda h, u: (jnp.tanh(params * h + u), h), state, x, gradient=Truncated(steps=2))
 
     assert not sees_vmap(step, jnp.ones(()), jnp.zeros(()), jnp.ones(4))
+
+
+def test_a_linear_function_is_transposed_as_it_computes():
+    """A solver transposes the function that it is given; the cut changes derivatives alone."""
+    f = lambda c: sj.scan(lambda c, x: (0.5 * c, c), c, jnp.ones(4), gradient=Truncated(steps=2))[0]
+    assert jax.linear_transpose(f, 1.0)(1.0) == (0.0625,)
+    assert jax.grad(f)(1.0) == 0

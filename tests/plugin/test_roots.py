@@ -37,6 +37,12 @@ def test_a_name_that_is_not_there_suggests_the_close_one():
         _ = seqjax.gradients.Truncatd
     with pytest.raises(AttributeError, match=r"did you mean 'weighted_sum'\?$"):
         _ = seqjax.gradients.weigted_sum
+    with pytest.raises(AttributeError, match=r"did you mean 'RTRL'\?$"):
+        _ = seqjax.gradients.Rtrl
+    with pytest.raises(AttributeError, match=r"it is in another package: from seqjax\.models import GRU$"):
+        _ = seqjax.gradients.GRU
+    with pytest.raises(AttributeError, match=r"^seqjax has no attribute 'lag'; did you mean 'lags'\?$"):
+        _ = seqjax.lag
     with pytest.raises(ImportError) as caught:
         from seqjax.gradients import Truncatd  # noqa: F401
     assert "Truncated" in dir(seqjax.gradients)  # Python takes the suggestion of its traceback from there
