@@ -68,8 +68,9 @@ simulators: $(SIMULATORS)/.ready  ## run the tests with jaxley, brax, diffrax an
 search: $(SEARCH)/.ready  ## run the example of a search for hyper-parameters with optuna, installed once in its own environment
 	@$(SEARCH)/bin/python -m pytest $(SLOW) tests/examples $(ARGS)
 
-oldest: $(OLDEST)/.ready  ## run the quick tests of gradients, diagnostics, models and plugins with the oldest versions of the dependencies
-	@$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" tests/gradients tests/diagnostics tests/models tests/plugins $(ARGS)
+oldest: $(OLDEST)/.ready  ## run the quick tests of all that computes with the oldest versions of the dependencies
+	@$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" \
+		tests/gradients tests/diagnostics tests/models tests/plugins tests/training tests/runs $(ARGS)
 
 docs: $(SPHINX)/.ready  ## build the site of the documents in build/docs, and check it; warnings are errors
 	@rm -rf build/docs build/doctrees  # a second build would not repeat the warnings of the first

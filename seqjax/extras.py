@@ -1,7 +1,6 @@
 """The optional packages of seqjax by extra, and the error that says which extra to install."""
 
 import contextlib
-import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -62,7 +61,7 @@ def why_no_figure() -> str:
     """Why no figure can be written, in a sentence; empty if one can. Imports matplotlib."""
     try:
         with needing("plot", "a figure"):
-            importlib.import_module("matplotlib.figure")
+            import matplotlib.figure  # noqa: F401
     except MissingExtra:
         return f"no figure is written, since matplotlib is not installed; for figures type: {command('plot')}"
     except ImportError as fault:

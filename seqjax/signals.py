@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, SIGHUP and SIGUSR1: the current step of training is finished and saved, then the program ends.
+"""Notes Ctrl-C, SIGTERM, SIGHUP and SIGUSR1, and ends the process at a second one; `runs/listen.py` saves and ends.
 
 Python calls the handler of a signal in the main thread between two of its instructions, and so not while XLA compiles
 or computes. A thread sees each signal at once (`signal.set_wakeup_fd`), and ends the process when the handler cannot.

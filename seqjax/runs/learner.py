@@ -140,8 +140,9 @@ class Learner:
                 _check_ids(name, ids, tokens.size)
         try:
             return self._update(state, *x, reset=reset)
-        except RuntimeError as fault:
-            # JAX has no exception of its own for this. The text is compared after the fact, which costs nothing before.
+        except (RuntimeError, ValueError) as fault:
+            # JAX has no exception of its own for this, and each version another one. The text is compared after the
+            # fact, which costs nothing before.
             if "has been deleted" in str(fault):
                 _check_not_donated("Learner.update: this state", state)
             raise

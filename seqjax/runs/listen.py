@@ -1,4 +1,4 @@
-"""Trains runs until they end or are interrupted, and tells what listens to them what has happened."""
+"""Trains runs until they end: decides when a checkpoint is due and what Ctrl-C saves, and tells the listeners."""
 
 import contextlib
 import math

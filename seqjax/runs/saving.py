@@ -1,4 +1,4 @@
-"""Keeps a run in a folder: its first files, then rows and checkpoints during training, and the results at its end."""
+"""Writes a run into its folder: its first files, rows and checkpoints when `listen.py` says so, and its results."""
 
 import contextlib
 import hashlib

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.data.dataset import Data, Pairs, Series, Text, inputs_only
+from seqjax.data.dataset import Data, Dataset, Pairs, Series, Text, inputs_only
 from seqjax.data.preparing import Prepared, check_known, encode, make_stream
 from seqjax.data.sampler import draw_plan
 from seqjax.data.spec import Spec, Tokens, Values
@@ -73,7 +73,7 @@ class Trained:
 
         Args:
             data: `"train"`, `"heldout"`, `"rest"` (what follows the held-out part), or other data of the kind that
-                the run was trained on.
+                the run was trained on, or a dataset that loads them.
 
         Returns:
             `loss`, `tokens`, for tokens `perplexity`, and the metrics of the experiment. For a text that the codec
@@ -86,6 +86,8 @@ class Trained:
         """
         objects = self.experiment.objects
         check_given({name: value for name, value in objects.items() if name != "optimizer"})
+        if isinstance(data, Dataset):
+            data = data.load()
         if isinstance(data, str):
             if data not in PARTS:
                 raise Error(f"no part {data!r}; choose one of {', '.join(PARTS)}, or pass a Text(...) or Series(...)")
@@ -292,8 +294,8 @@ class Trained:
         Args:
             x: for a run on a series: a `Series`, float[n, dim] or float[n]. For a run on pairs: inputs like those that
                 it was trained on, int[n], float[n, dim] or float[n], of one document; or `Pairs`, whose targets are not
-                used. For a run on text: a string or a `Text`. A list of arrays, strings or data is read one by one, and
-                its elements may have different lengths.
+                used. For a run on text: a string or a `Text`. A dataset is loaded. A list of arrays, strings or data is
+                read one by one, and its elements may have different lengths.
             ahead: for a run on a series: the number of steps from the last known value to the predicted one.
 
         Returns:
@@ -314,6 +316,8 @@ class Trained:
         """
         if isinstance(x, list) and any(isinstance(one, np.ndarray | jax.Array | str | Data) for one in x):
             return [self.predict(one, ahead) for one in x]
+        if isinstance(x, Dataset):
+            x = x.load()
         if self._has_targets or isinstance(self.codec, TextCodec):
             return self._outputs(x, ahead)
         return self._continue_series(forecast.predict, x, ahead, "ahead")

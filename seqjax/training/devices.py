@@ -1,4 +1,4 @@
-"""Chooses the devices over which the rows of a batch are sharded."""
+"""Chooses how many devices train, and which ones; `epoch.py` divides the rows of a batch among them."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""One epoch: a pure loop over its batches, compiled for rows on several devices or for several runs side by side."""
+"""One epoch: a pure loop over its batches, compiled with the rows divided among devices, or for runs side by side."""
 
 import dataclasses
 import functools

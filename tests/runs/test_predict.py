@@ -1,6 +1,7 @@
 """`Run.predict` for texts and for lists; tests/training/test_forecast.py tests those of series and pairs."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from support.drawn import drawn_params
 from support.tiny import changed, refused
 
 from seqjax import Pairs, Series, Text
+from seqjax.datasets import TextFile
 from seqjax.models import MLP
 from seqjax.runs.run import job_of, run_of
 from seqjax.testing.quick_jit import quick_jit
@@ -28,7 +30,7 @@ def on_text():
     return untrained()
 
 
-def test_a_text_gives_the_logits_after_each_token(on_text):
+def test_a_text_gives_the_logits_after_each_token(on_text, tmp_path):
     """As a loop over the model's step, anew in each document."""
     text = Text("the mat? ace", bounds=[0, 4, 4, 12])
     ids, expected = on_text.codec.encode(text.text), []
@@ -43,6 +45,10 @@ def test_a_text_gives_the_logits_after_each_token(on_text):
     assert found.shape == (12, len(on_text.codec))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_array_equal(on_text.predict("the "), found[:4])
+    Path(tmp_path, "the.txt").write_text("the ")
+    dataset = TextFile(path=str(tmp_path / "the.txt"))
+    np.testing.assert_array_equal(on_text.predict(dataset), found[:4])
+    assert on_text.evaluate(dataset) == on_text.evaluate(Text("the "))
     assert [len(each) for each in on_text.predict(["the ", "", "cat sat"])] == [4, 0, 7]
 
 

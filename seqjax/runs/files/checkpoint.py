@@ -114,7 +114,9 @@ def restore(
 
     def leaf(keys, like):
         value = jax.numpy.asarray(arrays[leaf_name(keys)])
-        return jax.random.wrap_key_data(value, dtype=like.dtype) if is_key(like) else value
+        if not is_key(like):
+            return value
+        return jax.random.wrap_key_data(value, impl=jax.random.key_impl(jax.numpy.empty((), like.dtype)))
 
     return jax.tree_util.tree_map_with_path(leaf, like)
 
