@@ -12,7 +12,6 @@ from seqjax.models.elementwise import Elementwise
 from seqjax.testing.checking import run_checks
 from seqjax.testing.compare import Failed, Skipped
 from seqjax.testing.elementwise import check_affine, check_complex, check_feeds, check_stable, check_units
-from seqjax.testing.quick_jit import quick_jit
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class CompiledLRU(LRU):
     """An LRU that draws its parameters in one program."""
 
     def init_cell(self, key):
-        return quick_jit(LRU.init_cell, static_argnums=0)(self, key)
+        return jax.jit(LRU.init_cell, static_argnums=0)(self, key)  # also inside of another jit
 
 
 @dataclass(frozen=True)
