@@ -80,7 +80,7 @@ STEPS = {
     ),
     "a state that changes its dtype": (
         lambda p, s, x: (s.astype(jnp.bfloat16), jnp.sum(s)),
-        r"state goes into the step as float32\[1\] and comes out as bfloat16\[1\]: keep its shape and dtype, such as "
+        r"state goes into the step as float32\[1\] and comes out as bfloat16\[1\]: keep its dtype, such as "
         r"with \.astype\(state\.dtype\)",
     ),
     "a state that changes its structure": (
