@@ -237,6 +237,6 @@ def test_where_one_argument_has_rows_and_another_has_none_batched_is_named(state
 
 @pytest.mark.parametrize(("argnums", "name"), [(1, "state"), ((0, 2), "xs")])
 def test_an_argument_without_floats_is_refused_as_jax_grad_refuses_it(argnums, name):
+    call = estimate(lambda w, s, x: (s, w), FULL, argnums)
     with pytest.raises(seqjax.Error, match=f"^{name} has no floats"):
-        call = estimate(lambda w, s, x: (s, w), FULL, argnums)
         jax.eval_shape(lambda: call(np.ones(()), np.zeros((), int), np.arange(4)))
