@@ -33,7 +33,7 @@ DOCUMENTS = [
 ]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 TINY = {"--epochs": "1", "--train": "9000", "--heldout": "500", "--model.hidden": "8"}
-NOT_RUN = ("make ", "python3.13 -m venv", "uv ", "pip install")  # .ci/run runs most of them
+NOT_RUN = ("make ", "python3.13 -m venv", "uv ", "pip install", ".venv/bin/pip install")  # .ci/run runs most of them
 TOGETHER = "JAX_COORDINATOR_ADDRESS=localhost:12345 "
 """The beginning of a command that starts one of several processes."""
 
