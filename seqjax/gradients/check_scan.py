@@ -103,7 +103,7 @@ def check_scan(
             the loss one number.
     """
     try:
-        return _check_rows(problem, params, state, xs, weights, has_aux, batched)
+        return _read_arrays(problem, params, state, xs, weights, has_aux, batched)
     except jax.errors.JAXTypeError:  # the step reads a value that is traced, as in `if x > 0`
         raise
     except (Error, TypeError, ValueError) as fault:
@@ -121,7 +121,7 @@ class _ShapeError(Error):
 def _fits(*args: Any) -> bool:
     """Whether the arguments of a scan fit together if they are read with, or without, an axis of rows."""
     try:
-        _check_rows(*args)
+        _read_arrays(*args)
     except Exception:  # whatever the step raises
         return False
     return True
@@ -136,10 +136,10 @@ def _reading(state: State, xs: PyTree, batched: bool) -> str:
     return f"{shapes}, read as one sequence, [...] and [T, ...]; {rows}"
 
 
-def _check_rows(
+def _read_arrays(
     problem: Problem, params: Params, state: State, xs: PyTree, weights: Weights, has_aux: bool, batched: bool
 ) -> tuple[Params, State, PyTree, Float[Array, "T B"]]:
-    """`check_scan` without its advice on rows."""
+    """`check_scan`, without the advice on rows in its errors."""
     if not batched:
         state, xs, weights = add_row_axis(state, xs, weights)
     params, state, xs = combine(*partition_float(params)), _arrays(state, "state"), _arrays(xs, "xs")

@@ -174,14 +174,14 @@ def estimate(
         initial: State | None = None,
     ) -> Estimate:
         """The `Estimate` of a window; see `seqjax.estimate`."""
-        if 0 in numbers:
+        if 0 in numbers:  # before the step is traced with them
             check_any_float(params)
         if memory is not None:
             check_type("memory", memory, Memory, "what the call before returned, `estimate.memory`, or leave it out")
         if key is not None:
             check_key(gradient, key)
         params, state, xs, weights = check_scan(problem, params, state, xs, weights, has_aux, batched)
-        for i in numbers:  # a state of Python numbers has the dtype of the step's state by now
+        for i in {*numbers} - {0}:  # a state of Python numbers has the dtype of the step's state by now
             check_any_float((params, state, xs)[i], ARGUMENTS[i])
         resets = read_resets(reset, initial, state, len(weights), weights.shape[1] if batched else None)
         if numbers == (0,) and not has_aux and not jax.tree.leaves(partition_float(params)[1]):

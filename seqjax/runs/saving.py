@@ -101,11 +101,11 @@ def result_files(run: RunState) -> dict[str, bytes]:
         return files
     if why := why_no_figure():
         line("note", why)
-    else:
-        # Imported here: matplotlib would delay the start of a command.
-        from seqjax.report import plot
+        return files
+    # Imported here: matplotlib would delay the start of a command.
+    from seqjax.report import plot
 
-        image = io.BytesIO()
-        plot.history(run.metrics, title=plot.title_of([run.experiment])).savefig(image, dpi=150, format="png")
-        files[folder.HISTORY] = image.getvalue()
+    image = io.BytesIO()
+    plot.history(run.metrics, title=plot.title_of([run.experiment])).savefig(image, dpi=150, format="png")
+    files[folder.HISTORY] = image.getvalue()
     return files
