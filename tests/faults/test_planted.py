@@ -104,7 +104,7 @@ def keep_parts(real):
 TRIALS = {
     "kills": lambda kind, root: crash.states_of(kind, root, most_cuts=0),
     "cuts": lambda kind, root: crash.states_of(kind, root, most_kills=0, most_cuts=200),
-    "flips": lambda kind, root: flips.flips_of(kind, root, every=50, only=folder.ENVIRONMENT),
+    "flips": lambda kind, root: flips.flips_of(kind, root, every=50, only=folder.SAMPLES),
     "errors": lambda kind, root: errors.errors_of(kind, root, errors.FAILURES[:1], every=4),
 }
 FAULTS = {
