@@ -44,18 +44,20 @@ LAYERS = {
         *("errors", "memory", "columns", "files", "parse", "user_cache", "plugin"),
         *("gradients", "data", "models"),
     },
+    "array_files": {"errors", "files", "parse", "gradients"},
+    "streams": {"errors", "files", "parse", "plugin", "gradients", "data", "models", "training", "array_files"},
     "analysis": {"errors", "plugin", "report", "data"},
     "runs": {
         *("errors", "extras", "columns", "terminal", "signals", "files", "parse", "plugin", "report"),
-        *("gradients", "diagnostics", "data", "models", "training"),
+        *("gradients", "diagnostics", "data", "models", "training", "array_files"),
     },
     "sweeps": {
         *("errors", "extras", "terminal", "signals", "files", "parse", "plugin", "report"),
-        *("gradients", "data", "training", "runs"),
+        *("gradients", "data", "training", "array_files", "runs"),
     },
     "testing": {
         *("errors", "plugin", "report", "gradients", "data", "models", "training", "analysis"),
-        *("runs", "sweeps"),
+        *("array_files", "runs", "sweeps"),
     },
     "templates": {"data", "models", "training", "runs", "sweeps"},
 }
@@ -141,8 +143,10 @@ def test_layers_import_the_layers_that_the_table_allows():
 
 
 def test_a_forbidden_import_is_found():
-    planted = ever() | {"seqjax.gradients.base": ever()["seqjax.gradients.base"] | {"seqjax.data.spec"}}
-    assert forbidden(planted) == {("seqjax.gradients.base", "seqjax.data.spec")}
+    planted = ever() | {
+        "seqjax.gradients.contract.gradient": ever()["seqjax.gradients.contract.gradient"] | {"seqjax.data.spec"}
+    }
+    assert forbidden(planted) == {("seqjax.gradients.contract.gradient", "seqjax.data.spec")}
 
 
 def test_the_table_of_layers_has_no_cycle():
@@ -156,8 +160,8 @@ def test_there_is_no_cycle_of_imports():
 
 
 def test_the_core_imports_no_plugin_package():
-    found = {(m, i) for m, imports in ever().items() if top(m) == "seqjax" for i in imports if top(i) in PACKAGES}
-    assert found == set()
+    of_core = {m: imports for m, imports in ever().items() if top(m) == "seqjax" and layer(m) != "templates"}
+    assert {(m, i) for m, imports in of_core.items() for i in imports if top(i) in PACKAGES} == set()
 
 
 def private_imports(file: Path) -> list[str]:
@@ -178,8 +182,15 @@ def private_imports(file: Path) -> list[str]:
     return found
 
 
+INNER = {*("calls", "contract", "reverse", "influence", "steps")}
+"""The folders of `seqjax.gradients`, from which built-in strategies import what no author outside needs."""
+
+
 def test_built_in_plugins_import_public_names_alone():
-    assert {name(file): found for file in PLUGINS if (found := private_imports(file))} == {}
+    found = {name(file): private_imports(file) for file in PLUGINS}
+    ours = {m: [n for n in names if n.split(".")[2] not in INNER] for m, names in found.items()}
+    assert {module: names for module, names in ours.items() if names} == {}
+    assert {top(module) for module, names in found.items() if names} == {"seqjax_gradients"}
 
 
 def test_what_plugins_import_is_in_the_documents():
@@ -190,7 +201,7 @@ def test_what_plugins_import_is_in_the_documents():
         alias.name
         for file in PLUGINS
         for node in ast.walk(tree(file))
-        if isinstance(node, ast.ImportFrom) and top(node.module or "") == "seqjax"
+        if isinstance(node, ast.ImportFrom) and top(node.module or "") == "seqjax" and node.module.count(".") < 2
         for alias in node.names
     }
     assert {"weighted_sum", "bit_patterns"} <= imported
@@ -200,9 +211,10 @@ def test_what_plugins_import_is_in_the_documents():
 def test_a_private_import_of_a_plugin_is_found(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
-        "from seqjax.gradients.base import over_rows\nfrom seqjax import Cell\nfrom seqjax.data import Nope\n"
+        "from seqjax.gradients.contract.gradient import over_rows\nfrom seqjax import Cell\n"
+        "from seqjax.data import Nope\n"
     )
-    assert private_imports(file) == ["seqjax.gradients.base.over_rows", "seqjax.data.Nope"]
+    assert private_imports(file) == ["seqjax.gradients.contract.gradient.over_rows", "seqjax.data.Nope"]
 
 
 def test_a_plugin_package_imports_the_core_and_itself():
@@ -257,6 +269,7 @@ OTHER_WORDS = {
     "registry.py": {"local"},
     "join.py": {"slurm"},
     "verify.py": {"ok", "OK"},
+    "wrapping.py": {"Full"},
 }
 """Words that are no plugins' names where they stand."""
 
@@ -284,7 +297,8 @@ def test_only_packages_lie_under_plugins():
 
 
 def test_a_file_of_a_plugin_package_holds_one_plugin():
-    files = sorted(m for m in MODULES if top(m) in PACKAGES and "." in m and not m.rpartition(".")[2].startswith("_"))
+    modules = {m for m, file in MODULES.items() if top(m) in PACKAGES and file.name != "__init__.py"}
+    files = sorted(m for m in modules if not m.rpartition(".")[2].startswith("_"))
     assert files == sorted(target.partition(":")[0] for _, target in POINTS)
 
 
@@ -322,6 +336,59 @@ def test_no_function_returns_or_unpacks_a_tuple_of_more_than_four():
 
 def test_a_long_tuple_is_found():
     assert long_tuples(ast.parse("a, b, c, d, e = f()\n\ndef g():\n    return a, b, c, d, e\n")) == [1, 4]
+
+
+DECIDING = [
+    file
+    for file in [*CORE, *PLUGINS]
+    if name(file).startswith(("seqjax.gradients", "seqjax.models", "seqjax_gradients", "seqjax_models"))
+]
+OF_DATA = {"dtype", "shape", "_fields"}
+"""What is asked for of arrays and tuples, which may be something else."""
+OTHERS_PROBED = {
+    "seqjax.gradients.contract.problem": {"getattr(self, field.name)"},
+    # Objects of other libraries declare nothing of ours.
+    "seqjax.models.flax_modules": {"hasattr(module, 'initialize_carry')"},
+    "seqjax.models.equinox_modules": {"hasattr(module, 'init_state')"},
+    "seqjax_models.flax_cell": {"getattr(nnx, name)"},
+}
+"""Copies of all fields, and objects of other libraries."""
+
+
+def is_of_class(node: ast.expr) -> bool:
+    """Whether this is `type(a).f` or `Class.f`."""
+    if not isinstance(node, ast.Attribute):
+        return False
+    of = node.value
+    is_type = isinstance(of, ast.Call) and ast.unparse(of.func) == "type"
+    return is_type or (isinstance(of, ast.Name) and of.id[0].isupper() and not of.id.isupper())
+
+
+def is_probe(node: ast.AST) -> bool:
+    """Whether this asks what a class has defined, in place of asking for a value."""
+    match node:
+        case ast.Compare():
+            return any(map(is_of_class, [node.left, *node.comparators]))
+        case ast.Attribute():
+            return node.attr in ("__dict__", "__mro__", "__func__", "__code__")
+        case ast.Call(args=[_, attribute, *_]) if ast.unparse(node.func) in ("hasattr", "getattr"):
+            return not isinstance(attribute, ast.Constant) or attribute.value not in OF_DATA
+    return False
+
+
+def probes(module: ast.Module) -> set[str]:
+    return {ast.unparse(node) for node in ast.walk(module) if is_probe(node)}
+
+
+def test_what_an_author_may_write_is_asked_for_by_a_value():
+    """None stands for nothing; whether a subclass overrides a method is never asked."""
+    found = {name(file): probes(tree(file)) for file in DECIDING}
+    assert {module: calls for module, calls in found.items() if calls} == OTHERS_PROBED
+
+
+def test_a_probe_is_found():
+    code = "type(a).f is A.f\nBase.f != self.f\nhasattr(a, 'f')\ngetattr(a, 'f', None)\na.__dict__\ngetattr(a, 'dtype')"
+    assert len(probes(ast.parse(code))) == 5
 
 
 UNSAFE_MODULES = {"pickle", "joblib", "marshal", "shelve", "dill", "cloudpickle", "yaml", "code", "codeop"}

@@ -82,10 +82,10 @@ DEFAULTS = {
     "seqjax_datasets.python_docs",
     "seqjax_samplers.sequential",
     "seqjax_models.rnn",
-    "seqjax_gradients.full",
+    "seqjax_gradients.reverse.full",
     "seqjax_optimizers.sgd",
 }
-TRUNCATED = DEFAULTS - {"seqjax_gradients.full"} | {"seqjax_gradients.truncated"}
+TRUNCATED = DEFAULTS - {"seqjax_gradients.reverse.full"} | {"seqjax_gradients.reverse.truncated"}
 ALLOWED = [
     ("show model rnn", 0, {"seqjax_models.rnn"}),
     ("run --gradient truncated --gradient.steps x --sampler rndom", 2, TRUNCATED - {"seqjax_samplers.sequential"}),
@@ -103,7 +103,7 @@ def test_only_the_chosen_plugins_are_imported_without_what_few_runs_need_and_no_
     light = sorted({*seqjax.__all__} - {*drawing})
     cases = {
         "pass": set(),
-        "from seqjax.gradients import Truncated": {"seqjax_gradients.truncated"},
+        "from seqjax.gradients import Truncated": {"seqjax_gradients.reverse.truncated"},
         "import seqjax.training.loop as l, seqjax.training as t; l.train, t.train": set(),
         f"import seqjax\nfor name in {light}: getattr(seqjax, name)": set(),
         f"import seqjax\nfor name in {drawing}: getattr(seqjax, name)\nseqjax.plot.lines({{'a': [1, 2]}})": set(),

@@ -9,7 +9,7 @@ import pytest
 from support.drawn import drawn_params
 
 import seqjax as sj
-from seqjax.gradients import RFLO, RTRL, Full, Memory, Randomized, SnAp, SparseRTRL, init_memory
+from seqjax.gradients import RTRL, Full, Memory, Randomized, SparseRTRL
 from seqjax.models import RNN
 from seqjax.optimizers import SGD
 from seqjax.report import Table, at_most
@@ -95,9 +95,7 @@ MESSAGES = {
     "memory": r"^memory = 3: pass what the call before returned, `estimate\.memory`, or leave it out$",
     "memory of init": r"^the memory is for a single sequence, .*, and RTRL takes the memory of all rows: pass "
     r"seqjax\.gradients\.init_memory\(strategy, problem, params, state, num_rows\), or leave it out$",
-    "memory without reset, snap": r"^the memory does not fit: pass to SnAp what a call with reset= has returned",
-    "memory without reset, rflo": r"^the memory does not fit: pass to RFLO what a call with reset= has returned",
-    "memory without rows": r"^the memory does not fit: pass to RTRL what a call without reset= has returned",
+    "memory without rows": r"^the memory does not fit: pass to RTRL what a call has returned",
     "no params": r"^params = None has no arrays, so that there is nothing to differentiate$",
     "no params of lags": r"^params = None has no arrays, so that there is nothing to differentiate$",
     "complex loss": r"^a step's loss .* but this one is complex64\[\]; take its real part or its absolute value$",
@@ -154,12 +152,6 @@ def calls():
 
     def estimate(strategy=Full(), params=w, state=bare[0], xs=bare[1], options={}, **keywords):  # noqa: B006, B008
         return sj.estimate(step, strategy, **{"batched": True} | options)(params, state, xs, **keywords)
-
-    def without_reset_first(strategy):
-        memory = init_memory(strategy, problem, run.params, state, 2)
-        return sj.estimate(problem, strategy, batched=True)(
-            run.params, state, xs, memory=memory, reset=jnp.zeros(8, bool)
-        )
 
     def train(**wrong):
         options = {"sampler": Sequential(2, 8), "gradient": Full(), "optimizer": SGD(learning_rate=0.1), "epochs": 1}
@@ -249,8 +241,6 @@ def calls():
         "length": lambda: sj.scan(lambda s, x: (s, s), 0.0, None, length=-1, gradient=Full()),
         "memory": lambda: estimate(memory=3),
         "memory of init": lambda: estimate(RTRL(), memory=RTRL().init(sj.Problem(step), w, jnp.asarray(0.0))),
-        "memory without reset, snap": lambda: without_reset_first(SnAp()),
-        "memory without reset, rflo": lambda: without_reset_first(RFLO()),
         "memory without rows": lambda: estimate(RTRL(), memory=Memory()),
         "no params": lambda: estimate(params=None),
         "no params of lags": lambda: sj.lags(step, None, *bare, 2, batched=True),

@@ -4,7 +4,7 @@ import numpy as np
 
 from seqjax.report import Table
 
-from .scores import FROZEN, IMMEDIATE, Problem
+from .scores import FROZEN, IMMEDIATE, TaskScores
 from .statistics import mean_interval, ratio_interval, score_interval
 
 EXACT, SPARSE, PATHS = "rtrl", "sparse-rtrl:paths=2", 2
@@ -17,7 +17,7 @@ LEARNED = 0.5
 """A task tests a claim if `rtrl` has surely a lower score than this, and `frozen` a higher one."""
 
 
-def claims(problems: list[Problem]) -> Table:
+def claims(problems: list[TaskScores]) -> Table:
     """For each task, whether the runs reproduce each claim.
 
     The recovery of a strategy is one less its score: 1 at the floor, 0 for a recurrence that is not trained. A task
@@ -35,7 +35,7 @@ def claims(problems: list[Problem]) -> Table:
     return Table(("claim", "task", "counts", "what", "estimate (95 % interval)", "here"), rows)
 
 
-def _tests(problem: Problem) -> bool:
+def _tests(problem: TaskScores) -> bool:
     exact, frozen = (score_interval(problem.runs[name].tuned[None]) for name in (EXACT, FROZEN))
     return exact.high < LEARNED < frozen.low
 
@@ -44,7 +44,7 @@ def _nothing() -> tuple[str, str, str]:
     return "", "", "no test: nothing learned, or nothing to learn"
 
 
-def _equal(problem: Problem) -> tuple[str, str, str]:
+def _equal(problem: TaskScores) -> tuple[str, str, str]:
     immediate, exact = _tuned(problem, IMMEDIATE)
     difference = mean_interval((immediate - exact)[None])
     inside = difference.low > -POINTS and difference.high < POINTS
@@ -53,7 +53,7 @@ def _equal(problem: Problem) -> tuple[str, str, str]:
     return "score of immediate minus that of rtrl", str(difference), word
 
 
-def _recovered(problem: Problem) -> tuple[str, str, str]:
+def _recovered(problem: TaskScores) -> tuple[str, str, str]:
     sparse, exact = _tuned(problem, SPARSE)
     share = ratio_interval(1 - sparse, 1 - exact)
     word = "reproduced" if share.low >= RECOVERED else "not reproduced" if share.high < RECOVERED else "undecided"
@@ -62,5 +62,5 @@ def _recovered(problem: Problem) -> tuple[str, str, str]:
     return "recovery by that of rtrl", str(share), word
 
 
-def _tuned(problem: Problem, strategy: str) -> tuple[np.ndarray, np.ndarray]:
+def _tuned(problem: TaskScores, strategy: str) -> tuple[np.ndarray, np.ndarray]:
     return problem.runs[strategy].tuned, problem.runs[EXACT].tuned

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .scores import FROZEN, REFERENCE, Problem, admitted, at_equal_cost, at_equal_updates
+from .scores import FROZEN, REFERENCE, TaskScores, admitted, at_equal_cost, at_equal_updates
 from .statistics import LEVEL, MARGIN, Verdict, least_p, rank_intervals, score_interval, score_over_tasks, verdicts
 
 TEXTS = {"better": "Better than", "tie": "Tied with", "worse": "Worse than", "undecided": "Undecided against"}
@@ -14,7 +14,7 @@ QUIET = 0.9
 """The least share of the time of its core that a process must have for its prices to be believed."""
 
 
-def sentences(problems: list[Problem], about: Sequence[str] = ()) -> str:
+def sentences(problems: list[TaskScores], about: Sequence[str] = ()) -> str:
     """What the intervals say, as Markdown: a list of sentences.
 
     Args:
@@ -45,7 +45,7 @@ def against_full(scores: dict[str, np.ndarray]) -> dict[str, Verdict]:
     return verdicts({name: (each, scores[REFERENCE]) for name, each in scores.items() if name != REFERENCE})
 
 
-def on_problem(problem: Problem) -> dict[str, Verdict]:
+def on_problem(problem: TaskScores) -> dict[str, Verdict]:
     """The verdicts of all strategies against `full` on one problem, one family of comparisons.
 
     There are none on a task that is not admitted, which tells nothing.
@@ -62,7 +62,7 @@ def all_pairs(scores: dict[str, np.ndarray]) -> dict[tuple[str, str], Verdict]:
     return found | {(b, a): verdict.mirrored() for (a, b), verdict in found.items()}
 
 
-def _about(problems: list[Problem], names: Sequence[str]) -> list[str]:
+def _about(problems: list[TaskScores], names: Sequence[str]) -> list[str]:
     """The score, the rank and the verdicts of these strategies."""
     scores = at_equal_updates(problems)
     found, ranks, lines = all_pairs(scores), rank_intervals(scores), []
@@ -93,7 +93,7 @@ def _over_all(scores: dict[str, np.ndarray], budget: str) -> list[str]:
     return lines
 
 
-def _not_paid(counted: list[Problem]) -> list[str]:
+def _not_paid(counted: list[TaskScores]) -> list[str]:
     """Where the score at equal cost is not measured, since the core-seconds pay no block."""
     missing = [name for problem in counted for name in problem.runs if not problem.blocks_at_equal_cost(name)]
     if not missing:
@@ -103,7 +103,7 @@ def _not_paid(counted: list[Problem]) -> list[str]:
     return [f"  - {text}: {', '.join(texts)} of {len(counted)} tasks."]
 
 
-def _on_control(problem: Problem) -> str:
+def _on_control(problem: TaskScores) -> str:
     found = on_problem(problem)
     others = [f"`{name}` {each.word} {each.difference}" for name, each in found.items() if each.word != "tie"]
     rest = f"; not tied: {', '.join(others)}" if others else ""
@@ -113,7 +113,7 @@ def _on_control(problem: Problem) -> str:
     )
 
 
-def _cannot_decide(problems: list[Problem]) -> list[str]:
+def _cannot_decide(problems: list[TaskScores]) -> list[str]:
     """The comparisons in which no difference could be significant, since there are too few seeds."""
     scores = at_equal_updates(problems)
     num_tasks, num_seeds = scores[REFERENCE].shape
@@ -130,13 +130,13 @@ def _cannot_decide(problems: list[Problem]) -> list[str]:
     ]
 
 
-def _diverged(problem: Problem) -> str:
+def _diverged(problem: TaskScores) -> str:
     found = {name: problem.diverged(name) for name in problem.runs}
     texts = [f"{count} of `{name}`" for name, count in found.items() if count]
     return f"Runs that diverged on {problem.name}: {', '.join(texts)}." if texts else ""
 
 
-def _disturbed(problem: Problem) -> str:
+def _disturbed(problem: TaskScores) -> str:
     share = min(measures["core_share"] for measures in problem.measures.values())
     if share >= QUIET:
         return ""

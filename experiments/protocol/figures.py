@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from .scores import FROZEN, REFERENCE, Problem, Runs, at_equal_updates, bounded
+from .scores import FROZEN, REFERENCE, RunsOfStrategy, TaskScores, at_equal_updates, bounded
 from .statistics import iqm, score_interval
 from .tables import mean_price
 
 MOST_COLUMNS = 4
 
 
-def score_by_task(problems: list[Problem]) -> Figure:
+def score_by_task(problems: list[TaskScores]) -> Figure:
     """The score of each strategy on each problem, with its interval."""
     names = _strategies(problems)
     names.remove(FROZEN)
@@ -37,7 +37,7 @@ def score_by_task(problems: list[Problem]) -> Figure:
     return figure
 
 
-def score_against_price(problems: list[Problem]) -> Figure:
+def score_against_price(problems: list[TaskScores]) -> Figure:
     """The score over all problems that count against the price of an update."""
     # A legend has the names, since labels beside the points overlapped and left the figure.
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
@@ -58,22 +58,22 @@ def score_against_price(problems: list[Problem]) -> Figure:
     return figure
 
 
-def score_along_core_seconds(problems: list[Problem]) -> Figure:
+def score_along_core_seconds(problems: list[TaskScores]) -> Figure:
     """The score along the core-seconds of a run."""
 
-    def line(problem: Problem, name: str, runs: Runs) -> Any:
+    def line(problem: TaskScores, name: str, runs: RunsOfStrategy) -> Any:
         ends = np.arange(1, runs.blocks.shape[1] + 1) / runs.blocks.shape[1]
         return problem.updates * problem.measures[name]["seconds"] * ends, iqm(bounded(runs.blocks).T)
 
     return _panels(problems, line, "core-seconds, without compiling")
 
 
-def score_by_learning_rate(problems: list[Problem]) -> Figure:
+def score_by_learning_rate(problems: list[TaskScores]) -> Figure:
     """The score against the learning rate, with the seeds of tuning."""
     return _panels(problems, lambda _problem, _name, runs: (runs.rates, runs.tuning), "learning rate")
 
 
-def _panels(problems: list[Problem], line: Callable[[Problem, str, Runs], Any], x_label: str) -> Figure:
+def _panels(problems: list[TaskScores], line: Callable[[TaskScores, str, RunsOfStrategy], Any], x_label: str) -> Figure:
     """A panel for each problem with a line for each strategy."""
     columns = min(MOST_COLUMNS, len(problems))
     rows = -(-len(problems) // columns)
@@ -97,10 +97,10 @@ def _panels(problems: list[Problem], line: Callable[[Problem, str, Runs], Any], 
     return figure
 
 
-def _styles(problems: list[Problem]) -> dict[str, tuple[str, str]]:
+def _styles(problems: list[TaskScores]) -> dict[str, tuple[str, str]]:
     """The color and the line style of each strategy, the same in all figures with a legend."""
     return {name: (f"C{n % 10}", "-" if n < 10 else "--") for n, name in enumerate(_strategies(problems))}
 
 
-def _strategies(problems: list[Problem]) -> list[str]:
+def _strategies(problems: list[TaskScores]) -> list[str]:
     return list(dict.fromkeys(name for problem in problems for name in problem.runs))

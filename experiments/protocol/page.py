@@ -13,7 +13,7 @@ from seqjax.report.report import PAGE
 
 from . import figures, tables
 from .claims import claims
-from .scores import Problem, admitted
+from .scores import TaskScores, admitted
 from .stages import Stages
 
 KINDS = {".csv", ".png", ".svg", ".md", ".html"}
@@ -66,7 +66,7 @@ def check_folder(folder: Path) -> None:
 
 
 def page(
-    stages: Stages, problems: list[Problem], conclusions: str, title: str, protocol: str, folder: Path
+    stages: Stages, problems: list[TaskScores], conclusions: str, title: str, protocol: str, folder: Path
 ) -> sj.Report:
     """The report of an edition whose stages have all been computed.
 

@@ -22,7 +22,7 @@ LARGEST = 1e30
 """A loss from here on counts as diverged."""
 
 
-class Runs(NamedTuple):
+class RunsOfStrategy(NamedTuple):
     """The runs of a strategy on a problem, as scores.
 
     Args:
@@ -42,7 +42,7 @@ class Runs(NamedTuple):
     tuning: np.ndarray
 
 
-class Problem(NamedTuple):
+class TaskScores(NamedTuple):
     """A task with a model, and the results of all strategies on it.
 
     Args:
@@ -66,7 +66,7 @@ class Problem(NamedTuple):
     unit: float
     losses: dict[str, Interval]
     status: str
-    runs: dict[str, Runs]
+    runs: dict[str, RunsOfStrategy]
     refused: dict[str, str]
     measures: dict[str, dict[str, Any]]
     updates: int
@@ -87,7 +87,7 @@ class Problem(NamedTuple):
         return int(min(of_full / price, 1) * BLOCKS + 1e-9)
 
 
-def score(stages: Stages) -> list[Problem]:
+def score(stages: Stages) -> list[TaskScores]:
     """The scores of an edition whose stages have all been computed.
 
     Raises:
@@ -107,22 +107,22 @@ def score(stages: Stages) -> list[Problem]:
     return found
 
 
-def admitted(problems: list[Problem]) -> list[Problem]:
+def admitted(problems: list[TaskScores]) -> list[TaskScores]:
     """The problems that count."""
     return [problem for problem in problems if problem.status == "admitted"]
 
 
-def at_equal_updates(problems: list[Problem]) -> dict[str, np.ndarray]:
+def at_equal_updates(problems: list[TaskScores]) -> dict[str, np.ndarray]:
     """Strategy -> its scores on all problems that count, float64[K, S]; only strategies that take all of them."""
     return _on_all(problems, lambda problem, name: problem.runs[name].tuned)
 
 
-def at_equal_cost(problems: list[Problem]) -> dict[str, np.ndarray]:
+def at_equal_cost(problems: list[TaskScores]) -> dict[str, np.ndarray]:
     """The same after as many core-seconds as the whole run of `full` takes."""
-    return _on_all(problems, Problem.at_equal_cost)
+    return _on_all(problems, TaskScores.at_equal_cost)
 
 
-def _on_all(problems: list[Problem], scores: Callable[[Problem, str], np.ndarray]) -> dict[str, np.ndarray]:
+def _on_all(problems: list[TaskScores], scores: Callable[[TaskScores, str], np.ndarray]) -> dict[str, np.ndarray]:
     counted = admitted(problems)
     names = dict.fromkeys(name for problem in counted for name in problem.runs if name != FROZEN)
     return {
@@ -146,16 +146,16 @@ def _state_size(task: Task, model: sj.Model | None) -> int:
 
 def problem_of(
     name: str, task: Task, results: dict[str, Any], measures: dict[str, Any], updates: int, state_size: int
-) -> Problem:
+) -> TaskScores:
     """What the losses on a problem mean, and whether it is admitted.
 
     Args:
-        name: see `Problem`.
-        task: see `Problem`.
+        name: see `TaskScores`.
+        task: see `TaskScores`.
         results: strategy -> what `compute.train` has found.
-        measures: see `Problem`.
-        updates: see `Problem`.
-        state_size: see `Problem`.
+        measures: see `TaskScores`.
+        updates: see `TaskScores`.
+        state_size: see `TaskScores`.
 
     Raises:
         Error: a result was tuned with a seed that counts.
@@ -178,13 +178,13 @@ def problem_of(
         status = "admitted"
     refused = {strategy: result["refused"] for strategy, result in results.items() if result["refused"] is not None}
     runs = {strategy: _runs(result, floor, unit) for strategy, result in ran.items()}
-    return Problem(name, task, floor, unit, losses, status, runs, refused, measures, updates, state_size)
+    return TaskScores(name, task, floor, unit, losses, status, runs, refused, measures, updates, state_size)
 
 
-def _runs(result: dict[str, Any], floor: float, unit: float) -> Runs:
+def _runs(result: dict[str, Any], floor: float, unit: float) -> RunsOfStrategy:
     tuned, untuned = as_array(result["tuned"]), as_array(result["untuned"])
     rates, losses = zip(*result["tuning"], strict=True)
-    return Runs(
+    return RunsOfStrategy(
         tuned=bounded(relative(tail(tuned), floor, unit)),
         untuned=bounded(relative(tail(untuned), floor, unit)),
         blocks=relative(tuned, floor, unit),

@@ -8,7 +8,7 @@ import numpy as np
 from seqjax.report import Table
 
 from .conclusions import against_full, all_pairs, on_problem
-from .scores import FROZEN, IMMEDIATE, REFERENCE, Problem, admitted, at_equal_cost, at_equal_updates, updates_to
+from .scores import FROZEN, IMMEDIATE, REFERENCE, TaskScores, admitted, at_equal_cost, at_equal_updates, updates_to
 from .stages import Stages
 from .statistics import improvement, iqm, rank_intervals, score_interval, score_over_tasks
 
@@ -25,7 +25,7 @@ def strategies(stages: Stages) -> Table:
     )
 
 
-def tasks(problems: list[Problem]) -> Table:
+def tasks(problems: list[TaskScores]) -> Table:
     """What the tasks are, and which of them count."""
     compared = (FROZEN, IMMEDIATE, REFERENCE)
     rows = [
@@ -44,7 +44,7 @@ def tasks(problems: list[Problem]) -> Table:
     return Table(("task", "window (steps)", "rows", "score 0 at", "score 1 at", *losses, "counts"), rows)
 
 
-def ranking(problems: list[Problem]) -> Table:
+def ranking(problems: list[TaskScores]) -> Table:
     """All strategies over the problems that count, by their scores."""
     scores = at_equal_updates(problems)
     ranks, found, paid, rows = rank_intervals(scores), against_full(scores), at_equal_cost(problems), []
@@ -71,36 +71,36 @@ def ranking(problems: list[Problem]) -> Table:
     return Table(columns, rows)
 
 
-def pairs(problems: list[Problem]) -> Table:
+def pairs(problems: list[TaskScores]) -> Table:
     """Each strategy (row) against each other one (column), one family of comparisons."""
     scores = at_equal_updates(problems)
     found = all_pairs(scores)
     return Table(("", *scores), [(a, *("" if a == b else found[a, b].word for b in scores)) for a in scores])
 
 
-def differences(problems: list[Problem]) -> Table:
+def differences(problems: list[TaskScores]) -> Table:
     """The numbers behind `pairs`, in both directions."""
     found = all_pairs(at_equal_updates(problems))
     rows = [(a, b, str(each.difference), f"{each.p:.2g}", each.word) for (a, b), each in found.items()]
     return Table(("strategy", "other", "score minus that of the other", "p, Holm", "verdict"), sorted(rows))
 
 
-def scores_by_task(problems: list[Problem]) -> Table:
+def scores_by_task(problems: list[TaskScores]) -> Table:
     """The interquartile mean of each strategy on each problem."""
     return _by_task(problems, lambda problem, name: str(score_interval(problem.runs[name].tuned[None])))
 
 
-def verdicts_by_task(problems: list[Problem]) -> Table:
+def verdicts_by_task(problems: list[TaskScores]) -> Table:
     """The verdict of each strategy against `full` on each problem."""
     found = {problem.name: on_problem(problem) for problem in problems}
 
-    def word(problem: Problem, name: str) -> str:
+    def word(problem: TaskScores, name: str) -> str:
         return found[problem.name][name].word if found[problem.name] else NONE
 
     return _by_task(problems, word, without=(FROZEN, REFERENCE))
 
 
-def one_task(problem: Problem) -> Table:
+def one_task(problem: TaskScores) -> Table:
     """All that was measured on one problem."""
     found, rows = on_problem(problem), []
     for name, runs in problem.runs.items():
@@ -142,19 +142,21 @@ def one_task(problem: Problem) -> Table:
     return Table(columns, rows)
 
 
-def refused(problems: list[Problem]) -> Table | None:
+def refused(problems: list[TaskScores]) -> Table | None:
     """The strategies that do not take a problem; None: there are none."""
     rows = [(problem.name, name, why) for problem in problems for name, why in problem.refused.items()]
     return Table(("task", "strategy", "why"), rows) if rows else None
 
 
-def mean_price(problems: list[Problem], strategy: str) -> float:
+def mean_price(problems: list[TaskScores], strategy: str) -> float:
     """The price of an update in those of `full`, the geometric mean over the problems that count."""
     seconds = [[each.measures[name]["seconds"] for name in (strategy, REFERENCE)] for each in admitted(problems)]
     return float(np.exp(np.diff(-np.log(seconds)).mean()))
 
 
-def _by_task(problems: list[Problem], cell: Callable[[Problem, str], str], without: tuple[str, ...] = ()) -> Table:
+def _by_task(
+    problems: list[TaskScores], cell: Callable[[TaskScores, str], str], without: tuple[str, ...] = ()
+) -> Table:
     names = dict.fromkeys(name for problem in problems for name in problem.runs if name not in without)
     rows = [(name, *(cell(each, name) if name in each.runs else NONE for each in problems)) for name in names]
     return Table(("strategy", *(problem.name for problem in problems)), rows)

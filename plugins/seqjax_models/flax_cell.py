@@ -10,6 +10,7 @@ from annotated_types import Interval
 
 from seqjax import Model, register
 from seqjax.extras import needing
+from seqjax.gradients import unroll
 
 
 @register("model", "flax-cell")
@@ -54,7 +55,8 @@ class FlaxCell(Model):
 
     def unroll(self, params, state, xs, edge_weights=None):
         """The cell over time, and then the read-out of all steps at once."""
-        state, h_TBH = self._model(params).unroll(params["cell"], state, self._input(params, xs), edge_weights)
+        step = functools.partial(self._model(params).step, params["cell"])
+        state, h_TBH = unroll(step, state, self._input(params, xs), edge_weights)
         return state, h_TBH @ params["W_hq"] + params["b_q"]
 
     def _input(self, params, x):

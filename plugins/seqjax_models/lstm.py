@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from seqjax import Cell, register
 
 
-class State(NamedTuple):
+class LSTMState(NamedTuple):
     """The output h and the cell state c of a layer, float[hidden] each."""
 
     h: jax.Array
@@ -35,7 +35,7 @@ class LSTM(Cell):
     """Initial value of the forget gates' bias."""
 
     blocks = 4
-    State = State
+    State = LSTMState
 
     def init(self, key, spec):
         params = super().init(key, spec)
@@ -49,4 +49,4 @@ class LSTM(Cell):
         scale = jnp.repeat(jnp.asarray([0.5, 0.5, 1.0, 0.5], u.dtype), self.hidden)
         i, f, g, o = jnp.split(jnp.tanh(scale * (u + v)), 4, -1)
         c = 0.5 * ((1 + f) * state.c + (1 + i) * g)
-        return State(0.5 * (1 + o) * jnp.tanh(c), c)
+        return LSTMState(0.5 * (1 + o) * jnp.tanh(c), c)

@@ -11,7 +11,7 @@ from annotated_types import Interval
 from seqjax import Error, Model, Tokens, register
 
 
-class State(NamedTuple):
+class MLPState(NamedTuple):
     """window: the last `warmup` + 1 inputs, oldest first: float[..., dim], or int32[...] where they are tokens."""
 
     window: jax.Array
@@ -68,13 +68,13 @@ class MLP(Model):
         """A window of zeros, or of id 0."""
         self._check(spec)
         if isinstance(spec.inputs, Tokens):
-            return State(jnp.zeros(self.warmup + 1, jnp.int32))
-        return State(jnp.zeros((self.warmup + 1, spec.inputs.dim), params["b_h"].dtype))
+            return MLPState(jnp.zeros(self.warmup + 1, jnp.int32))
+        return MLPState(jnp.zeros((self.warmup + 1, spec.inputs.dim), params["b_h"].dtype))
 
     def step(self, params, state, x):
         """The output of the window that ends with this input."""
         window = jnp.concatenate([state.window[1:], x[None]])
-        return State(window), self._output(params, self._pooled(window, self.stride))
+        return MLPState(window), self._output(params, self._pooled(window, self.stride))
 
     def unroll(self, params, state, xs, edge_weights=None):
         """All steps at once, without a scan."""
@@ -82,7 +82,7 @@ class MLP(Model):
         inputs = jnp.concatenate([jnp.moveaxis(state.window, 1, 0), xs])  # [warmup + 1 + T, B, ...]
         # Feature l of step t is the mean that starts at entry l stride + t of the inputs.
         steps_LT = self.stride * jnp.arange(self.lags)[:, None] + jnp.arange(num_steps)
-        new = State(jnp.moveaxis(inputs[num_steps:], 0, 1))
+        new = MLPState(jnp.moveaxis(inputs[num_steps:], 0, 1))
         return new, self._output(params, self._pooled(inputs[1:])[steps_LT])
 
     def _check(self, spec):

@@ -17,7 +17,7 @@ from seqjax.models import CountBasedModel
 Epsilon = Annotated[float, Interval(ge=0)]
 
 
-class State(NamedTuple):
+class NgramState(NamedTuple):
     """The last inputs of a sequence.
 
     Args:
@@ -102,13 +102,13 @@ class NGram(CountBasedModel):
     def init_state(self, params, spec, key=None):
         """The state before the first input: no input is known."""
         _check_spec(spec)
-        return State(jnp.zeros(self.order - 1, jnp.int32), jnp.zeros((), jnp.int32))
+        return NgramState(jnp.zeros(self.order - 1, jnp.int32), jnp.zeros((), jnp.int32))
 
     def step(self, params, state, x):
         """Appends the input to the last ones; the output is the log of the probabilities."""
         last = jnp.concatenate([state.last, x[None]])[1:]
         known = jnp.minimum(state.known + 1, self.order - 1)
-        return State(last, known), jnp.log(self._mixed(params, last, known))
+        return NgramState(last, known), jnp.log(self._mixed(params, last, known))
 
     def probabilities(self, params, context):
         """The probabilities of the token that follows a context, in float64.

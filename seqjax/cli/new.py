@@ -22,12 +22,13 @@ changed; docs/plugins.md explains what to change.
 
   {seqjax} new model my-cell                 writes my_cell.py
   {seqjax} new model my-lru --base elementwise
+  {seqjax} new gradient my-rule --base influence
   {seqjax} new model my-cell --package       writes my-cell/"""
 
 TEMPLATES = importlib.resources.files("seqjax") / "templates"
 """A working plugin of each kind, called `my-model` and so on, and the files of a package."""
-BASES = ("cell", "elementwise")
-"""The base classes of a model, each of which has a template; `cell` has the template of the kind."""
+BASES = {"model": ("cell", "elementwise"), "gradient": ("weighted-edges", "wrapping", "influence")}
+"""Kind of plugin -> its base classes, each of which has a template; the first one has the template of the kind."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,13 +36,18 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(prog=f"{program()} new", description=DESCRIPTION.format(seqjax=program()))
     parser.add_argument("kind", choices=registry.GROUPS, help=f"one of {', '.join(registry.GROUPS)}", metavar="KIND")
     parser.add_argument("name", metavar="NAME", help="the plugin's name, such as my-cell")
-    bases = "the base class of a model: cell (the default), with recurrent weights, or elementwise"
-    parser.add_argument("--base", choices=BASES, help=bases)
+    bases = (
+        "the base class of a model: cell (the default), with recurrent weights, or elementwise; of a gradient: "
+        "weighted-edges (the default), wrapping, around another strategy, or influence, a relative of RTRL"
+    )
+    parser.add_argument("--base", choices=[base for kind in BASES.values() for base in kind], help=bases)
     parser.add_argument("--package", action="store_true", help="write a package that pip can install")
     parser.add_argument("--out", metavar="DIR", default=".", help="the folder to write to; default: the current one")
     args = parser.read(argv)
-    if args.base and args.kind != "model":
-        raise Error(f"--base is the base class of a model; a {args.kind} has one alone, so leave it out")
+    bases_of_kind = BASES.get(args.kind, ())
+    if args.base and args.base not in bases_of_kind:
+        advice = f"take one of: {', '.join(bases_of_kind)}" if bases_of_kind else "leave it out"
+        raise Error(f"--base {args.base} is no base class of a {args.kind}; {advice}")
     registry.check_name(args.kind, args.name)
     taken = [entry for entry in registry.entries(args.kind) if entry.name == args.name]
     if taken:
@@ -50,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
         raise Error(
             f"{args.name!r} is the name of an installed package or module, which would be replaced; choose another"
         )
-    template = args.base if args.base not in (None, "cell") else args.kind
+    template = args.base if args.base in bases_of_kind[1:] else args.kind
     files = (package if args.package else one_file)(args.kind, args.name, template)
     write(Path(args.out), files)
     for name in files:

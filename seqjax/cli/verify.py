@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
     use_all_cores(None)
 
     from seqjax.report.table import Table
-    from seqjax.runs.verify import DAMAGED, UNREADABLE, Line, verify
+    from seqjax.runs.verify import DAMAGED, UNREADABLE, FileLine, verify
     from seqjax.sweeps.index import folders_to_verify
 
     damaged: dict[Path, int] = {}
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
                 damaged[path] = 4 if {*faults} & {*DAMAGED} else 6
             count += 1
             verdict = f"{len(faults)} fault{'s' * (len(faults) != 1)}" if faults else "no fault"
-            print(f"{escape(str(path))}: {verdict}\n{Table(Line._fields, lines)}\n", flush=True)
+            print(f"{escape(str(path))}: {verdict}\n{Table(FileLine._fields, lines)}\n", flush=True)
     if damaged or unread:
         raise _failure(count, damaged, unread)
     return 0

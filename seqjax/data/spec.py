@@ -24,6 +24,9 @@ class Tokens:
     size: int
 
     width = property(lambda self: self.size, doc="The number of logits, `size`.")
+    like = property(
+        lambda self: jax.ShapeDtypeStruct((), jnp.int32), doc="The shape and dtype of an input or a target."
+    )
 
     def loss(self, output: Float[Array, " size"], target: Int[Array, ""]) -> Float[Array, ""]:
         """Cross-entropy, -log softmax(output)[target]."""
@@ -43,6 +46,11 @@ class Values:
     dim: int = 1
 
     width = property(lambda self: self.dim, doc="The number of values in a time step, `dim`.")
+
+    @property
+    def like(self) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of an input or a target."""
+        return jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
 
     def loss(self, output: Float[Array, " dim"], target: Float[Array, " dim"]) -> Float[Array, ""]:
         """Squared error averaged over `dim`, without a factor 1/2."""

@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
@@ -22,6 +24,11 @@ class Stream(NamedTuple):
     targets: Any
     bounds: Any
     mask: Any = None
+
+    @property
+    def like(self) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+        """The shapes and dtypes of the input and the target of one step."""
+        return tuple(jax.eval_shape(jnp.asarray, side[0]) for side in (self.inputs, self.targets))
 
 
 def next_stream(values: np.ndarray, bounds: Int[np.ndarray, " bounds"]) -> Stream:

@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from seqjax.errors import Error, check_whole, counted, dtype_shape
-from seqjax.gradients.budget import num_bytes
-from seqjax.gradients.check_scan import Weights, read_scan
-from seqjax.gradients.compiling import jit_of
-from seqjax.gradients.floats import leaf_names, norm, partition_float
-from seqjax.gradients.lag_cotangents import StepDerivatives, record_steps, scan_blocks
-from seqjax.gradients.mapping import mapped
-from seqjax.gradients.problem import Params, Problem, State
+from seqjax.gradients.calls.check_scan import Weights, read_scan
+from seqjax.gradients.contract.compiling import jit_of
+from seqjax.gradients.contract.problem import Params, Problem, State
+from seqjax.gradients.influence.trajectory import record_rows, scan_blocks
+from seqjax.gradients.reverse.budget import num_bytes
+from seqjax.gradients.steps.floats import leaf_names, norm, partition_float
+from seqjax.gradients.steps.mapping import mapped
 from seqjax.memory import check_memory
 from seqjax.report import notebook
 from seqjax.report.table import Table
@@ -418,8 +418,8 @@ def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
     steps. It needs the cotangents of all steps and lags side by side, so the steps are taken in blocks whose cotangents
     are at most `numbers` numbers.
     """
-    _, _, steps = record_steps(problem, params, state, xs, weights)
-    derivatives = StepDerivatives.of(problem, params, state, xs)
+    _, _, trajectory = record_rows(problem, params, state, xs, weights)
+    steps = trajectory.steps
     num_steps = len(weights)
     width = sum(a.size for a in steps.floats) // num_steps
     size = min(num_steps, max(1, numbers // max(1, max_lag * width)))
@@ -429,20 +429,20 @@ def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
     def block(carry, inputs):
         t, steps = inputs
         (cotangents, largest), first, later = carry
-        direct, q = derivatives.of_losses(steps)
+        _, direct, q = trajectory.of_losses(steps)
 
         # Entry k - 1 of the cotangents is λ^(k), leaves [K, B, ...]. The last entry gathers all that is older.
         def back(carry, inputs):
             cotangents, largest = carry
             t, step, q = inputs
-            passed = derivatives.back(cotangents, step)
+            passed = trajectory.back(cotangents, step)
             before = jax.tree.map(lambda a, q: jnp.concatenate([q[None], a[:-1]]).at[-1].add(a[-1]), passed, q)
             largest = [_largest(old, jax.vmap(norm)(a), t) for old, a in zip(largest, cotangents, strict=True)]
             return (before, largest), cotangents
 
         carry, passed = jax.lax.scan(back, (cotangents, largest), (t, steps, q), reverse=True)
-        to_params = derivatives.to_params(steps)
-        if derivatives.one_by_one:
+        to_params = trajectory.to_params(steps)
+        if trajectory.one_by_one:
             lag_first = [jnp.moveaxis(a, 1, 0) for a in passed]
             part = jax.tree.map(
                 lambda a, axis: jnp.moveaxis(a, 0, axis), mapped(to_params, (0,), max_lag, True)(lag_first), axes

@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from seqjax.errors import Error, check_all, check_type, counted, is_whole, nearest
-from seqjax.gradients.base import Batch, Gradient, init_memory, reset_rows, weighted_sum
-from seqjax.gradients.budget import num_bytes
-from seqjax.gradients.check_scan import Scan, Weights, read_scan
-from seqjax.gradients.compiling import jit_of
-from seqjax.gradients.floats import ravel_float
-from seqjax.gradients.problem import Params, Problem, State
+from seqjax.gradients.calls.check_scan import CheckedScan, Weights, read_scan
+from seqjax.gradients.contract.compiling import jit_of
+from seqjax.gradients.contract.gradient import Batch, Gradient, Memory, init_memory, one_input, reset_rows, weighted_sum
+from seqjax.gradients.contract.problem import Params, Problem, State
+from seqjax.gradients.reverse.budget import num_bytes
+from seqjax.gradients.steps.floats import ravel_float
 from seqjax.memory import check_memory
 from seqjax.plugin import registry
 from seqjax.plugin.base import fields_of
@@ -272,17 +272,9 @@ def measure_windows(
         for index, (name, strategy) in enumerate(named.items()):
             display.begin(name)
             keys = _keys(jax.random.fold_in(jax.random.key(seed), index), draws if strategy.draws else 1, together)
-            # All gradients are divided by the norm of the true one, so that no square over- or underflows in float32.
-            norm = norms[strategy.of]
-            scaled = {of: g_P / norm for of, g_P in true.items()}
-            groups, moments_of = [], jit_of(_moments, problem, strategy)
-            for n in range(len(keys)):
-                moments = moments_of(params, windows_N, scaled[strategy.of], norm, keys, n)
-                groups.append(jax.block_until_ready(moments))
-                display.update(f"{(n + 1) * keys[0].size} of {counted(keys.size, 'draw')}")
-            means_KP, squares_K, cosines_K = map(jnp.stack, zip(*groups, strict=True))
-            rows.append(summarize(means_KP, squares_K, cosines_K, keys.size, scaled, strategy.of))
-            means.append(np.asarray(means_KP.mean(0), np.float64))
+            row, mean_P = _from_draws(problem, strategy, params, windows_N, true, norms[strategy.of], keys, display)
+            rows.append(row)
+            means.append(mean_P)
             updates.append(_compiled_update(problem, strategy, params, windows_N))
             display.end(counted(keys.size, "draw"))
         display.show_text("timing the updates")
@@ -293,6 +285,40 @@ def measure_windows(
     return Measures(
         dict(named), shape, norms, **columns, alignment=_cosines(means), seconds=seconds, temp_bytes=temp_bytes
     )
+
+
+def _from_draws(
+    problem: Problem,
+    strategy: Gradient,
+    params: Params,
+    windows_N: WindowSequence,
+    true: Mapping[str, jax.Array],
+    norm: float,
+    keys_KCb: jax.Array,
+    display: CountedDisplay,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """The entries of `Measures` that the draws of one strategy give, and its mean gradient in units of `norm`.
+
+    Args:
+        problem: the problem.
+        strategy: the strategy.
+        params: the parameters.
+        windows_N: the windows.
+        true: the gradients float[P] of the windows and of the history.
+        norm: the norm of the one that the strategy estimates. All gradients are divided by it, so that no square over-
+            or underflows in float32.
+        keys_KCb: the keys of K groups of draws.
+        display: shows the number of draws so far.
+    """
+    scaled = {of: g_P / norm for of, g_P in true.items()}
+    groups, moments_of = [], jit_of(_moments, problem, strategy)
+    for n in range(len(keys_KCb)):
+        moments = moments_of(params, windows_N, scaled[strategy.of], norm, keys_KCb, n)
+        groups.append(jax.block_until_ready(moments))
+        display.update(f"{(n + 1) * keys_KCb[0].size} of {counted(keys_KCb.size, 'draw')}")
+    means_KP, squares_K, cosines_K = map(jnp.stack, zip(*groups, strict=True))
+    entries = summarize(means_KP, squares_K, cosines_K, keys_KCb.size, scaled, strategy.of)
+    return entries, np.asarray(means_KP.mean(0), np.float64)
 
 
 def check_options(named: Mapping[str, Gradient], draws: Any, windows: Any, seed: Any, together: Any) -> None:
@@ -342,7 +368,7 @@ def named_strategies(strategies: Any) -> dict[str, Gradient]:
     return dict(strategies)
 
 
-def _cut_scan(scan: Scan, count: int) -> WindowSequence:
+def _cut_scan(scan: CheckedScan, count: int) -> WindowSequence:
     """The steps of one batch, cut into windows of equal length."""
     T, B = scan.weights.shape
     if T % count:
@@ -379,11 +405,17 @@ def _update(
 ) -> tuple[tuple[Any, Any], Any]:
     """One window: the (state, memory) after it, and the gradient."""
     state, memory = carry
-    start, memory = reset_rows(strategy, problem, params, state, memory, batch.reset)
+    start, memory = reset_rows(strategy, problem, params, state, memory, batch.reset, x=one_input(batch.xs))
     if batch.reset is None:
         batch = batch._replace(reset=jnp.zeros(batch.rows.shape, bool))
     estimate = strategy.draw_and_estimate(problem, params, start, memory, batch, key)
     return (estimate.state, estimate.memory), estimate.grads
+
+
+def first_memory(strategy: Gradient, problem: Problem, params: Params, windows: WindowSequence) -> Memory:
+    """The memory that enters the first window."""
+    x = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[3:], a.dtype), windows.batches.xs)
+    return init_memory(strategy, problem, params, windows.state, windows.batches.rows.shape[1], x)
 
 
 class Moments(NamedTuple):
@@ -428,7 +460,7 @@ def _moments(
             carry, grads = _update(problem, strategy, params, carry, batch, jax.random.fold_in(key, n))
             return (carry, total_P + _flat(grads)), None
 
-        memory = init_memory(strategy, problem, params, windows.state, windows.batches.rows.shape[1])
+        memory = first_memory(strategy, problem, params, windows)
         numbers = jnp.arange(len(windows.batches.weights))
         start = ((windows.state, memory), jnp.zeros_like(true_P))
         return jax.lax.scan(window, start, (numbers, windows.batches))[0][1] / norm
@@ -476,7 +508,7 @@ def _compiled_update(
     problem: Problem, strategy: Gradient, params: Params, windows: WindowSequence
 ) -> tuple[Any, tuple[Any, ...]]:
     """One compiled update of the first window, and its arguments."""
-    memory = init_memory(strategy, problem, params, windows.state, windows.batches.rows.shape[1])
+    memory = first_memory(strategy, problem, params, windows)
     batch = jax.tree.map(lambda a: a[0], windows.batches)
     args = (params, (windows.state, memory), batch, jax.random.key(0))
     return jit_of(_update, problem, strategy).lower(*args).compile(), args

@@ -13,12 +13,12 @@ from jaxtyping import Array, Bool, PyTree
 
 from seqjax.diagnostics.origin import Origin, find_origin
 from seqjax.errors import Error, counted, few
-from seqjax.gradients.base import weighted_sum
-from seqjax.gradients.check_scan import Weights, read_scan
-from seqjax.gradients.compiling import jit_of
-from seqjax.gradients.floats import leaf_names, norm, partition_float, split_float
-from seqjax.gradients.problem import Params, Problem, State
-from seqjax.gradients.scored import replace_unscored
+from seqjax.gradients.calls.check_scan import Weights, read_scan
+from seqjax.gradients.contract.compiling import jit_of
+from seqjax.gradients.contract.gradient import weighted_sum
+from seqjax.gradients.contract.problem import Params, Problem, State
+from seqjax.gradients.steps.floats import leaf_names, norm, partition_float, split_float
+from seqjax.gradients.steps.scored import replace_unscored
 from seqjax.report import notebook
 from seqjax.report.table import Table
 
@@ -374,24 +374,26 @@ def _norms(leaves):
 
 
 def _place_of_value(scan: Any, first: _First, names: Any) -> Place | None:
-    """The first step at which a value is not finite."""
+    """The first step at which a value is not finite.
+
+    The step is computed again, for the first row in which a result is not finite, to find what makes it so.
+    """
     if not first.found:
         return None
-    row = int(np.argmax(first.bad_LB.any(0)))
-    step = int(first.step)
+    step, row = int(first.step), int(np.argmax(first.bad_LB.any(0)))
     state, x = jax.tree.map(lambda a: a[row], first.state), jax.tree.map(lambda a: a[step, row], scan.xs)
 
-    def step_of_row(params, state, x):
+    def results_of(params, state, x):
         after, loss = scan.problem.step(params, state, x)
         return [*split_float(after)[0], loss]
 
-    bad = np.flatnonzero(first.bad_LB[:, row])
-    origin = find_origin(step_of_row, bad, scan.params, state, x) or Origin(int(bad[0]), None)
     results = [*(("state", name) for name in names.state), ("loss", "loss")]
-    others = tuple(_variable(*results[n]) for n in bad if n != origin.result)
+    bad = np.flatnonzero(first.bad_LB[:, row])
+    origin = find_origin(results_of, bad, scan.params, state, x) or Origin(int(bad[0]), None)
     if origin.argument is not None:
         of, name = names.arguments[origin.argument]
         return Place(step, None if of == "params" else row, of, name, origin.entry)
+    others = tuple(_variable(*results[n]) for n in bad if n != origin.result)
     return Place(step, row, *results[origin.result], origin.entry, origin.operation, origin.line, others)
 
 

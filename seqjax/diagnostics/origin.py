@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn
 
-from seqjax.diagnostics.trail import follow, has_nan, is_finite, recorded
+from seqjax.diagnostics.trail import Trail, follow, has_nan, is_finite, recorded
 
 _INSTALLED = sysconfig.get_path("purelib")
 _JAX = str(Path(jax.__file__).parent)
@@ -59,16 +59,27 @@ def find_origin(f: Callable, bad: Sequence[int] | np.ndarray, *args: Any) -> Ori
     again = [number for number in bad if not is_finite(results[number])]
     if not again:
         return None
-    number = min(again, key=lambda number: made[id(results[number])].order if id(results[number]) in made else -1)
-    entry, trail = _first_entry(results[number]), follow(results[number], made, leaves)
+
+    def order(number):
+        """When a result was made; an argument that is returned as it is comes first."""
+        how = made.get(id(results[number]))
+        return -1 if how is None else how.order
+
+    number = min(again, key=order)
+    trail = follow(results[number], made, leaves)
     if trail.argument is not None:
         return Origin(number, trail.argument, _first_entry(leaves[trail.argument]))
+    return Origin(number, None, _first_entry(results[number]), *_culprit(trail))
+
+
+def _culprit(trail: Trail) -> tuple[str, str]:
+    """The operation at the end of a trail that does not lead to an argument, and its line."""
     if trail.maker is not None:
-        return Origin(number, None, entry, *_operation(trail.maker))
+        return _operation(trail.maker)
+    # The trail ends at a constant. One that is infinite does no harm by itself: what made a NaN from it does.
     if trail.first_nan is not None and not has_nan(trail.at):
-        return Origin(number, None, entry, *_operation(trail.first_nan))
-    line = "" if trail.equation is None else _line(trail.equation)
-    return Origin(number, None, entry, "a constant of the step", line)
+        return _operation(trail.first_nan)
+    return "a constant of the step", "" if trail.equation is None else _line(trail.equation)
 
 
 def _first_entry(value: Any) -> tuple[int, ...]:

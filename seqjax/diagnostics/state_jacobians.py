@@ -15,10 +15,10 @@ from jaxtyping import PyTree
 
 from seqjax.diagnostics.gradient_by_lag import check_max_lag, listed_lags
 from seqjax.errors import Error, check_whole
-from seqjax.gradients.check_scan import read_scan
-from seqjax.gradients.compiling import jit_of
-from seqjax.gradients.floats import leaf_names, partition_float, ravel_float, split_float
-from seqjax.gradients.problem import Params, Problem, State
+from seqjax.gradients.calls.check_scan import read_scan
+from seqjax.gradients.contract.compiling import jit_of
+from seqjax.gradients.contract.problem import Params, Problem, State
+from seqjax.gradients.steps.floats import leaf_names, partition_float, ravel_float, split_float
 from seqjax.memory import check_memory
 from seqjax.report import notebook
 from seqjax.report.table import Table

@@ -15,7 +15,7 @@ from jax.extend.core.primitives import (
     while_p,
 )
 
-from seqjax.gradients.jaxprs import evaluate
+from seqjax.gradients.steps.jaxprs import evaluate
 
 _CALLS = {
     custom_jvp_call_p: "call_jaxpr",

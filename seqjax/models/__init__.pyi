@@ -23,5 +23,6 @@ from .layered import sigmoid as sigmoid
 from .model import CountBasedModel as CountBasedModel
 from .model import Model as Model
 from .model import ModelProblem as ModelProblem
+from .model import unroll_model as unroll_model
 from .torch_weights import from_torch as from_torch
 from .torch_weights import to_torch as to_torch

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,9 @@ import numpy as np
 from annotated_types import Interval
 from jaxtyping import Array, Bool, Float
 
-from seqjax.gradients.problem import Params
-from seqjax.gradients.unrolling import EdgeWeights, weigh_cotangent, weigh_edge
+from seqjax.gradients.contract.problem import Params
+from seqjax.gradients.contract.structure import Part
+from seqjax.gradients.steps.unrolling import EdgeWeights, weigh_cotangent, weigh_edge
 from seqjax.models.initializers import Scheme, init_weight
 from seqjax.models.layered import HiddenState, Layered, select
 from seqjax.models.products import matmul, rounded, times, transposed
@@ -155,9 +156,22 @@ class Cell(Layered):
         """Whether there is dropout of either kind."""
         return self.dropout > 0 or self.recurrent_dropout > 0
 
+    @final
     def step_in(self, dtype, params, state, x):
         return self.step_with(recur, params, state, x, dtype)
 
+    def apart_units(self, parts):
+        # Entry i of the last axis of W_xh, W_hh, b_h, b_hh and the cell's own parameters feeds unit i mod hidden.
+        (part,) = parts
+        if not all(name.startswith("layer_0.") for name in part.names):
+            return None, None
+
+        def apart(params, state, x, dtype, recur=recur_apart):
+            return self.step_with(recur, params, state, x, dtype)
+
+        return Part(part.names, part.first, part.size, self.hidden), apart
+
+    @final
     def step_with(self, recur: Callable, params: Params, state: Any, x: Any, dtype: Any = None) -> tuple[Any, Any]:
         """`step` with another function for the recurrent product, such as one whose derivative is replaced.
 
@@ -226,6 +240,21 @@ def recur(h: Array, W_hh: Array, b_hh: Array | None) -> Array:
         float[..., width].
     """
     return h @ W_hh if b_hh is None else h @ W_hh + b_hh
+
+
+@jax.custom_jvp
+def recur_apart(h: Array, W_hh: Array, b_hh: Array | None) -> Array:
+    """`recur`, in whose derivative entry i of h acts on unit i of each block alone: the diagonals of W_hh."""
+    return recur(h, W_hh, b_hh)
+
+
+@recur_apart.defjvp
+def _recur_apart_tangent(primals, tangents):
+    (h, W_hh, b_hh), (dh, dW_hh, db_hh) = primals, tangents
+    blocks = W_hh.reshape(h.size, -1, h.size)
+    own = jnp.diagonal(blocks, axis1=0, axis2=2).ravel()
+    through_W = h @ dW_hh if db_hh is None else h @ dW_hh + db_hh
+    return recur_apart(h, W_hh, b_hh), own * jnp.tile(dh, blocks.shape[1]) + through_W
 
 
 class _Residuals(NamedTuple):

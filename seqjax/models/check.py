@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.data.spec import Spec, Tokens, Values
+from seqjax.data.spec import Spec
 from seqjax.data.stream import Stream
 from seqjax.data.windows import window
 from seqjax.errors import Error, dtype_shape
-from seqjax.gradients.check_scan import check_step
-from seqjax.gradients.dependence import depends_on
-from seqjax.gradients.problem import Params, Problem
+from seqjax.gradients.calls.check_scan import check_step
+from seqjax.gradients.contract.problem import Params, Problem
+from seqjax.gradients.steps.dependence import depends_on
 from seqjax.models.check_cell import check_layer
 from seqjax.models.layered import Layered
 from seqjax.models.model import Model, ModelProblem
@@ -100,14 +100,14 @@ def check_steps(model: Model, spec: Spec, params: Params) -> None:
         Error: see `check_model`.
     """
     name = f"model {name_of(model)}"
-    x = input_like(spec)
+    x = spec.inputs.like
     for key in (jax.random.key(0), None):  # a random model has another state if there is no key
         state = jax.eval_shape(lambda params, key=key: _arrays(model.init_state(params, spec, key), name), params)
         stepped = jax.eval_shape(model.step, params, state, x)
         new, output = _pair(stepped, f"{name}: step")
         _check_state(state, new, f"{name}: step")
         _check_output(output, (spec.targets.width,), f"{name}: step", f", since the targets are {spec.targets}")
-    if type(model).unroll is Model.unroll:
+    if model.unroll is None:
         return
     rows, xs = (_stacked(tree, leading) for tree, leading in ((state, (2,)), (x, (3, 2))))
     unrolled = jax.eval_shape(model.unroll, params, rows, xs, None)
@@ -165,7 +165,7 @@ def check_bare_problem(problem: Problem, params: Params, state: Any, stream: Str
         starts: int[B], where the first window of each row starts.
 
     Raises:
-        Error: see `seqjax.gradients.check_scan.check_step`.
+        Error: see `seqjax.gradients.calls.check_scan.check_step`.
     """
     if not isinstance(problem, ModelProblem):
         xs = jax.eval_shape(lambda: window(stream, starts, 1))
@@ -182,7 +182,7 @@ def is_recurrent(model: Model, spec: Spec, params: Params) -> bool:
         spec: its inputs and outputs.
         params: its parameters, or their shapes and dtypes.
     """
-    x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), input_like(spec))
+    x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), spec.inputs.like)
 
     def states(params):
         state = model.init_state(params, spec)
@@ -191,20 +191,9 @@ def is_recurrent(model: Model, spec: Spec, params: Params) -> bool:
     return any(depends_on(states, params))
 
 
-def input_like(spec: Spec) -> jax.ShapeDtypeStruct:
-    """The shape and dtype of one step's input."""
-    return _entry_like(spec.inputs)
-
-
 def output_and_target_like(spec: Spec) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
     """The shapes and dtypes of one step's output and target, which losses and metrics read."""
-    return jax.ShapeDtypeStruct((spec.targets.width,), jnp.result_type(float)), _entry_like(spec.targets)
-
-
-def _entry_like(entry: Tokens | Values) -> jax.ShapeDtypeStruct:
-    if isinstance(entry, Tokens):
-        return jax.ShapeDtypeStruct((), jnp.int32)
-    return jax.ShapeDtypeStruct((entry.width,), jnp.result_type(float))
+    return jax.ShapeDtypeStruct((spec.targets.width,), jnp.result_type(float)), spec.targets.like
 
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.errors import Error, dtype_shape, is_whole
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.problem import Params
 from seqjax.models.cell import Cell
 from seqjax.models.elementwise import Elementwise
 from seqjax.models.layered import Layered
@@ -36,7 +36,7 @@ def _check_cell(model: Cell) -> None:
     _check_attributes(model, name, needs_h=True)
     _check_masks(model, name)
     own = _own_params(model, name, ("u", "v", "state"))
-    call = _check_call(model, name, "cell", ("u", "v", "state"), own)
+    call = _check_call(model.cell, name, "cell", ("u", "v", "state"), own)
     width = model.blocks * model.hidden
     for leading in LEADING:
         u = jax.ShapeDtypeStruct((*leading, width), dtype)
@@ -51,21 +51,22 @@ def _check_cell(model: Cell) -> None:
 
 def _check_elementwise(model: Elementwise) -> None:
     name, dtype = f"model {name_of(model)}", jnp.result_type(float)
-    _check_attributes(model, name, needs_h=type(model).output is Elementwise.output)
+    _check_attributes(model, name, needs_h=model.output is None)
     if not is_whole(model.output_blocks) or model.output_blocks < 1:
         raise Error(f"{name}: output_blocks = {model.output_blocks!r}; it must be a whole number, at least 1")
     own = _own_params(model, name, ("u", "state"))
-    calls = {method: _check_call(model, name, method, ("u", "state"), own) for method in ("cell", "output")}
+    call = _check_call(model.cell, name, "cell", ("u", "state"), own)
+    of_output = "" if model.output is None else _check_call(model.output, name, "output", ("u", "state"), own)
     for leading in LEADING:
         u = jax.ShapeDtypeStruct((*leading, model.width), dtype)
         entry = jax.ShapeDtypeStruct((*leading, model.units), dtype)
         state = model.State(*[entry] * len(model.State._fields))
         what = f"u is {dtype_shape(u)}, blocks x hidden = {model.blocks} x {model.hidden} numbers"
-        with advising(_advice(calls["cell"], what, entry, "u")):
+        with advising(_advice(call, what, entry, "u")):
             new = jax.eval_shape(lambda u, state, own: model.cell(u, state, **own), u, state, own)
         _check_new_state(model, name, new, entry, what)
-        with advising(_advice(calls["output"], what, entry, "u")):
-            out = jax.eval_shape(lambda u, state, own: model.output(u, state, **own), u, state, own)
+        with advising(_advice(of_output, what, entry, "u")):
+            out = jax.eval_shape(lambda u, state, own: model.layer_output(u, state, own), u, state, own)
         wanted = jax.ShapeDtypeStruct((*leading, model.output_blocks * model.hidden), dtype)
         if (getattr(out, "shape", None), getattr(out, "dtype", None)) != (wanted.shape, wanted.dtype):
             raise Error(
@@ -143,11 +144,11 @@ def _own_params(model: Any, name: str, taken: tuple[str, ...]) -> Params:
     return own
 
 
-def _check_call(model: Any, name: str, method: str, taken: tuple[str, ...], own: Params) -> str:
+def _check_call(function: Any, name: str, method: str, taken: tuple[str, ...], own: Params) -> str:
     """Checks that a method takes the parameters that `init_cell` returns, and no others; returns how it is called."""
     call = f"{method}({', '.join([*taken, *own])})"
     try:
-        inspect.signature(getattr(model, method)).bind(*[None] * len(taken), **own)
+        inspect.signature(function).bind(*[None] * len(taken), **own)
     except TypeError as fault:
         returned = f"init_cell returns {', '.join(own)}" if own else "init_cell returns no parameters"
         raise Error(f"{name}: {method}: {fault}\nIt is called as {call}, since {returned}") from fault

@@ -2,15 +2,15 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from seqjax.gradients.jaxprs import evaluate_fixed, inline_calls
-from seqjax.gradients.problem import Params
-from seqjax.gradients.unrolling import EdgeWeights, weigh_cotangent, weigh_edge
+from seqjax.gradients.contract.problem import Params
+from seqjax.gradients.steps.jaxprs import evaluate_fixed, inline_calls
+from seqjax.gradients.steps.unrolling import EdgeWeights, weigh_cotangent, weigh_edge
 from seqjax.models.initializers import Scheme, init_weight
 from seqjax.models.layered import HiddenState, Layered, select
 from seqjax.models.products import product
@@ -116,15 +116,9 @@ class Elementwise(Layered):
         """
         raise NotImplementedError
 
-    def output(self, u: Array, state: Any, *_: Any, **own: Any) -> Any:
-        """The output of a layer after a step, float[..., output_blocks hidden]; by default the field h of the state.
-
-        Args:
-            u: as in `cell`.
-            state: the new state.
-            own: as in `cell`.
-        """
-        return state.h
+    output: ClassVar[Any] = None
+    """output(u, state, **parameters of the cell) -> the output of a layer after a step, float[..., output_blocks
+    hidden], where `u` is as in `cell` and `state` is the new state. None: the field h of the state."""
 
     def init_cell(self, key: Array) -> Params:
         """The initial parameters that `cell` and `output` of one layer read by name. By default none.
@@ -167,12 +161,25 @@ class Elementwise(Layered):
             width = self.hidden if self.residual else read
         return params
 
+    def feeds_one_unit(self, name, leaf):
+        if self.shares or self.units % self.hidden or not leaf.ndim or leaf.shape[-1] % self.hidden:
+            return False
+        return name in ("W_xh", "b_h") or name.startswith("cell.")
+
+    def apart_units(self, parts):
+        (part, *others) = parts
+        if others or part.hidden is None or self.units != self.hidden:
+            return None, None
+        # Units do not act on each other in the step itself.
+        return part, lambda params, state, x, dtype: self.step_in(dtype, params, state, x)
+
+    @final
     def step_in(self, dtype, params, state, x):
         def run(index, layer, x, old):
             own = layer.get("cell", {})
             z, u = self._read(layer, x, dtype)
             new = self.cell(u, old, **own)
-            return new, self._write(layer, z, self.output(u, new, **own), dtype)
+            return new, self._write(layer, z, self.layer_output(u, new, own), dtype)
 
         return self.through_layers(params, state, x, run, None, dtype)
 
@@ -186,24 +193,32 @@ class Elementwise(Layered):
                 states_TB, end = self.State(*states), self.State(*end)
             else:
                 end, states_TB = scan_units(self, own, u_TB, start, edge_weights)
-            return end, self._write(layer, z_TB, self.output(u_TB, states_TB, **own), dtype)
+            return end, self._write(layer, z_TB, self.layer_output(u_TB, states_TB, own), dtype)
 
         return self.through_layers(params, state, xs, run, len(xs), dtype)
 
+    @final
     def enter(self, params, x, dtype):
         """The input, or in a residual model its product with W_in, and b_in."""
         return select(x, params["W_in"], dtype) + params["b_in"] if self.residual else x
 
+    @final
     def join(self, x, h):
         """The output of a layer, or in a residual model its sum with the input."""
         return x + h if self.residual else h
 
+    @final
     def _read(self, layer, x, dtype=None):
         """The input of a layer after its norm, and u."""
         if self.residual:
             x = _norm(x) * layer["scale"] + layer["shift"]
         return x, select(x, layer["W_xh"], dtype) + layer["b_h"]
 
+    def layer_output(self, u: Array, state: Any, own: Params) -> Array:
+        """The output of a layer after a step, by `output` or without it."""
+        return state.h if self.output is None else self.output(u, state, **own)
+
+    @final
     def _write(self, layer, z, output, dtype=None):
         """What a layer returns."""
         if not self.residual:

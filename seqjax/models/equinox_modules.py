@@ -10,8 +10,8 @@ import numpy as np
 
 from seqjax.data.spec import Values
 from seqjax.errors import Error
-from seqjax.gradients.floats import combine
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.problem import Params
+from seqjax.gradients.steps.floats import combine
 from seqjax.models.model import ForeignModel, Shapes
 
 

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from seqjax.data.spec import Tokens
 from seqjax.errors import Error
 from seqjax.extras import needing
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.problem import Params
 from seqjax.models.model import ForeignModel, Shapes
 
 if TYPE_CHECKING:  # this file can be imported without flax
     from flax import nnx
 
 
-class State(NamedTuple):
+class FlaxState(NamedTuple):
     """The state of a Flax module between two steps.
 
     Args:
@@ -112,7 +112,7 @@ class FlaxModule(ForeignModel):
         dtype = jnp.result_type(*jax.tree.leaves(params))
         carry = jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.inexact) else a, carry)
         is_random = key is not None and self.streams[0].num_leaves > 0
-        return State(carry, self._rng(jax.random.fold_in(seed, 1)) if is_random else ())
+        return FlaxState(carry, self._rng(jax.random.fold_in(seed, 1)) if is_random else ())
 
     def step(self, params, state, x):
         """One call of the module."""
@@ -120,7 +120,7 @@ class FlaxModule(ForeignModel):
         module = self._module(params, state.rng)
         carry, output = module(state.carry, x)
         rng = tuple(nnx.to_pure_dict(nnx.state(module, kind)) for kind in (nnx.RngKey, nnx.RngCount))
-        return State(carry, rng if state.rng else ()), output
+        return FlaxState(carry, rng if state.rng else ()), output
 
     def _rng(self, key):
         keys, counts = self.streams

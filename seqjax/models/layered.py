@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,18 @@ from jaxtyping import Array
 
 from seqjax.data.spec import Spec, Tokens
 from seqjax.errors import Error
-from seqjax.gradients.problem import Params
-from seqjax.gradients.unrolling import EdgeWeights
+from seqjax.gradients.contract.problem import Params
+from seqjax.gradients.contract.structure import Part, Structure
+from seqjax.gradients.steps.dependence import depends_on
+from seqjax.gradients.steps.floats import leaf_names
+from seqjax.gradients.steps.unrolling import EdgeWeights
 from seqjax.models.model import Model
 from seqjax.models.products import product
+
+READ_OUT = frozenset({"W_hq", "b_q"})
+"""The parameters of the read-out, which act on no state."""
+AFTER_STATE = frozenset({"W_y", "D", "W_o", "b_o"})
+"""The parameters of a residual layer that act on what it returns, and not on its state."""
 
 
 class HiddenState(NamedTuple):
@@ -73,40 +81,85 @@ class Layered(Model):
         noise = (key, jnp.zeros((), jnp.int32)) if key is not None and self.is_random else ()
         return CellState((layer,) * self.layers, *noise)
 
-    @property
-    def has_own_unroll(self):
-        """Whether a subclass overrides `unroll`, which here reads the edge weights."""
-        return type(self).unroll is not Layered.unroll
-
+    @final
     def step(self, params, state, x):
         return self.step_in(None, params, state, x)
 
+    @final
     def step_in_bfloat16(self, params, state, x):
         """`step` with the operands of its products in bfloat16, as in `unroll_in_bfloat16`."""
-        if self.has_own_unroll:
-            return super().step_in_bfloat16(params, state, x)
         return self.step_in(jnp.bfloat16, params, state, x)
 
     def step_in(self, dtype: Any, params: Params, state: Any, x: Any) -> tuple[Any, Any]:
         """`step` with the operands of its products in a dtype; None: in their own."""
         raise NotImplementedError
 
+    weighs_edges = True
+
+    @final  # type: ignore[misc]
     def unroll(self, params, state, xs, edge_weights=None):
+        """All steps at once. A subclass that knows a faster way overrides `unroll_in`."""
         return self.unroll_in(None, params, state, xs, edge_weights)
 
+    @final
     def unroll_in_bfloat16(self, params, state, xs, edge_weights=None):
         """`unroll` with the operands of its products in bfloat16, forwards and backwards; all else keeps its dtype.
 
         The state in particular is not rounded: it may be a sum over many steps, in which bfloat16 would lose small
         terms.
         """
-        if self.has_own_unroll:
-            return super().unroll_in_bfloat16(params, state, xs, edge_weights)
         return self.unroll_in(jnp.bfloat16, params, state, xs, edge_weights)
 
     def unroll_in(self, dtype: Any, params: Params, state: Any, xs: Any, edge_weights: EdgeWeights) -> tuple[Any, Any]:
         """`unroll` with the operands of its products in a dtype; None: in their own."""
         raise NotImplementedError
+
+    def structure(self, params: Params, spec: Spec) -> Structure | None:
+        """Which parameters feed which layer, and which of them feed one unit.
+
+        None if a parameter also acts on the initial state: then it may act on all units.
+        """
+
+        def initial(params):
+            # With a key, the initial state may be another function of the parameters than without one.
+            return [self.init_state(params, spec, key) for key in (None, jax.random.key(0))]
+
+        if any(depends_on(initial, params)):
+            return None
+        layers = [self._parts_of_layer(params, index) for index in range(self.layers)]
+        if len(layers) == 1:
+            return Structure(layers[0], layers[0], *self.apart_units(layers[0]))
+        # A layer acts on the layers above it, and only the read-out acts on no state.
+        names = frozenset(name for name, _ in leaf_names(params, "params") if name not in READ_OUT)
+        whole = Part(names, 0, self.layers * len(self.State._fields) * self.units)
+        return Structure([whole], [part for parts in layers for part in parts])
+
+    def apart_units(self, parts: list[Part]) -> tuple[Part | None, Callable | None]:
+        """`units` and `apart` of the structure of one layer with these parts, as `Structure` has them."""
+        raise NotImplementedError
+
+    def feeds_one_unit(self, name: str, leaf: Any) -> bool:
+        """Whether units read themselves alone, and entry i of a parameter's last axis feeds unit i mod hidden alone.
+
+        Args:
+            name: the name of the parameter in its layer, such as "W_xh" or "cell.decay".
+            leaf: the parameter.
+        """
+        return False
+
+    def _parts_of_layer(self, params, index):
+        """The parameters of a layer that feed one unit each, and all others that feed its state."""
+        own, of_layers = f"layer_{index}.", tuple(f"layer_{n}." for n in range(self.layers))
+        leaves = dict(leaf_names(params, "params"))
+        in_layer = {name.removeprefix(own): leaf for name, leaf in leaves.items() if name.startswith(own)}
+        feeding = {own + name for name in in_layer if name not in AFTER_STATE}
+        if index == 0:
+            feeding |= {name for name in leaves if not name.startswith(of_layers) and name not in READ_OUT}
+        alone = {own + name for name, leaf in in_layer.items() if self.feeds_one_unit(name, leaf)}
+        size = len(self.State._fields) * self.units
+        span = (index * size, size)
+        parts = [Part(frozenset(alone), *span, self.hidden), Part(frozenset(feeding - alone), *span)]
+        return [part for part in parts if part.names]
 
     def init_embedding(self, key: Array, spec: Spec) -> tuple[Params, int]:
         """The embedding, if there is one, and the number of inputs of the lowest layer.
@@ -121,6 +174,7 @@ class Layered(Model):
             raise Error(f"embedding = {self.embedding}: the inputs are {spec.inputs}, and not ids; leave it out")
         return {"E": jax.random.normal(key, (width, self.embedding))}, self.embedding
 
+    @final
     def through_layers(
         self, params: Params, state: Any, x: Any, run: Callable, num_steps: int | None, dtype: Any = None
     ) -> tuple[CellState, Any]:

@@ -6,16 +6,16 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
 from seqjax.data.spec import Spec, Tokens
 from seqjax.data.stream import Stream
 from seqjax.errors import Error, check_type
-from seqjax.gradients.mapping import mapped, sees_vmap
-from seqjax.gradients.precision import Precision, cast_float, cast_like, check_precision, step_in_bfloat16
-from seqjax.gradients.problem import Params, Problem, State
-from seqjax.gradients.scored import replace_unscored
-from seqjax.gradients.unrolling import EdgeWeights, unroll
+from seqjax.gradients.contract.problem import Params, Problem, State
+from seqjax.gradients.steps.mapping import mapped, sees_vmap
+from seqjax.gradients.steps.precision import Precision, cast_float, cast_like, check_precision, step_in_bfloat16
+from seqjax.gradients.steps.scored import replace_unscored
+from seqjax.gradients.steps.unrolling import EdgeWeights, unroll
 from seqjax.plugin.base import Plugin
 
 
@@ -67,21 +67,17 @@ class Model(Plugin):
         """One sequence, one time step: (state, input) -> (state, output). Pure."""
         raise NotImplementedError
 
-    def unroll(self, params: Params, state: State, xs: PyTree, edge_weights: EdgeWeights = None) -> tuple[State, Any]:
-        """`step` over time, for B rows. It is differentiated in reverse only.
+    unroll: ClassVar[Any] = None
+    """unroll(params, state, xs, edge_weights=None) -> (state, outputs): a faster way than to scan `step`, with the same
+    values and gradients, for B rows. None: the step is scanned.
 
-        Override it if there is a faster way to compute the same values and gradients.
-
-        Args:
-            params: the parameters.
-            state: leaves [B, ...].
-            xs: leaves [T, B, ...].
-            edge_weights: float[T] or float[T, B]; see `seqjax.gradients.unroll`.
-
-        Returns:
-            The state after the last step, leaves [B, ...], and the outputs, leaves [T, B, ...].
-        """
-        return unroll(functools.partial(self.step, params), state, xs, edge_weights)
+    It is differentiated in reverse only. The state has leaves [B, ...], xs and the outputs have leaves [T, B, ...], and
+    edge weights are float[T] or float[T, B], see `seqjax.gradients.unroll`."""
+    weighs_edges: ClassVar[bool] = False
+    """Whether `unroll` is known to read its edge weights. If not, strategies that need them check it by a trace."""
+    structure: ClassVar[Any] = None
+    """structure(params, spec) -> what is known of how the parameters act on the state, a `seqjax.gradients.Structure`
+    whose `apart` is (params, state, x, dtype) -> (state, output), or None. None: nothing is known."""
 
     def step_in_bfloat16(self, params: Params, state: State, x: Any) -> tuple[State, Any]:
         """`step`, computed in bfloat16: the state keeps its dtypes, and the output has the dtype of the parameters.
@@ -98,18 +94,13 @@ class Model(Plugin):
         By default parameters, state and inputs are rounded. Override it if the model can round only the operands of
         products.
         """
-        if not self.has_own_unroll:
+        if self.unroll is None:
             return unroll(functools.partial(self.step_in_bfloat16, params), state, xs, edge_weights)
         first = jax.tree.map(lambda a: a[0, 0], xs)
         output = jax.eval_shape(self.step_in_bfloat16, params, jax.tree.map(lambda a: a[0], state), first)[1]
         params, low, xs = cast_float((params, state, xs), jnp.bfloat16)
         new, outputs = self.unroll(params, low, xs, edge_weights)
         return cast_like(new, state), cast_like(outputs, output)
-
-    @property
-    def has_own_unroll(self) -> bool:
-        """Whether a subclass overrides `unroll`, which may then ignore the edge weights."""
-        return type(self).unroll is not Model.unroll
 
     def problem(self, spec: Spec, loss: Callable | None = None, precision: Precision = "float32") -> "ModelProblem":
         """The model with a loss, as gradient strategies and `train` take it: x = (input, target).
@@ -189,100 +180,123 @@ class CountBasedModel(Model):
 
 
 class ModelProblem(Problem):
-    """The problem of a model with a loss; made by `Model.problem`. It uses the model's own `unroll`."""
+    """The problem of a model with a loss; made by `Model.problem`. It uses the model's own `unroll`.
 
-    _is_fixed = False
+    Two such problems are equal if their models, specs, losses and precisions are.
 
-    def __init__(self, model: Model, spec: Spec, loss: Callable | None = None, precision: Precision = "float32"):
-        # `step` and `init_state` are methods here, so `Problem.__init__`, which stores functions, is not called.
+    Args:
+        model: the model.
+        spec: what goes in and what comes out.
+        loss: (output, target) -> float[]; None: the loss of `spec.targets`.
+        precision: "float32" or "bfloat16".
+        is_fixed: whether the loss is known not to change, so that compiled programs may be kept.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        spec: Spec,
+        loss: Callable | None = None,
+        precision: Precision = "float32",
+        is_fixed: bool = False,
+    ):
         check_precision(precision)
         check_type("spec", spec, Spec, "what goes in and what comes out, such as Spec(Values(1))")
         if loss is not None and not callable(loss):
             raise Error(f"loss = {loss!r:.80}: pass a function (output, target) -> float[], or None")
         self.model, self.spec, self.loss, self.precision = model, spec, loss, precision
+        super().__init__(
+            self._step,
+            self._init_state,
+            run=self._run,
+            structure=None if model.structure is None else self._structure,
+            x_like=(spec.inputs.like, spec.targets.like),
+            warmup=model.warmup,
+            # A user's loss is a function, which may read a changing value.
+            is_value=loss is None or is_fixed,
+            weighs_edges=model.unroll is None or model.weighs_edges,
+            fused=model.unroll is not None,
+        )
 
     def __repr__(self) -> str:
         return f"ModelProblem({self.model!r}, {self.spec!r})"
 
-    @property
-    def warmup(self) -> int:  # type: ignore[override]
-        """The number of steps after a reset that are not scored."""
-        return self.model.warmup
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ModelProblem) and self._made_of == other._made_of
+
+    def __hash__(self) -> int:
+        return hash(self._made_of)
 
     @property
-    def is_value(self) -> bool:  # type: ignore[override]
-        """Whether equal problems compute the same. A user's loss is a function, which may read a changing value."""
-        return self.loss is None or self._is_fixed
-
-    @property
-    def has_own_unroll(self) -> bool:
-        """Whether the model has an `unroll` of its own, which may ignore the edge weights."""
-        return self.model.has_own_unroll
-
-    @property
-    def has_fused_unroll(self) -> bool:
-        """Whether the model replaces the scan of its step."""
-        return type(self.model).unroll is not Model.unroll
+    def _made_of(self) -> tuple:
+        return (self.model, self.spec), (self.loss, self.precision, self.is_value)
 
     def init(self, key: jax.Array) -> Params:
         """The model's initial parameters."""
         return self.model.init(key, self.spec)
-
-    def init_state(self, params: Params, key: jax.Array | None = None) -> State:
-        """The state in which one sequence starts."""
-        return self.model.init_state(params, self.spec, key)
 
     def fixed(self) -> "ModelProblem":
         """The same problem, marked as unchanging: programs compiled for it may be cached."""
         if self.loss is None:
             return self
         # Two partial functions of one function are unequal, so their problems are unequal too.
-        problem = self.model.problem(self.spec, functools.partial(self.loss), self.precision)
-        problem._is_fixed = True
-        return problem
+        return ModelProblem(self.model, self.spec, functools.partial(self.loss), self.precision, is_fixed=True)
 
     def in_bfloat16(self) -> "ModelProblem":
         """The same problem, with the model computed in bfloat16."""
         return self.model.problem(self.spec, self.loss, "bfloat16")
 
-    def step(self, params: Params, state: State, x: Any) -> tuple[State, Float[Array, ""]]:
-        """One sequence, one time step."""
-        inputs, target = self._inputs(x)
-        step = self.model.step if self.precision == "float32" else self.model.step_in_bfloat16
-        new, output = step(params, state, inputs)
-        return new, self._loss(output, target)
-
     def outputs(self, params: Params, state: State, inputs: Any) -> tuple[State, Any]:
         """The state after T steps and the outputs [T, B, width] of B rows."""
-        inputs, _ = self._inputs((inputs, None))
-        return self._unroll(params, state, inputs)
+        return self._outputs(params, state, self._inputs(inputs))
 
-    def unroll(self, params, state, xs, edge_weights=None, scored=None):
-        """The state after T steps and the losses float[T, B] of B rows."""
-        inputs, targets = self._inputs(xs)
-        new, outputs = self._unroll(params, state, inputs, edge_weights)
+    def _init_state(self, params, key=None):
+        return self.model.init_state(params, self.spec, key)
+
+    def _step(self, params, state, x):
+        inputs, target = x
+        step = self.model.step if self.precision == "float32" else self.model.step_in_bfloat16
+        new, output = step(params, state, self._inputs(inputs))
+        return new, self._loss(output, target)
+
+    def _run(self, params, state, xs, edge_weights=None, scored=None):
+        """How the problem is unrolled: the losses of all steps are computed after the recurrence."""
+        inputs, targets = xs
+        new, outputs = self._outputs(params, state, self._inputs(inputs), edge_weights)
         if scored is not None:
             outputs, targets = replace_unscored((outputs, targets), scored)
         of_one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[2:], a.dtype), (outputs, targets))
         one_by_one = sees_vmap(lambda _, output, target: self._loss(output, target), (), *of_one)
         num_steps = len(jax.tree.leaves(outputs)[0])
-        return new, mapped(jax.vmap(self._loss), (0, 0), num_steps, one_by_one)(outputs, targets)
+        return new, mapped(jax.vmap(self._loss), (0, 0), num_steps, one_by_one)(outputs, targets), None
 
-    def __hash__(self) -> int:
-        return hash((self.model, self.spec, self.loss, self.precision))
-
-    __eq__ = Problem.__eq__
-
-    def _unroll(self, params, state, inputs, edge_weights=None):
-        run = self.model.unroll if self.precision == "float32" else self.model.unroll_in_bfloat16
+    def _outputs(self, params, state, inputs, edge_weights=None):
+        model, is_rounded = self.model, self.precision == "bfloat16"
+        run = model.unroll_in_bfloat16 if is_rounded else functools.partial(unroll_model, model)
         return run(params, state, inputs, edge_weights)
+
+    def _structure(self, params):
+        known, dtype = self.model.structure(params, self.spec), None if self.precision == "float32" else jnp.bfloat16
+        if known is None or known.apart is None:
+            return known
+
+        def apart(params, state, x, **options):
+            return known.apart(params, state, self._inputs(x[0]), dtype, **options)[0]
+
+        return known._replace(apart=apart)
 
     def _loss(self, output, target):
         return (self.spec.targets.loss if self.loss is None else self.loss)(output, target)
 
-    def _inputs(self, xs):
-        """The inputs and targets, with ids as int32: a state may hold ids, and must keep its dtype in a scan."""
-        inputs, targets = xs
-        if isinstance(self.spec.inputs, Tokens):
-            inputs = inputs.astype(jnp.int32)
-        return inputs, targets
+    def _inputs(self, inputs):
+        """The inputs, with ids as int32: a state may hold ids, and must keep its dtype in a scan."""
+        return inputs.astype(jnp.int32) if isinstance(self.spec.inputs, Tokens) else inputs
+
+
+def unroll_model(
+    model: Model, params: Params, state: State, xs: PyTree, edge_weights: EdgeWeights = None
+) -> tuple[State, Any]:
+    """The state after T steps of B rows and the outputs, by the model's own `unroll`, or by a scan of its step."""
+    if model.unroll is not None:
+        return model.unroll(params, state, xs, edge_weights)
+    return unroll(functools.partial(model.step, params), state, xs, edge_weights)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Inexact
 
 from seqjax.errors import Error, check_flags, check_type, dtype_shape
-from seqjax.gradients.unrolling import EdgeWeights, weigh_edge
+from seqjax.gradients.steps.unrolling import EdgeWeights, weigh_edge
 
 
 def linear_scan(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seqjax.errors import Error
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.problem import Params
 
 ORDERS = {"to_hidden_and_gate": (1, 0), "to_hidden_and_f_i_gate": (1, 2, 0)}
 """The places of our blocks (z, n of min-gru; f, i, n of min-lstm) in the matrices of PyTorch (n, z; n, f, i)."""

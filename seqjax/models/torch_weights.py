@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.errors import Error, check_type
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.problem import Params
 from seqjax.models.cell import Cell
 from seqjax.models.model import Model
 from seqjax.models.torch_elementwise import Arrays, modules_of, read_layers, take, write_layers

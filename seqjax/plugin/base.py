@@ -41,6 +41,12 @@ class Plugin:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for name, base in itertools.product(vars(cls), cls.__mro__[1:]):
+            if getattr(vars(base).get(name), "__final__", False):  # set by `typing.final`
+                raise Error(
+                    f"{cls.__name__}.{name}: {base.__name__} does not let subclasses define {name}, on which its "
+                    f"faster ways rely; define what help({base.__name__}) names, or derive from another class"
+                )
         # `dataclass`, which runs later, would suggest a default_factory, but no field can have such a type.
         for name, hint in inspect.get_annotations(cls).items():
             default = None if "ClassVar" in str(hint) else cls.__dict__.get(name)

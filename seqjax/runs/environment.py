@@ -17,7 +17,8 @@ import jax
 from annotated_types import Interval
 from pydantic import TypeAdapter
 
-from seqjax.runs.files.folder import ENVIRONMENT, from_json, read
+from seqjax.array_files.saved_file import from_json, read
+from seqjax.runs.files.folder import ENVIRONMENT
 from seqjax.runs.fingerprint import Fingerprint
 from seqjax.runs.plugin_files import PluginRecord
 

@@ -13,8 +13,8 @@ from seqjax.data.preparing import DEFAULT_TOKENIZER, Prepared, prepare
 from seqjax.data.sampler import Sampler
 from seqjax.data.tokenizer import Tokenizer
 from seqjax.errors import Error
-from seqjax.gradients.base import Gradient
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.gradient import Gradient
+from seqjax.gradients.contract.problem import Params
 from seqjax.models.model import CountBasedModel, Model
 from seqjax.plugin import config
 from seqjax.plugin.base import Plugin

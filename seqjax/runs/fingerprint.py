@@ -21,9 +21,9 @@ from jax.extend import core
 from jax.extend.core.primitives import custom_jvp_call_p, custom_vjp_call_p
 
 from seqjax.errors import Error
-from seqjax.gradients.floats import split_float
-from seqjax.gradients.problem import Params
-from seqjax.models.check import input_like, output_and_target_like
+from seqjax.gradients.contract.problem import Params
+from seqjax.gradients.steps.floats import split_float
+from seqjax.models.check import output_and_target_like
 from seqjax.models.model import ModelProblem
 from seqjax.runs.python_code import UnreadableError, parts_of_array, parts_of_code, plain
 
@@ -125,7 +125,7 @@ def _calls(field: str, value: Any, problem: ModelProblem, params: Params) -> lis
     if field == "loss":
         return _with_gradient(value, (output, target))
     if field == "model":
-        x = input_like(problem.spec)
+        x = problem.spec.inputs.like
         calls = []
         for key in (jax.random.key(0), None):  # a random model has another state if there is no key
             init = lambda params, key=key: problem.model.init_state(params, problem.spec, key)

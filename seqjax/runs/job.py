@@ -5,18 +5,18 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from seqjax.array_files.arrays import by_name, restore, sha256_of
 from seqjax.data.dataset import Data
 from seqjax.data.preparing import DEFAULT_TOKENIZER, Prepared, resolve_tokenizer
 from seqjax.data.tokenizer import TextCodec
 from seqjax.errors import Error
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.problem import Params
 from seqjax.models.model import ModelProblem
 from seqjax.plugin.author import mistakes_of
 from seqjax.plugin.config import create
 from seqjax.runs.environment import Environment, installation
 from seqjax.runs.experiment import ExperimentFields
 from seqjax.runs.files import checkpoint
-from seqjax.runs.files.arrays import by_name, sha256_of
 from seqjax.runs.files.codec import encode_codec
 from seqjax.runs.fingerprint import Fingerprint, fingerprints
 from seqjax.runs.plugin_files import plugin_records
@@ -105,7 +105,7 @@ class Job:
         state = progress = None
         if after is not None:
             like = InitialState(self.problem, self.experiment.setup(), 1, self.fit.params).shapes
-            state, progress = checkpoint.restore(after.arrays, like), after.progress
+            state, progress = restore(after.arrays, like), after.progress
         # Only the call is covered, which traces the plugins, and not the chunks: between them the user's callback runs,
         # whose file may be that of a plugin.
         with mistakes_of(*self.experiment.plugins):

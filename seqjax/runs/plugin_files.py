@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypedDict
 
+from seqjax.array_files.saved_file import reading
 from seqjax.data.dataset import Data
 from seqjax.errors import Error
 from seqjax.files import PLAIN_NAME
 from seqjax.plugin import registry
 from seqjax.plugin.base import Plugin
 from seqjax.plugin.config import is_object
-from seqjax.runs.files.folder import ENVIRONMENT, PLUGINS, inner_folder, reading
+from seqjax.runs.files.folder import ENVIRONMENT, PLUGINS, inner_folder
 from seqjax.terminal.shell import argument
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from seqjax.array_files import saved_file
 from seqjax.columns import printed
 from seqjax.data.dataset import Data, Dataset
 from seqjax.data.tokenizer import TextCodec, unknown_share
@@ -161,7 +162,7 @@ def start_line(job: Job) -> str:
     """The run whose parameters training starts from, whether its tokenizer is used, and what share is unknown to it."""
     e, own = job.experiment, job.data.codec
     assert e.init_from is not None
-    codec = folder.read_text(Path(e.init_from) / folder.CODEC)
+    codec = saved_file.read_text(Path(e.init_from) / folder.CODEC, may_be_long=True)
     words = [f"{e.init_from}, {e.init_which} epoch"]
     if own and codec == job.codec_text:
         words.append("with its vocabulary" if isinstance(own, TextCodec) else "with its scale")

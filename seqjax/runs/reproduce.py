@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seqjax.array_files import saved_file
+from seqjax.array_files.arrays import by_name
 from seqjax.columns import COLUMNS
 from seqjax.data.preparing import load_all
 from seqjax.errors import Error
 from seqjax.runs.carry_out import Options
 from seqjax.runs.environment import read_environment
 from seqjax.runs.files import folder
-from seqjax.runs.files.arrays import by_name
 from seqjax.runs.files.manifest import read_manifest
 from seqjax.runs.refusals import refuse_data
 from seqjax.runs.run import Run, run_in
@@ -31,7 +32,7 @@ tolerance. Rounding on one device in place of two gave 0.006 after 445 updates o
 learning rate of 1.001 in place of 1 gave 0.2."""
 
 
-class Part(NamedTuple):
+class ComparedPart(NamedTuple):
     """How one part of the results of two runs differs.
 
     Args:
@@ -59,7 +60,7 @@ class Reproduction(NamedTuple):
             if the trainings differ from the beginning. A rounding is enlarged later.
     """
 
-    parts: list[Part]
+    parts: list[ComparedPart]
     environment: list[str]
     equal_epochs: int
 
@@ -69,7 +70,7 @@ class Reproduction(NamedTuple):
         return all(part.equal for part in self.parts)
 
     @property
-    def different(self) -> list[Part]:
+    def different(self) -> list[ComparedPart]:
         """The parts that are not equal within `TOLERANCE`.
 
         Samples may differ, since a rounding may change which token is the likeliest.
@@ -130,33 +131,35 @@ def reproduce(run: Run, out: Path, progress: bool | None = None) -> Reproduction
     return Reproduction(compare(run, made), differing, _equal_epochs(run.metrics, made.metrics))
 
 
-def compare(run: Run, made: Run) -> list[Part]:
+def compare(run: Run, made: Run) -> list[ComparedPart]:
     """The parts of the results of two runs with folders."""
     epochs = [len(one.metrics) for one in (run, made)]
     ends = [(one.diverged, one.ending) for one in (run, made)]
     count = f"{epochs[0]} and {epochs[1]}" if epochs[0] != epochs[1] else f"{epochs[0]}"
     parts = [
-        Part("epochs", count + (", diverged" if run.diverged else ""), epochs[0] == epochs[1] and ends[0] == ends[1]),
-        Part("vocabulary or scale", folder.CODEC, run.codec_text == made.codec_text),
+        ComparedPart(
+            "epochs", count + (", diverged" if run.diverged else ""), epochs[0] == epochs[1] and ends[0] == ends[1]
+        ),
+        ComparedPart("vocabulary or scale", folder.CODEC, run.codec_text == made.codec_text),
         _params("parameters", run.params, made.params),
     ]
     # If one of them was never evaluated, the metrics show it.
     if run.experiment.keep == "best" and run.best_epoch and made.best_epoch:
         parts.append(_params(f"parameters of epoch {run.best_epoch}", run.best_params, made.best_params))
     columns = _columns(run.metrics, made.metrics)
-    parts += [Part(name, f"{len(pair[0])} epochs", *difference(*pair)) for name, pair in columns.items()]
+    parts += [ComparedPart(name, f"{len(pair[0])} epochs", *difference(*pair)) for name, pair in columns.items()]
     samples = [_samples(one) for one in (run, made)]
-    return parts if samples == ["", ""] else [*parts, Part("samples", folder.SAMPLES, samples[0] == samples[1])]
+    return parts if samples == ["", ""] else [*parts, ComparedPart("samples", folder.SAMPLES, samples[0] == samples[1])]
 
 
-def _params(name: str, params: Any, made: Any) -> Part:
+def _params(name: str, params: Any, made: Any) -> ComparedPart:
     """The part of the parameters: the largest differences of all leaves."""
     old, new = by_name(params), by_name(made)
     compared = f"{len(old)} leaves, {sum(leaf.size for leaf in old.values()):,} numbers"
     if old.keys() != new.keys():
-        return Part(name, compared, False, math.inf, math.inf)
+        return ComparedPart(name, compared, False, math.inf, math.inf)
     leaves = [difference(old[leaf], new[leaf]) for leaf in old]
-    return Part(
+    return ComparedPart(
         name,
         compared,
         all(equal for equal, _, _ in leaves),
@@ -185,7 +188,7 @@ def _samples(run: Run) -> str:
     """The generated texts in the folder of a run; empty if it has none."""
     assert run.path is not None
     file = run.path / folder.SAMPLES
-    return folder.read_text(file) if file.is_file() else ""
+    return saved_file.read_text(file) if file.is_file() else ""
 
 
 def difference(old: np.ndarray, new: np.ndarray) -> tuple[bool, float, float]:

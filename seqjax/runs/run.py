@@ -9,11 +9,12 @@ from typing import Any, Literal, Self
 import numpy as np
 import optax
 
+from seqjax.array_files import saved_file
 from seqjax.columns import PARTS
 from seqjax.data.preparing import Prepared
 from seqjax.errors import Error, nearest
 from seqjax.files import path_of
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.problem import Params
 from seqjax.models.model import Model
 from seqjax.plugin.author import mistakes_of
 from seqjax.plugin.config import describe, name_fault
@@ -176,9 +177,9 @@ class Run(RunState):
         named = {kind: table[kind] for kind in KINDS if kind in table}
         if unknown := [fault for kind, each in named.items() if (fault := name_fault(kind, each))]:
             raise Error(f"{config} names plugins that are not installed:", problems=unknown)
-        with folder.reading(config):
+        with saved_file.reading(config):
             experiment = Experiment(**resolve(table) | given)
-        with folder.reading(saved.path / folder.CODEC):
+        with saved_file.reading(saved.path / folder.CODEC):
             codec, spec = decode_codec(saved.codec_text, experiment.tokenizer)
         run = cls(experiment, codec, spec, path=saved.path)
         own = {name: value for name, value in experiment.objects.items() if not missing_of(value)}

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from seqjax.array_files import saved_file
+from seqjax.array_files.arrays import as_tree, load_arrays
 from seqjax.errors import Error
 from seqjax.models.check import check_steps
 from seqjax.models.model import CountBasedModel
@@ -13,7 +15,6 @@ from seqjax.plugin import config
 from seqjax.plugin.config import Config
 from seqjax.runs.environment import Environment
 from seqjax.runs.files import folder
-from seqjax.runs.files.arrays import as_tree, load_arrays
 from seqjax.runs.files.checkpoint import Checkpoint
 from seqjax.runs.files.checkpoint import decode as decode_checkpoint
 from seqjax.runs.files.manifest import Manifest, decode_manifest
@@ -70,7 +71,7 @@ def decode_saved(path: Path, files: Mapping[str, bytes]) -> Saved:
     """What the folder of a run holds, from the bytes that `read_run` has returned. `path` is only named in errors."""
 
     def parse[T](name: str, decode: Callable[[bytes], T]) -> T:
-        with folder.reading(path / name):
+        with saved_file.reading(path / name):
             return decode(files[name])
 
     def arrays(name: str) -> dict[str, np.ndarray]:
@@ -120,5 +121,5 @@ def restore(run: RunState, saved: Saved) -> None:
         # The parameters of a count-based model have no fixed form.
         if isinstance(run.experiment.model, CountBasedModel):
             check_steps(run.experiment.model, run.spec, run.params)
-    except (Error, *folder.READ_ERRORS) as fault:
+    except (Error, *saved_file.READ_ERRORS) as fault:
         raise Error(f"{saved.path} has no parameters of this model: {fault}", exit_code=4) from fault

@@ -6,10 +6,10 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from seqjax.array_files.arrays import by_name, save_arrays
 from seqjax.extras import why_no_figure
 from seqjax.runs.experiment import config_bytes
 from seqjax.runs.files import checkpoint, folder, store
-from seqjax.runs.files.arrays import by_name, save_arrays
 from seqjax.runs.files.data import encode_data
 from seqjax.runs.files.manifest import Manifest
 from seqjax.runs.files.rows import Counted, append_row, encode_rows

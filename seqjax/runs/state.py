@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seqjax.errors import Error, counted
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.problem import Params
 from seqjax.runs.environment import Environment
 from seqjax.runs.files.codec import encode_codec
 from seqjax.runs.trained import Trained

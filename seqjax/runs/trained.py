@@ -21,8 +21,8 @@ from seqjax.diagnostics.gradient_by_lag import Lags, check_max_lag, lags
 from seqjax.diagnostics.measuring import Measures, WindowSequence, check_options, measure_windows, named_strategies
 from seqjax.diagnostics.state_jacobians import Jacobians, jacobians
 from seqjax.errors import Error, check_whole
-from seqjax.gradients.base import Gradient
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.gradient import Gradient
+from seqjax.gradients.contract.problem import Params
 from seqjax.models.model import ModelProblem
 from seqjax.runs.experiment import ExperimentFields
 from seqjax.runs.objects import check_given

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from seqjax.array_files import saved_file
 from seqjax.data.preparing import load
 from seqjax.errors import Error, counted
 from seqjax.plugin import config, registry
@@ -25,7 +26,7 @@ DAMAGED = (CHANGED, MISSING)
 """The states that count as damage."""
 
 
-class Line(NamedTuple):
+class FileLine(NamedTuple):
     """One line of the result.
 
     Args:
@@ -39,7 +40,7 @@ class Line(NamedTuple):
     note: str = ""
 
 
-def verify(path: Path, hashes: dict[str, str] | None = None) -> list[Line]:
+def verify(path: Path, hashes: dict[str, str] | None = None) -> list[FileLine]:
     """Checks files, plugins, dataset and versions of the run in a folder. Writes nothing.
 
     Args:
@@ -65,112 +66,119 @@ def verify(path: Path, hashes: dict[str, str] | None = None) -> list[Line]:
     return lines + _versions(environment)
 
 
-def _unchecked(name: str) -> Line:
+def _unchecked(name: str) -> FileLine:
     """The line of the checks that cannot be made because a file cannot be read."""
-    return Line("all other checks", UNKNOWN, f"{name} cannot be read")
+    return FileLine("all other checks", UNKNOWN, f"{name} cannot be read")
 
 
-def _guarded(what: str, check: Callable[[], list[Line]]) -> list[Line]:
+def _guarded(what: str, check: Callable[[], list[FileLine]]) -> list[FileLine]:
     """The lines of a check; if it cannot be made because a file is damaged, a line that says so."""
     try:
-        with folder.reading(Path(what)):
+        with saved_file.reading(Path(what)):
             return check()
     except Error as fault:
         return [_line_of(what, fault)]
 
 
-def _line_of(what: str, fault: Error) -> Line:
+def _line_of(what: str, fault: Error) -> FileLine:
     """The line of something that could not be checked because of an error."""
     is_missing = isinstance(fault.__cause__, FileNotFoundError)
     state = UNREADABLE if fault.exit_code == 6 else MISSING if is_missing else CHANGED
-    return Line(what, state, _first_line(fault))
+    return FileLine(what, state, _first_line(fault))
 
 
 def _first_line(fault: Error) -> str:
     return fault.message.partition("\n")[0]
 
 
-def _files(path: Path, manifest: Manifest, faults: Mapping[str, Fault]) -> list[Line]:
+def _files(path: Path, manifest: Manifest, faults: Mapping[str, Fault]) -> list[FileLine]:
     """The lines of the files that the manifest lists."""
     good = [name for name in manifest.files if name not in faults and (path / name).exists()]
-    lines = [Line("files", OK, f"{counted(len(good), 'file')} as in {folder.MANIFEST}")]
+    lines = [FileLine("files", OK, f"{counted(len(good), 'file')} as in {folder.MANIFEST}")]
     for name, fault in faults.items():
         damage = CHANGED if (path / name).exists() else MISSING
-        lines.append(Line(name, UNREADABLE if fault.exit_code == 6 else damage, fault.words))
+        lines.append(FileLine(name, UNREADABLE if fault.exit_code == 6 else damage, fault.words))
     return lines
 
 
-def _training(path: Path) -> list[Line]:
+def _training(path: Path) -> list[FileLine]:
     """The lines of the saved state of training."""
     kept = read_saved(path)
-    lines = [Line("metrics", OK, counted(len(kept.rows), "epoch"))]
+    lines = [FileLine("metrics", OK, counted(len(kept.rows), "epoch"))]
     if not kept.params:
-        return [*lines, Line("checkpoints", UNKNOWN, "there is none, so that training would begin anew")]
+        return [*lines, FileLine("checkpoints", UNKNOWN, "there is none, so that training would begin anew")]
     size = sum(array.size for array in kept.params.values())
-    return [*lines, Line("parameters", OK, f"{len(kept.params)} leaves, {size:,} numbers")]
+    return [*lines, FileLine("parameters", OK, f"{len(kept.params)} leaves, {size:,} numbers")]
 
 
-def _plugins(environment: Environment) -> list[Line]:
+def _plugins(environment: Environment) -> list[FileLine]:
     """The files of the plugins that are installed or loaded here. The manifest has the copies of local ones."""
     known = {(kind, entry.id): entry for kind in registry.GROUPS for entry in registry.entries(kind)}
     lines = [_plugin(kept, known.get((kept["kind"], kept["id"]))) for kept in environment.plugins]
     good = [line.what.partition(" ")[2] for line in lines if line.state == OK]
-    return [*([Line("plugins", OK, ", ".join(good))] if good else []), *(each for each in lines if each.state != OK)]
+    return [
+        *([FileLine("plugins", OK, ", ".join(good))] if good else []),
+        *(each for each in lines if each.state != OK),
+    ]
 
 
-def _plugin(kept: PluginRecord, entry: registry.Entry | None) -> Line:
+def _plugin(kept: PluginRecord, entry: registry.Entry | None) -> FileLine:
     """The line of a plugin that is installed or loaded here."""
     what = f"{kept['kind']} {kept['id']}"
     if entry is None and is_local(kept):
-        return Line(what, UNKNOWN, "it is local, and is not loaded here")
+        return FileLine(what, UNKNOWN, "it is local, and is not loaded here")
     if entry is None:
-        return Line(what, MISSING, "it is not installed")
+        return FileLine(what, MISSING, "it is not installed")
     now = plugin_record(entry)
     if now["sha256"] != kept["sha256"]:
         where = entry.source or "its source"
-        return Line(what, CHANGED, f"{where} is not the file of the run; then {kept['version']}, now {now['version']}")
+        return FileLine(
+            what, CHANGED, f"{where} is not the file of the run; then {kept['version']}, now {now['version']}"
+        )
     if now["version"] != kept["version"]:
-        return Line(what, DIFFERS, f"the same file; then version {kept['version']}, now {now['version']}")
-    return Line(what, OK)
+        return FileLine(what, DIFFERS, f"the same file; then version {kept['version']}, now {now['version']}")
+    return FileLine(what, OK)
 
 
-def _objects(environment: Environment) -> list[Line]:
+def _objects(environment: Environment) -> list[FileLine]:
     """The line of what was given in Python, of which there is only a fingerprint."""
     words = "given in Python; compared when the script is run again"
-    return [Line(", ".join(environment.objects), UNKNOWN, words)] if environment.objects else []
+    return [FileLine(", ".join(environment.objects), UNKNOWN, words)] if environment.objects else []
 
 
-def _data(path: Path, environment: Environment, hashes: dict[str, str]) -> list[Line]:
+def _data(path: Path, environment: Environment, hashes: dict[str, str]) -> list[FileLine]:
     """The data, which are loaded again."""
-    kept = folder.read(path / folder.CONFIG, config.decode_toml)
+    kept = saved_file.read(path / folder.CONFIG, config.decode_toml)
     return [_dataset(path, field, kept[field], sha256, hashes) for field, sha256 in environment.data_sha256.items()]
 
 
-def _dataset(path: Path, field: str, table: Any, sha256: str, hashes: dict[str, str]) -> Line:
+def _dataset(path: Path, field: str, table: Any, sha256: str, hashes: dict[str, str]) -> FileLine:
     """The line of the data of one field of the experiment."""
     if table["plugin"] == config.IN_MEMORY:
         read_data(path, field, sha256)
-        return Line(field, OK, f"in {folder.DATA[field]}")
+        return FileLine(field, OK, f"in {folder.DATA[field]}")
     key = json.dumps(table, sort_keys=True)
     try:
         if key not in hashes:
             hashes[key] = load(config.from_table("dataset", table)).sha256
     except Error as fault:
         is_local = str(table["plugin"]).startswith(f"{registry.LOCAL}/")
-        return Line(field, UNKNOWN if is_local else MISSING, _first_line(fault))
+        return FileLine(field, UNKNOWN if is_local else MISSING, _first_line(fault))
     if hashes[key] != sha256:
-        return Line(field, CHANGED, f"its sha256 was {sha256}, and is {hashes[key]}")
-    return Line(field, OK, f"{table['plugin']}, sha256 {sha256}")
+        return FileLine(field, CHANGED, f"its sha256 was {sha256}, and is {hashes[key]}")
+    return FileLine(field, OK, f"{table['plugin']}, sha256 {sha256}")
 
 
-def _versions(environment: Environment) -> list[Line]:
+def _versions(environment: Environment) -> list[FileLine]:
     """The versions, the options of JAX and the devices."""
     now = installation()
     pairs = {
         name: (getattr(environment, name), now[name]) for name in ("python", "backend", "device", "xla_flags", *OPTIONS)
     }
     pairs |= {name: (version, now["versions"].get(name)) for name, version in environment.versions.items()}
-    lines = [Line(name, DIFFERS, f"then {then}, now {here}") for name, (then, here) in pairs.items() if then != here]
+    lines = [
+        FileLine(name, DIFFERS, f"then {then}, now {here}") for name, (then, here) in pairs.items() if then != here
+    ]
     if environment.devices > jax.device_count():
-        lines.append(Line("devices", DIFFERS, f"then {environment.devices}, now {jax.device_count()}"))
-    return lines or [Line("versions", OK, f"seqjax {now['versions']['seqjax']}, jax {now['versions']['jax']}")]
+        lines.append(FileLine("devices", DIFFERS, f"then {environment.devices}, now {jax.device_count()}"))
+    return lines or [FileLine("versions", OK, f"seqjax {now['versions']['seqjax']}, jax {now['versions']['jax']}")]

@@ -2,12 +2,12 @@
 
 from typing import Any
 
+from seqjax.array_files.arrays import as_tree, by_name
 from seqjax.data.tokenizer import TextCodec
 from seqjax.errors import Error, nearest
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.problem import Params
 from seqjax.models.check import misfits
 from seqjax.models.model import ForeignModel, ModelProblem
-from seqjax.runs.files.arrays import as_tree, by_name
 from seqjax.training.initial import InitialState
 from seqjax.training.setup import TrainingSetup
 

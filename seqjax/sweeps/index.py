@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
+from seqjax.array_files import saved_file
 from seqjax.errors import Error
 from seqjax.files import PART, PLAIN_NAME, write
 from seqjax.parse import from_json
@@ -45,12 +46,12 @@ def read_index(path: Path) -> dict[str, IndexEntry]:
 
     def parse(data):
         # pydantic reads no escape of a lone surrogate.
-        runs, _ = folder.checked(_FORM, from_json(data))
+        runs, _ = saved_file.checked(_FORM, from_json(data))
         if data != _encode(runs):
             raise ValueError("its hash is not that of its content")
         return runs
 
-    index = folder.read(path / folder.INDEX, parse)
+    index = saved_file.read(path / folder.INDEX, parse)
     for entry in index.values():
         plain = re.fullmatch(PLAIN_NAME, entry.folder)
         if not plain or (path / entry.folder).resolve().parent != path.resolve():

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from seqjax.array_files import saved_file
 from seqjax.data.dataset import Data
 from seqjax.extras import why_no_figure
 from seqjax.files import replace
@@ -265,7 +266,7 @@ def _sample(run: Run) -> str:
     if run.path is None:
         return "\n\n".join(f"--- {how} ---\n{sample}" for how, sample in run.samples.items())
     file = run.path / folder.SAMPLES
-    return folder.read(file, lambda data: data.decode("utf-8", "replace")) if file.is_file() else ""
+    return saved_file.read(file, lambda data: data.decode("utf-8", "replace")) if file.is_file() else ""
 
 
 def _figures(runs: Mapping[str, Run]) -> str:
@@ -287,7 +288,7 @@ def _figures(runs: Mapping[str, Run]) -> str:
 def _pngs(run: Run) -> dict[str, bytes]:
     """The PNG files in the folder of a run by name; for a run in memory its learning curve."""
     if run.path is not None:
-        return {file.name: folder.read(file, bytes) for file in sorted(run.path.glob("*.png"))}
+        return {file.name: saved_file.read(file, bytes) for file in sorted(run.path.glob("*.png"))}
     if not run.metrics or not run.experiment.fit().has_curve or why_no_figure():
         return {}
     image = io.BytesIO()

@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 
+from seqjax.array_files import saved_file
 from seqjax.errors import Error, quoted
 from seqjax.files import PART, path_of
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.problem import Params
 from seqjax.plugin.config import to_config
 from seqjax.runs.environment import MACHINE
 from seqjax.runs.experiment import config_bytes, differences
@@ -222,7 +223,7 @@ def _check(
     for name, plan in planned.items():
         if name not in begun:
             continue
-        if folder.read(begun[name] / folder.CONFIG, decode_config)["epochs"] < plan.experiment.epochs:
+        if saved_file.read(begun[name] / folder.CONFIG, decode_config)["epochs"] < plan.experiment.epochs:
             refuse_kept(read_saved(begun[name]), plan.experiment)
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.problem import Params
 from seqjax.models.elementwise import ComplexState, Elementwise, coefficients
 from seqjax.testing.compare import Failed, Skipped, assert_close
 from seqjax.testing.line import Found

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.errors import Error, check_all, is_whole
-from seqjax.gradients.base import Gradient
-from seqjax.gradients.scan_gradient import estimate
+from seqjax.gradients.calls.estimating import estimate
+from seqjax.gradients.contract.gradient import Gradient
 from seqjax.report.table import Table
 from seqjax.testing.compare import BOUND, assert_close
 from seqjax.testing.proofs.calls import row_of

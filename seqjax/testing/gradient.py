@@ -6,9 +6,9 @@ from collections.abc import Callable
 import jax
 
 from seqjax.errors import Error
-from seqjax.gradients.base import Gradient, check_strategy
-from seqjax.gradients.edges import WeightedEdges
-from seqjax.gradients.scan_gradient import ARGUMENTS
+from seqjax.gradients.calls.estimating import ARGUMENTS
+from seqjax.gradients.contract.gradient import Gradient, check_strategy
+from seqjax.gradients.reverse.edges import WeightedEdges
 from seqjax.plugin.author import cause
 from seqjax.testing.compare import BOUND, Failed, Skipped
 from seqjax.testing.line import Check, Found

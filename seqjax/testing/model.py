@@ -14,17 +14,17 @@ from jax.sharding import PartitionSpec
 from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.stream import Stream, next_stream
 from seqjax.errors import Error
-from seqjax.gradients.base import Batch, init_memory
-from seqjax.gradients.dependence import depends_on
-from seqjax.gradients.edges import check_edge_weights
-from seqjax.gradients.precision import cast_float
-from seqjax.gradients.problem import Params, Problem
+from seqjax.gradients.contract.gradient import Batch, init_memory, one_input
+from seqjax.gradients.contract.problem import Params, Problem
+from seqjax.gradients.reverse.edges import check_edge_weights
+from seqjax.gradients.steps.dependence import depends_on
+from seqjax.gradients.steps.precision import cast_float
 from seqjax.models.cell import Cell
 from seqjax.models.check import check_model, check_steps
 from seqjax.models.check_cell import check_layer
 from seqjax.models.elementwise import Elementwise
 from seqjax.models.layered import Layered
-from seqjax.models.model import CountBasedModel, Model
+from seqjax.models.model import CountBasedModel, Model, unroll_model
 from seqjax.plugin.author import advising, cause
 from seqjax.plugin.registry import BUILT_IN, entries, load
 from seqjax.testing.compare import BOUND, Failed, Skipped, assert_close, relative_error
@@ -215,7 +215,7 @@ def check_scan(model: Model) -> Found:
 
     With weights [T, B], second derivatives are compared, too.
     """
-    if type(model).unroll is Model.unroll:
+    if model.unroll is None:
         return Found(0.0, "unroll is the scan of step")
     rng, worst = np.random.default_rng(7), 0.0
     weights_T, weights_TB = rng.uniform(-1, 2, T), rng.uniform(-1, 2, (T, B))
@@ -224,7 +224,7 @@ def check_scan(model: Model) -> Found:
         problem = model.problem(SPECS[name])
         check_edge_weights(problem, sample.params, sample.state, sample[2:])
         for edge_weights in (None, jnp.asarray(weights_T), jnp.asarray(weights_TB)):
-            got, want = (_differentiated(unroll, problem, sample, edge_weights) for unroll in (_own, Problem.unroll))
+            got, want = (_differentiated(each, sample, edge_weights) for each in (problem, Problem(problem.step)))
             shown = "None" if edge_weights is None else list(edge_weights.shape)
             worst = max(worst, assert_close(got, want, f"{name}: unroll, edge weights {shown}, "))
     return Found(worst, "edge weights None, [T] and [T, B]")
@@ -254,7 +254,7 @@ def check_devices(model: Model) -> Found:
     for name, (params, state, inputs, _) in _samples(model):
         whole, by_row, by_step = PartitionSpec(), PartitionSpec(ROWS), PartitionSpec(None, ROWS)
         sharded = jax.shard_map(
-            model.unroll, mesh=make_mesh(B, 2), in_specs=(whole, by_row, by_step),
+            functools.partial(unroll_model, model), mesh=make_mesh(B, 2), in_specs=(whole, by_row, by_step),
             out_specs=(by_row, by_step), check_vma=False,
         )  # fmt: skip
         got = quick_jit(sharded)(params, state, inputs)
@@ -269,7 +269,7 @@ def check_seeds(model: Model) -> Found:
         if not jax.tree.leaves(params):
             raise Skipped("it has no parameters")
         both = jax.tree.map(lambda a: jnp.stack([a, a]), params)
-        got = quick_jit(jax.vmap(model.unroll, (0, None, None)))(both, state, inputs)
+        got = quick_jit(jax.vmap(functools.partial(unroll_model, model), (0, None, None)))(both, state, inputs)
         got = jax.tree.map(lambda a: a[1], got)
         worst = max(worst, assert_close(got, _unroll(model, params, state, inputs), f"{name}: vmap, "))
     return Found(worst)
@@ -310,7 +310,7 @@ def check_strategies(model: Model) -> Found:
     batch = Batch(sample[2:], jnp.full((T, B), 1 / (T * B)), jnp.zeros(B, bool), jnp.arange(B, dtype=jnp.int32))
 
     def estimate(strategy):
-        memory = init_memory(strategy, problem, sample.params, sample.state, B)
+        memory = init_memory(strategy, problem, sample.params, sample.state, B, one_input(batch.xs))
         return strategy(problem, sample.params, sample.state, memory, batch, jax.random.key(0))
 
     for entry in entries("gradient"):
@@ -463,7 +463,8 @@ def _sample(model: Model, spec: Spec) -> Sample:
         params = jax.tree.map(noisy, params)
     # Training gives each row a key, which the state of a random model holds.
     keys = jax.random.split(jax.random.key(1), B)
-    state = jax.tree.map(noisy, jax.vmap(model.problem(spec).init_state, (None, 0))(params, keys))
+    init_state = lambda key: model.init_state(params, spec, key)
+    state = jax.tree.map(noisy, jax.vmap(init_state)(keys))
     sample = Sample(params, state, *(_values(rng, side, (T, B)) for side in (spec.inputs, spec.targets)))
     is_counted = isinstance(model, CountBasedModel)
     if not is_counted and not bool(jnp.isfinite(_unroll(model, params, state, sample.inputs)[1]).all()):
@@ -489,22 +490,18 @@ def _values(rng: np.random.Generator, side: Tokens | Values, shape: tuple[int, .
 
 @functools.partial(quick_jit, static_argnums=0)
 def _unroll(model, params, state, inputs):
-    return model.unroll(params, state, inputs)
+    return unroll_model(model, params, state, inputs)
 
 
-def _own(problem, *args):
-    return problem.unroll(*args)
-
-
-@functools.partial(quick_jit, static_argnums=(0, 1))
-def _differentiated(unroll: Callable, problem: Problem, sample: Sample, edge_weights: Any) -> Any:
+@functools.partial(quick_jit, static_argnums=0)
+def _differentiated(problem: Problem, sample: Sample, edge_weights: Any) -> Any:
     """Losses, states and gradient. Each loss has a weight of its own, so that no two of them can be exchanged.
 
     With weights [T, B] on the edges, also the derivative of the squared norm of the gradient.
     """
 
     def loss(params):
-        after, losses = unroll(problem, params, sample.state, tuple(sample[2:]), edge_weights)
+        after, losses = problem.unroll(params, sample.state, tuple(sample[2:]), edge_weights)
         return jnp.sum(losses * jnp.cos(jnp.arange(T * B, dtype=losses.dtype)).reshape(T, B)), (losses, after)
 
     def squared_norm(params):

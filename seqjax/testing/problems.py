@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.gradients.problem import Problem
+from seqjax.gradients.contract.problem import Problem
 
 INFLUENCE = 0.5 * (np.eye(23) + np.eye(23, k=1)), np.where(np.arange(23) < 10, 1.0, -1.0)
 """The matrix A and the vector b of influence balancing."""

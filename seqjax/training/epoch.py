@@ -13,8 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from seqjax.data.sampler import Plan
 from seqjax.data.stream import Stream
 from seqjax.data.windows import make_batch, past_warmup, scored_steps
-from seqjax.gradients.base import Batch, Gradient, Memory
-from seqjax.gradients.problem import Problem
+from seqjax.gradients.contract.gradient import Batch, Gradient, Memory
+from seqjax.gradients.contract.problem import Problem
 from seqjax.training.devices import ROWS
 from seqjax.training.optimizer import Builder
 from seqjax.training.processes import place
@@ -165,12 +165,12 @@ class Program:
     def run(
         self, state: TrainState, stream: Stream, plan: Plan, num_batches: Any, numbers: Any, axis: str | None = None
     ) -> tuple[TrainState, dict[str, Any]]:
-        """`run_epoch` of this program; arguments as those of `run_epoch` and as in `Arguments`."""
+        """`run_epoch` of this program; arguments as those of `run_epoch` and as in `EpochArguments`."""
         tx = self.optimizer.build(numbers) if isinstance(self.optimizer, Builder) else self.optimizer
         return run_epoch(self.problem, self.gradient, tx, state, stream, plan, self.num_steps, axis, num_batches)
 
 
-class Arguments(NamedTuple):
+class EpochArguments(NamedTuple):
     """The arguments of `compiled_epoch` and of `compiled_epochs`.
 
     Args:

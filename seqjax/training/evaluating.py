@@ -16,8 +16,8 @@ from seqjax.data.stream import Stream, check_stream
 from seqjax.data.tokenizer import TextCodec
 from seqjax.data.windows import past_warmup, scored_steps, window
 from seqjax.errors import Error
-from seqjax.gradients.compiling import jit_of
-from seqjax.gradients.problem import Params, Problem, check_problem
+from seqjax.gradients.contract.compiling import jit_of
+from seqjax.gradients.contract.problem import Params, Problem, check_problem
 from seqjax.models.check import check_bare_problem, fitting
 from seqjax.models.model import ModelProblem
 from seqjax.training.metrics import means, resolve

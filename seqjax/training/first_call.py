@@ -13,10 +13,10 @@ from seqjax.data.sampler import Plan, draw_plan, shard_edges
 from seqjax.data.stream import Stream
 from seqjax.data.windows import past_warmup
 from seqjax.errors import Error
-from seqjax.gradients.problem import Params, Problem, check_problem
+from seqjax.gradients.contract.problem import Params, Problem, check_problem
 from seqjax.models.check import check_bare_problem, fitting
 from seqjax.training.devices import make_mesh
-from seqjax.training.epoch import Arguments, Program, TrainState, copy_of, shapes_on_devices, to_devices
+from seqjax.training.epoch import EpochArguments, Program, TrainState, copy_of, shapes_on_devices, to_devices
 from seqjax.training.feed import chunks, feed
 from seqjax.training.initial import InitialState
 from seqjax.training.optimizer import Builder, Optimizer, numbers_of
@@ -33,8 +33,8 @@ class FirstCall(NamedTuple):
     """
 
     num_updates: int
-    shapes: Arguments
-    make: Callable[[], Arguments]
+    shapes: EpochArguments
+    make: Callable[[], EpochArguments]
 
 
 def first_call(
@@ -51,7 +51,7 @@ def first_call(
     num_updates = count_updates(setup, stream, plan)
     with fitting(problem, params) if params is not None else contextlib.nullcontext():
         if state is None:
-            initial = InitialState(problem, setup, num_updates, params)
+            initial = InitialState(problem, setup, num_updates, params, stream.like)
             initial.compile()
             shapes, compute = initial.shapes, initial.compute
         else:
@@ -61,7 +61,7 @@ def first_call(
     mesh = program.mesh
     first = itertools.islice(chunks(setup, stream.bounds, problem.warmup), 1)
     ((chunk, part),) = feed(first, stream, program.num_steps, mesh)
-    arguments = Arguments(
+    arguments = EpochArguments(
         shapes_on_devices(shapes, mesh), part, chunk.plan, chunk.num_batches, to_devices(numbers, mesh), program
     )
     # The copy is donated, so that the caller's arrays stay valid.

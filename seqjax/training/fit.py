@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.data.stream import Stream
-from seqjax.gradients.compiling import jit_of
-from seqjax.gradients.precision import Precision
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.compiling import jit_of
+from seqjax.gradients.contract.problem import Params
+from seqjax.gradients.steps.precision import Precision
 from seqjax.models.check import check_model, check_steps, fitting
 from seqjax.models.model import CountBasedModel, ForeignModel, ModelProblem
 from seqjax.plugin.config import describe

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from seqjax.data.spec import Spec, Values
 from seqjax.errors import Error, check_whole
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.problem import Params
 from seqjax.models.model import Model
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from seqjax.data.spec import Spec
 from seqjax.data.tokenizer import UNKNOWN, TextCodec
 from seqjax.errors import Error, check_all, check_type, is_whole
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.problem import Params
 from seqjax.models.check import fitting
 from seqjax.models.model import Model
 

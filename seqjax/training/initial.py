@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.errors import Error
-from seqjax.gradients.base import Gradient, init_memory
-from seqjax.gradients.check_scan import check_params
-from seqjax.gradients.compiling import jit_of
-from seqjax.gradients.problem import Params, Problem
+from seqjax.gradients.calls.check_scan import check_params
+from seqjax.gradients.contract.compiling import jit_of
+from seqjax.gradients.contract.gradient import Gradient, init_memory
+from seqjax.gradients.contract.problem import Params, Problem
 from seqjax.memory import check_memory
 from seqjax.models.model import ModelProblem
 from seqjax.plugin.config import describe
@@ -32,19 +32,22 @@ class InitialState:
         setup: how it is trained.
         num_updates: the number of updates of the whole training, on which schedules depend.
         params: the parameters; None: the initial ones of the model.
+        x: what a step reads, as `Gradient.init` takes it; None: as the problem knows it.
 
     Attributes:
         shapes: its shapes and dtypes.
     """
 
-    def __init__(self, problem: Problem, setup: TrainingSetup, num_updates: int, params: Params | None = None):
+    def __init__(
+        self, problem: Problem, setup: TrainingSetup, num_updates: int, params: Params | None = None, x: Any = None
+    ):
         if params is not None:
             check_params(params)
         elif not isinstance(problem, ModelProblem):
             raise Error("a problem without a model has no initial parameters: pass params=")
         self._setup, self._arguments = setup, (jax.random.key(setup.seed), params)
         # One program, which the cache can keep: a program for each operation would take a second of a short run.
-        self._begin = jit_of(begin, problem, setup.gradient, setup.sampler.batch_size, brief=True)
+        self._begin = jit_of(begin, problem, setup.gradient, setup.sampler.batch_size, x, brief=True)
         self._compiling: Future | None = None
         state = jax.eval_shape(self._begin, *self._arguments)
         _check_memory(state, problem, setup)
@@ -86,13 +89,14 @@ def _check_memory(state: TrainState, problem: Problem, setup: TrainingSetup) -> 
     )
 
 
-def begin(problem: Any, gradient: Gradient, num_rows: int, key: jax.Array, params: Params | None) -> TrainState:
+def begin(problem: Any, gradient: Gradient, num_rows: int, x: Any, key: jax.Array, params: Params | None) -> TrainState:
     """The state before the first update, without that of the optimizer.
 
     Args:
         problem: the problem to train.
         gradient: the gradient strategy.
         num_rows: B.
+        x: as in `InitialState`.
         key: the root of all randomness.
         params: the parameters; None: the initial ones of the model.
     """
@@ -100,5 +104,5 @@ def begin(problem: Any, gradient: Gradient, num_rows: int, key: jax.Array, param
     params = problem.init(init_key) if params is None else params
     row_keys = jax.vmap(functools.partial(jax.random.fold_in, carry_key))(jnp.arange(num_rows))
     carry = jax.vmap(problem.init_state, (None, 0))(params, row_keys)
-    memory = init_memory(gradient, problem, params, carry, num_rows)
+    memory = init_memory(gradient, problem, params, carry, num_rows, x)
     return TrainState(params, None, carry, memory, key, jnp.zeros((), jnp.int32))

@@ -14,11 +14,11 @@ from seqjax.columns import row_of
 from seqjax.data.sampler import Sampler
 from seqjax.data.stream import Stream, check_stream
 from seqjax.errors import Error, check_type
-from seqjax.gradients.base import Gradient
-from seqjax.gradients.precision import Precision
-from seqjax.gradients.problem import Params, Problem
+from seqjax.gradients.contract.gradient import Gradient
+from seqjax.gradients.contract.problem import Params, Problem
+from seqjax.gradients.steps.precision import Precision
 from seqjax.plugin.author import mistakes_of
-from seqjax.training.epoch import Arguments, TrainState, compiled_epoch, copy_of
+from seqjax.training.epoch import EpochArguments, TrainState, compiled_epoch, copy_of
 from seqjax.training.feed import Chunk, chunks, feed
 from seqjax.training.first_call import first_call
 from seqjax.training.optimizer import Optimizer, learning_rate
@@ -157,7 +157,7 @@ def train_in_chunks(
 
 
 def _train(
-    arguments: Arguments, setup: TrainingSetup, stream: Stream, progress: Progress
+    arguments: EpochArguments, setup: TrainingSetup, stream: Stream, progress: Progress
 ) -> Iterator[tuple[TrainState, Progress]]:
     """The generator of `train_in_chunks`."""
     program, state = arguments.program, arguments.state
@@ -171,7 +171,7 @@ def _train(
         yield state, progress
 
 
-def timed_call(compiled: Any, args: Arguments) -> tuple[TrainState, ChunkResult]:
+def timed_call(compiled: Any, args: EpochArguments) -> tuple[TrainState, ChunkResult]:
     """Calls `compiled_epoch` or `compiled_epochs`, and measures the time."""
     began = time.perf_counter()
     compiled.lower(*args).compile()  # compiled here to be timed; the call below uses the same program

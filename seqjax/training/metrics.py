@@ -14,8 +14,8 @@ from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.stream import Stream
 from seqjax.data.windows import past_warmup, scored_steps, window
 from seqjax.errors import Error, check_type, dtype_shape, nearest
-from seqjax.gradients.compiling import jit_of
-from seqjax.gradients.problem import Params
+from seqjax.gradients.contract.compiling import jit_of
+from seqjax.gradients.contract.problem import Params
 from seqjax.models.check import output_and_target_like
 from seqjax.models.model import ModelProblem
 

@@ -12,7 +12,7 @@ import optax
 from annotated_types import Interval
 
 from seqjax.errors import Error, dtype_shape
-from seqjax.gradients.dependence import depends_on
+from seqjax.gradients.steps.dependence import depends_on
 from seqjax.plugin.author import advising
 from seqjax.plugin.base import Plugin, values_of
 from seqjax.plugin.registry import name_of

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seqjax.columns import Epoch
-from seqjax.gradients.base import Gradient
+from seqjax.gradients.contract.gradient import Gradient
 from seqjax.training.epoch import TrainState
 from seqjax.training.feed import Chunk
 from seqjax.training.optimizer import learning_rate

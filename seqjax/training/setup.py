@@ -6,8 +6,8 @@ import optax
 
 from seqjax.data.sampler import Sampler, check_fields
 from seqjax.errors import Error, check_whole
-from seqjax.gradients.base import Gradient, check_strategy
-from seqjax.gradients.precision import Precision, check_precision
+from seqjax.gradients.contract.gradient import Gradient, check_strategy
+from seqjax.gradients.steps.precision import Precision, check_precision
 from seqjax.training.optimizer import Optimizer
 
 

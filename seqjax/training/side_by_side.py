@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.data.stream import Stream, check_stream
-from seqjax.gradients.problem import Problem
-from seqjax.training.epoch import Arguments, compiled_epochs
+from seqjax.gradients.contract.problem import Problem
+from seqjax.training.epoch import EpochArguments, compiled_epochs
 from seqjax.training.feed import chunks, on_devices
 from seqjax.training.first_call import count_updates, first_plan, in_precision, program_of
 from seqjax.training.initial import InitialState
@@ -38,7 +38,7 @@ def train_side_by_side(
     stream, num_runs = check_stream(stream), len(setups)
     problem = in_precision(problem, setups[0])
     num_updates = count_updates(setups[0], stream, first_plan(problem, stream, setups[0]))
-    each = [InitialState(problem, setup, num_updates).compute() for setup in setups]
+    each = [InitialState(problem, setup, num_updates, x=stream.like).compute() for setup in setups]
     program, numbers = program_of(problem, setups[0], num_updates, each[0].params)
     numbers = {name: jnp.full(num_runs, value) for name, value in numbers.items()}
     numbers |= {name: jnp.asarray(column) for name, column in fields.items()}
@@ -47,7 +47,7 @@ def train_side_by_side(
     chunks_of_each = (chunks(setup, stream.bounds, problem.warmup, num_runs) for setup in setups)
     for together in zip(*chunks_of_each, strict=True):
         plans = _stack([chunk.plan for chunk in together])
-        call = Arguments(states, whole, plans, np.int32(together[0].num_batches), numbers, program)
+        call = EpochArguments(states, whole, plans, np.int32(together[0].num_batches), numbers, program)
         states, result = timed_call(compiled_epochs, call)
         for i, (chunk, outcome) in enumerate(zip(together, outcomes, strict=True)):
             if isinstance(outcome, Diverged):

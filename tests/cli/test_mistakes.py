@@ -74,7 +74,8 @@ MISTAKES = {
     ),
     "an unroll that ignores the edge weights": (
         "model", "Model", MODEL + STEP + "    unroll = lambda self, params, state, xs, edge_weights=None: "
-        "super(Mine, self).unroll(params, state, xs)", r"the unroll .* ignores its edge weights",
+        "seqjax.gradients.unroll(lambda s, x: self.step(params, s, x), state, xs)",
+        r"the unroll .* ignores its edge weights",
     ),
     "a cell that returns a tuple": (
         "model", "Cell", "    cell = lambda self, u, v, state: (jnp.tanh(u + v),)",

@@ -33,7 +33,7 @@ def stages(folder, strategies=None, settings=SETTINGS, tasks=None):
 
 
 class Refuses(Full):
-    def init(self, problem, params, state):
+    def init(self, problem, params, state, x=None):
         raise seqjax.Error("takes no problem at all")
 
 

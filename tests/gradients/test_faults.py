@@ -50,16 +50,16 @@ class MergesSeeds(planted.Full):
 class OfModels(planted.TwiceInTraining):
     """Takes the problems of models alone."""
 
-    def init(self, problem, params, state):
+    def init(self, problem, params, state, x=None):
         if getattr(problem, "model", None) is None:
             raise seqjax.Error("needs a model")
-        return super().init(problem, params, state)
+        return super().init(problem, params, state, x)
 
 
 class SharedNoise(planted.Full):
     """Draws numbers that only its memory has. All rows draw the same."""
 
-    def init(self, problem, params, state):
+    def init(self, problem, params, state, x=None):
         return Memory(rows=jnp.zeros(()))
 
     def draw(self, key, problem, params, memory, num_steps):

@@ -9,7 +9,7 @@ import pytest
 from support.strategies import RTRL, Full, Randomized, Truncated
 
 from seqjax import estimate
-from seqjax.gradients.unrolling import unroll
+from seqjax.gradients.steps.unrolling import unroll
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
 

@@ -10,7 +10,8 @@ import pytest
 from support.cells import MGU, PeepholeLSTM
 from support.slow import slow
 
-from seqjax import Error, Model, Problem, Spec, Tokens, Values
+from seqjax import Error, Problem, Spec, Tokens, Values
+from seqjax.gradients import unroll
 from seqjax.models import GRU, LSTM, RNN
 from seqjax.models.cell import scan_cell
 from seqjax.models.check_cell import check_layer
@@ -137,11 +138,16 @@ def score(layers, outputs):
     return sum(map(weigh, [outputs, *jax.tree.leaves(layers)]))
 
 
-def differentiate(unroll, params, state, xs, edge_weights):
+def scan_steps(model, params, state, xs, edge_weights):
+    """The scan of the model's step."""
+    return unroll(functools.partial(model.step, params), state, xs, edge_weights)
+
+
+def differentiate(run, params, state, xs, edge_weights):
     """((score, (state, outputs)), gradients by parameters, by the state that enters, and by inputs that are values)."""
 
     def scored(params, layers, xs):
-        new, outputs = unroll(params, state._replace(layers=layers), xs, edge_weights)
+        new, outputs = run(params, state._replace(layers=layers), xs, edge_weights)
         return score(new.layers, outputs), (new, outputs)
 
     argnums = (0, 1) if jnp.issubdtype(xs.dtype, jnp.integer) else (0, 1, 2)
@@ -153,7 +159,7 @@ def fused_and_scanned(model, edge_weights, params, state, xs):
 
     @quick_jit
     def both(*args):
-        return [differentiate(unroll, *args) for unroll in (model.unroll, functools.partial(Model.unroll, model))]
+        return [differentiate(run, *args) for run in (model.unroll, functools.partial(scan_steps, model))]
 
     return both(params, state, xs, edge_weights)
 

@@ -15,6 +15,7 @@ import seqjax
 from seqjax import Error, Experiment, Problem, Series, Spec, Tokens, Values, estimate, from_equinox, train
 from seqjax.data import Stream
 from seqjax.gradients import Full
+from seqjax.models import unroll_model
 from seqjax.optimizers import SGD
 from seqjax.samplers import Sequential
 from seqjax.testing.compare import assert_close
@@ -93,7 +94,7 @@ def test_a_cell_is_equinoxs_own_in_a_loop(x64, cell):
     model, params = from_equinox(module)
     xs = np.random.default_rng(1).normal(size=(T, B, 3))
     start = init_rows(model, params, VALUES)
-    new, outputs = jax.tree.map(np.asarray, quick_jit(model.unroll)(params, start, xs))
+    new, outputs = jax.tree.map(np.asarray, quick_jit(functools.partial(unroll_model, model))(params, start, xs))
     step, zeros = eqx.filter_jit(module), np.zeros(HIDDEN)
     for row in range(B):
         state = zeros if cell == "GRUCell" else (zeros, zeros)
@@ -184,7 +185,7 @@ def test_dropout_draws_from_a_rows_key_and_is_off_without_one(x64):
     module = made(Noisy)
     model, params = from_equinox(module)
     assert len(jax.tree.leaves(params)) == 4, "the probability of dropout is no parameter"
-    xs, run = np.ones((T, 200, 3)), quick_jit(model.unroll)
+    xs, run = np.ones((T, 200, 3)), quick_jit(functools.partial(unroll_model, model))
     noisy, calm = init_rows(model, params, VALUES, 200, jax.random.key(1)), init_rows(model, params, VALUES, 200)
     outputs, quiet = (np.asarray(run(params, state, xs)[1]) for state in (noisy, calm))
     _, expected = loop(module, module.init_state(), xs[:, 0])

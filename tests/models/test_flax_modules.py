@@ -11,7 +11,7 @@ from flax import nnx
 from seqjax import Error, Problem, Spec, Tokens, Values, create, from_flax, train
 from seqjax.data import Stream
 from seqjax.gradients import Full
-from seqjax.models import FlaxCell
+from seqjax.models import FlaxCell, unroll_model
 from seqjax.models.check import check_model
 from seqjax.optimizers import SGD
 from seqjax.samplers import Sequential
@@ -63,7 +63,7 @@ def test_a_cell_is_flaxs_own_in_a_loop(x64, cell, spec):
         for x in jax.nn.one_hot(xs, spec.inputs.width, dtype=float) if spec is TOKENS else xs:
             carry, h = module(carry, x)
             expected.append(h @ params["W_hq"] + params["b_q"])
-        new, outputs = model.unroll(params, state, xs)
+        new, outputs = unroll_model(model, params, state, xs)
         _, output = model.step(params, jax.tree.map(lambda a: a[0], state), xs[0, 0])
         return (new.carry, outputs, output), (carry, jnp.stack(expected), expected[0][0])
 
@@ -94,7 +94,7 @@ def test_dtypes_follow_the_parameters(x64, cell):
     model, params, state, xs = make(cell, TOKENS)
     low = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, jnp.bfloat16), (params, state))
     start = jax.eval_shape(lambda params: model.init_state(params, TOKENS), low[0])
-    found = start, jax.eval_shape(model.unroll, *low, xs)
+    found = start, jax.eval_shape(functools.partial(unroll_model, model), *low, xs)
     assert {a.dtype for a in jax.tree.leaves(found)} == {np.dtype(jnp.bfloat16)}
 
 
@@ -149,7 +149,7 @@ def test_a_users_module_is_called_with_one_sequence_and_computes_in_its_paramete
         u = p["embed"]["embedding"][x] @ cell["dense_i"]["kernel"] + cell["dense_i"]["bias"]
         h = np.tanh(u + h @ cell["dense_h"]["kernel"])
         expected.append(h @ p["layers"][0]["kernel"] + p["layers"][0]["bias"])
-    new, outputs = quick_jit(model.unroll)(params, state, xs)
+    new, outputs = quick_jit(functools.partial(unroll_model, model))(params, state, xs)
     assert_close((new.carry, outputs), (h, np.stack(expected)), "the carry and the outputs")
 
 
@@ -183,13 +183,14 @@ def test_a_module_trains_on_two_devices_as_on_one(x64):
 
 def test_dropout_draws_from_a_rows_key_and_is_off_without_one(x64):
     model, params, state = adapt(made(lambda: Net(nnx.Rngs(0), dropout=0.5)), rows=200, key=jax.random.key(1))
-    xs, run = np.zeros((T, 200), np.int32), quick_jit(model.unroll)
+    xs, run = np.zeros((T, 200), np.int32), quick_jit(functools.partial(unroll_model, model))
     assert set(params) == {"embed", "cell", "layers"}, "the random streams are no parameters"
     new, outputs = run(params, state, xs)
     np.testing.assert_array_equal(outputs, run(params, state, xs)[1])
     last = run(params, new._replace(carry=state.carry), xs)[1]
     plain, _, calm = adapt(nnx.eval_shape(lambda: Net(nnx.Rngs(0))), rows=200, params=params)
-    outputs, last, quiet = map(np.asarray, (outputs, last, quick_jit(plain.unroll)(params, calm, xs)[1]))
+    quiet = quick_jit(functools.partial(unroll_model, plain))(params, calm, xs)[1]
+    outputs, last, quiet = map(np.asarray, (outputs, last, quiet))
     np.testing.assert_allclose(run(params, calm, xs)[1], quiet, rtol=1e-12, atol=1e-12)
     assert len(np.unique(outputs[0, :, 0])) > 10, "rows draw their own masks"
     assert abs(outputs.mean(1) - quiet.mean(1)).max() < 6 * outputs.std(1).max() / 200**0.5, "scaled by 1 / (1 - p)"

@@ -5,7 +5,7 @@ import importlib.util
 import pickle
 import sys
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, final
 
 import jax
 import numpy as np
@@ -244,6 +244,19 @@ def test_a_class_without_source_works_without_docs():
     exec('@dataclass(frozen=True)\nclass Typed(Plugin):\n    x: float = 1\n    "Doc."', namespace)
     assert namespace["Typed"](2).x == 2.0
     assert fields_of(namespace["Typed"])["x"].doc == ""
+
+
+def test_a_subclass_cannot_change_what_its_base_has_declared_final():
+    class Base(Plugin):
+        @final
+        def step(self):
+            return 1
+
+    with pytest.raises(Error, match=r"Mine.step: Base does not let subclasses define step.*; define what help\(Base\)"):
+
+        class Mine(Base):
+            def step(self):
+                return 2
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ def test_two_packages_with_one_class_name(site, add_site):
     from seqjax.gradients import Full, Reexported
 
     # A package cannot take the name of a built-in plugin.
-    assert (Full.__module__, Reexported.__module__) == ("seqjax_gradients.full", "seqjax_echo.strategies")
+    assert (Full.__module__, Reexported.__module__) == ("seqjax_gradients.reverse.full", "seqjax_echo.strategies")
 
 
 def test_two_packages_with_one_short_name(site, add_site):
@@ -232,7 +232,7 @@ def test_two_packages_with_one_short_name(site, add_site):
     assert ids >= {"seqjax-echo/echo", "seqjax-rival/echo", "seqjax/full", "seqjax-rival/full"}
     assert "gradient 'echo' is the name of seqjax-echo/echo, seqjax-rival/echo: write the full id" in listed.stdout
     assert "gradient 'full' is the name of seqjax-rival/full, seqjax/full: it means seqjax/full" in listed.stdout
-    assert re.search(r"^ +seqjax_gradients\.full:Full, .*full\.py$", listed.stdout, re.M)
+    assert re.search(r"^ +seqjax_gradients\.reverse\.full:Full, .*full\.py$", listed.stdout, re.M)
     assert "gradient 'seqjax-broken/broken' (distribution seqjax-broken 9.9" in listed.stdout
     assert "No module named 'a_dependency_that_is_not_there'" in listed.stdout
     done = call("show", "gradient", "echo")

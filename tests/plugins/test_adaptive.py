@@ -18,7 +18,7 @@ from seqjax.testing.proofs.calls import call, initial_memory
 from seqjax.testing.proofs.cases import B, T, case
 from seqjax.testing.proofs.claims import check_unbiased
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients._probe import Decay, decay_rate, lag_norms, probe, start_decay
+from seqjax_gradients.reverse._probe import Decay, decay_rate, lag_norms, probe, start_decay
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -162,7 +162,7 @@ def test_the_initial_hazard_holds_until_two_lags_are_measured():
 @pytest.mark.slow
 def test_outcomes_sum_to_the_gradient_whatever_was_measured():
     class Measured(LearnedHazard):
-        def init(self, problem, params, state):
-            return super().init(problem, params, state)._replace(shared=measured(0.36 ** np.arange(4)))
+        def init(self, problem, params, state, x=None):
+            return super().init(problem, params, state, x)._replace(shared=measured(0.36 ** np.arange(4)))
 
     check_unbiased(Measured(max_lag=4, every=1), ages(5), cases=["small"])

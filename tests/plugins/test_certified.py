@@ -57,7 +57,7 @@ class Measured(Truncated):
 
     metric_names = ("gradient_steps",)
 
-    def init(self, problem, params, state):
+    def init(self, problem, params, state, x=None):
         return Memory(shared=np.float32(self.steps))
 
     def metrics(self, memory):

@@ -14,7 +14,7 @@ from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.proofs.calls import call
 from seqjax.testing.proofs.cases import B, T, case
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients.dni import Synthetic
+from seqjax_gradients.reverse.dni import Synthetic
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -10,12 +10,13 @@ import pytest
 from support.parts import derivatives, ravel
 
 import seqjax as sj
-from seqjax.gradients import RFLO, RTRL, Batch, KeRNL, init_memory, reset_rows
+from seqjax.gradients import RFLO, RTRL, Batch, KeRNL, init_memory
+from seqjax.gradients.contract.gradient import reset_rows
 from seqjax.models import RNN
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.proofs.cases import Case
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients.kernl import Kernel
+from seqjax_gradients.influence.kernl import Kernel
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -14,7 +14,7 @@ from seqjax.models import GRU, LSTM, RNN
 from seqjax.testing.compare import Failed, assert_close, assert_far
 from seqjax.testing.proofs.claims import check_unbiased_history
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import _kronecker
+from seqjax_gradients.influence import _kronecker
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -128,7 +128,7 @@ def two_steps(strategy, dtype):
         return (of_first + step(p, first, xs[1])[1]) / 2
 
     problem, state, key = sj.Problem(step, lambda p, key=None: p["start"]), jnp.zeros((1, 3), dtype), jax.random.key(0)
-    memory = init_memory(strategy, problem, params, state, 1)
+    memory = init_memory(strategy, problem, params, state, 1, xs[0])
     batch = Batch(xs[:, None], jnp.full((2, 1), 0.5, dtype), jnp.array([True]), jnp.zeros(1, jnp.int32))
     reset = np.array([[True], [False]])
     inside = sj.estimate(problem, strategy, batched=True)(params, state, batch.xs, key=key, reset=reset)
@@ -159,16 +159,17 @@ def test_what_is_carried_is_as_large_as_they_say(strategy):
     problem = sj.Problem.of(RNN(hidden=size), sj.Spec(sj.Tokens(2000)))
     params = jax.eval_shape(problem.init, jax.random.key(0))
 
-    def count(problem):
-        first = lambda params: strategy.init(problem, params, problem.init_state(params)).rows
+    def count(problem, x=None):
+        first = lambda params: strategy.init(problem, params, problem.init_state(params), x).rows
         return sum(a.size for a in jax.tree.leaves(jax.eval_shape(first, params)))
 
     of_W_xh, of_W_hh, of_b_h = r * (size * size + 2000), r * (size * size + size), size * size
     assert count(problem) == of_W_xh + of_W_hh + of_b_h
 
-    # The inputs of a bare step are not known before the first window.
-    wide = r * (size + 1) * (2000 + size + 2000) + size * (size + 2000)
-    assert count(sj.Problem(problem.step, problem.init_state)) == wide
+    bare = sj.Problem(problem.step, problem.init_state)
+    assert count(bare, problem.x_like) == count(problem)
+    with pytest.raises(sj.Error, match="must know what a step reads: pass x"):
+        count(bare)
 
 
 @pytest.mark.slow
@@ -269,7 +270,7 @@ def variance_of(strategy, size, num_steps):
 
     @quick_jit
     def run(params, s, xs):
-        memory = jax.tree.map(lambda a: a[None], strategy.init(problem, params, s))
+        memory = jax.tree.map(lambda a: a[None], strategy.init(problem, params, s, xs[0]))
         batch = Batch(xs[:, None], jnp.ones((num_steps, 1)), None, jnp.zeros(1, jnp.int32))
 
         def matrix(number):
@@ -355,15 +356,11 @@ FAULTS = {
     ),
     "one sign for all steps": (
         "follow",
-        lambda method, self, carried, derivatives, window: method(
-            self, carried, derivatives, window._replace(noise=jnp.broadcast_to(window.noise[:1], window.noise.shape))
-        ),
+        lambda method, self, *args: method(self, *args[:-1], jnp.broadcast_to(args[-1][:1], args[-1].shape)),
     ),
     "M begins anew with each window": (
         "follow",
-        lambda method, self, carried, derivatives, window: method(
-            self, jax.tree.map(jnp.zeros_like, carried), derivatives, window
-        ),
+        lambda method, self, carried, *args: method(self, jax.tree.map(jnp.zeros_like, carried), *args),
     ),
 }
 

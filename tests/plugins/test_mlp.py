@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Spec, Tokens, Values
-from seqjax.gradients.unrolling import unroll
+from seqjax.gradients.steps.unrolling import unroll
 from seqjax.models import MLP
 from seqjax.models.check import check_model
 from seqjax.testing.quick_jit import quick_jit

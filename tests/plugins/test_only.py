@@ -16,7 +16,7 @@ from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.cases import Case
 from seqjax.testing.proofs.claims import check_unbiased
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients.only import _chosen
+from seqjax_gradients.wrapping.only import _chosen
 
 pytestmark = pytest.mark.usefixtures("x64")
 

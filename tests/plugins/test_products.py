@@ -13,7 +13,7 @@ import seqjax as sj
 from seqjax.gradients import KFRTRL, OK, Batch, Full, init_memory
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import _products
+from seqjax_gradients.influence import _products
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -86,8 +86,6 @@ def _part_of_row(W, i):
     return jax.lax.gather(W, i[None], numbers, slice_sizes=(1, 2))
 
 
-EACH = types.SimpleNamespace(one_by_one=False)
-"""A window whose step does not see `vmap`."""
 U, W, (b, S, X) = np.random.default_rng(0).normal(size=(3, 3, 3))
 PARAMS = {"U": U, "W": W, "b": b}
 
@@ -99,8 +97,11 @@ def as_problem(f, init_state=None):
 
 def factors(f, params, s, x):
     """How the parameters enter a step, and J and the factors of their influence."""
-    found = _products.entries(KFRTRL(), as_problem(f).advance, params, lambda params: s, s, x)
-    return found, _products.factors(found, lambda params, s, others, x: f(params, s, x), params, EACH, (s, [], x))
+    found = _products.entries(KFRTRL(), as_problem(f).step, params, lambda params: s, s, x)
+    trajectory = types.SimpleNamespace(
+        params=params, after=lambda params, s, others, x: f(params, s, x), one_by_one=False
+    )
+    return found, _products.factors(found, trajectory, (s, [], x))
 
 
 def influence(entry, part, at):
@@ -175,7 +176,7 @@ def refusal(f, params=PARAMS, initial=lambda params, key=None: np.zeros(3)):
     def estimate(params, xs, weights):
         state = problem.init_rows(params, 1)
         batch = Batch(xs, weights, jnp.array([True]), jnp.zeros(1, jnp.int32))
-        memory = init_memory(KFRTRL(), problem, params, state, 1)
+        memory = init_memory(KFRTRL(), problem, params, state, 1, xs[0, 0])
         return KFRTRL()(problem, params, state, memory, batch, jax.random.key(0))
 
     with pytest.raises(sj.Error) as raised:

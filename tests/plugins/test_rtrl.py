@@ -15,12 +15,25 @@ from support.influence import RESET, B, Rtrl, V, by_hand, follow, of_model, run,
 from support.parts import derivatives
 
 import seqjax as sj
-from seqjax.gradients import RFLO, RTRL, UORO, Batch, Layerwise, SnAp, init_memory, leaf_names, reset_rows
-from seqjax.models import RNN
+from seqjax.gradients import (
+    RFLO,
+    RTRL,
+    UORO,
+    Batch,
+    Layerwise,
+    Part,
+    SnAp,
+    Structure,
+    init_memory,
+    leaf_names,
+    structure_of,
+)
+from seqjax.gradients.contract.gradient import reset_rows
+from seqjax.models import RNN, MinGRU
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.proofs.cases import Case
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import _carrying, _layers, _parts
+from seqjax_gradients.influence import _carrying, _parts
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -158,8 +171,8 @@ def test_carried_windows_have_the_gradient_of_the_history(make):
     assert_close(run(RTRL(), c), by_hand(c, steps, Rtrl), "rtrl", bound=1e-12)
     if getattr(getattr(c.problem, "model", None), "layers", 1) == 1:
         # The two strategies differ in their parts alone.
-        one = jax.tree.map(lambda a: np.asarray(a)[0], c.state)
-        assert Layerwise().parts(c.problem, c.params, one) == RTRL().parts(c.problem, c.params, one)
+        known = structure_of(c.problem, c.params)
+        assert Layerwise().parts(known) == RTRL().parts(known)
 
 
 FAULTS = ("none", "M is not multiplied by J", "I of the last block is lost", "M is dropped")
@@ -168,7 +181,7 @@ FAULTS = ("none", "M is not multiplied by J", "I of the last block is lost", "M 
 def test_planted_faults_are_found(monkeypatch):
     """One program serves all faults, of which the argument chooses one."""
     c, steps = pendulum()
-    after, plus_start, counter = _parts.Part.after, _carrying.plus_start, itertools.count()
+    after, plus_start, counter = Part.after, _carrying.plus_start, itertools.count()
     either = lambda flag, one, other: jax.tree.map(lambda a, b: jnp.where(flag, a, b), one, other)
 
     def planted(fault):
@@ -181,7 +194,7 @@ def test_planted_faults_are_found(monkeypatch):
         def faulty_start(parts, M, start, params):
             return either(fault == 3, [part.zeros(params) for part in parts], plus_start(parts, M, start, params))
 
-        monkeypatch.setattr(_parts.Part, "after", faulty_after)
+        monkeypatch.setattr(Part, "after", faulty_after)
         monkeypatch.setattr(_carrying, "plus_start", faulty_start)
         return follow(RTRL(), c.problem, c.params, c.state, c.windows)
 
@@ -327,44 +340,50 @@ def test_complex_numbers_are_refused(strategy, what):
         estimate(w, s, np.ones((T, B)), key=jax.random.key(0))
 
 
-class OfModel(sj.Problem):
-    """A problem of an author's own with a model inside, and a parameter beside those of the model."""
+def with_gain(problem):
+    """A problem of an author's own with the step of a model inside, and a parameter beside those of the model."""
 
-    def __init__(self, model):
-        self.model = model
-        super().__init__(self.run)
-
-    def run(self, params, state, x):
-        state, output = self.model.step(params["net"], state, params["gain"] * jax.nn.one_hot(x[0], V))
+    def step(params, state, x):
+        state, output = problem.model.step(params["net"], state, params["gain"] * jax.nn.one_hot(x[0], V))
         return state, output[x[1]] ** 2
+
+    return problem.changed(step=step, init_state=None)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", [RTRL(), SnAp(n=3)], ids=repr)
 def test_the_parameters_of_an_own_problem_with_a_model_are_all_carried(strategy):
     of_rnn, _ = of_model(RNN(hidden=3), TOKENS)
-    problem = OfModel(of_rnn.problem.model)
+    problem = with_gain(of_rnn.problem)
     c = Case(problem, {"net": of_rnn.params, "gain": np.array(1.5)}, *of_rnn[2:4], problem.step, None)
     assert_close(run(strategy, c), by_hand(c, derivatives(c), Rtrl), "the gradient", bound=1e-12)
 
 
-METHODS = ("step", "step_in", "step_with", "init_state", "through_layers", "enter", "join", "_read", "_write")
+def test_the_structure_of_a_layer():
+    """The parts of M by name; the read-out acts on no state."""
+    params = RNN(hidden=3, layers=2).init(jax.random.key(0), TOKENS)
+    known = structure_of(RNN(hidden=3, layers=2).problem(TOKENS), params)
+    of_layer = lambda n: frozenset(f"layer_{n}.{name}" for name in ("W_xh", "W_hh", "b_h"))
+    assert known == Structure([Part(of_layer(0) | of_layer(1), 0, 6)], [Part(of_layer(n), 3 * n, 3) for n in (0, 1)])
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_an_overridden_method_of_a_layer_makes_everything_dense(name):
-    """Such a method may use the parameters in other ways."""
-    model = sj.create("model", "min-gru", hidden=3)
-    base = type(model)
-    if not hasattr(base, name):
-        base, model = RNN, RNN(hidden=3)
-    own = type("Own", (base,), {name: lambda self, *args, **fields: getattr(base, name)(self, *args, **fields)})
-    assert _layers.layered(model.problem(TOKENS)) is model
-    assert _layers.layered(own(hidden=3).problem(TOKENS)) is None
+def test_a_learned_initial_state_makes_everything_dense():
+    """It may act on all units."""
+
+    @dataclass(frozen=True)
+    class Learned(MinGRU):
+        def init_state(self, params, spec, key=None):
+            state = super().init_state(params, spec, key)
+            return jax.tree.map(lambda a: a + params["layer_0"]["b_h"].sum(), state)
+
+    params = MinGRU(hidden=3).init(jax.random.key(0), TOKENS)
+    assert structure_of(MinGRU(hidden=3).problem(TOKENS), params).units is not None
+    assert structure_of(Learned(hidden=3).problem(TOKENS), params) == Structure()
 
 
 def test_a_problem_of_an_authors_own_makes_everything_dense():
-    assert _layers.layered(OfModel(RNN(hidden=3))) is None
+    problem = with_gain(RNN(hidden=3).problem(TOKENS))
+    assert structure_of(problem, {"gain": jnp.array(1.5)}) == Structure()
 
 
 @pytest.mark.parametrize("traced", [True, pytest.param(False, marks=pytest.mark.slow)])
@@ -396,8 +415,8 @@ def test_parameters_in_bfloat16(name, traced):
 
 
 @pytest.mark.parametrize("strategy", [SnAp(), pytest.param(RFLO(), marks=pytest.mark.slow)], ids=repr)
-def test_resets_inside_of_a_window_are_followed_densely(strategy):
-    """The gradient is that of the two pieces. By units, a strategy does not know the problem whose steps are reset."""
+def test_resets_inside_of_a_window_begin_anew_by_units(strategy):
+    """The gradient is the sum of the gradients of the two pieces."""
     c, _ = of_model(RNN(hidden=3), TOKENS)
     xs, weights = c.windows[0][:2]
     estimate = quick_jit(
@@ -415,11 +434,7 @@ def test_resets_inside_of_a_window_are_followed_densely(strategy):
 
 
 def test_inputs_that_depend_on_the_parameters_are_refused():
-    class Weighted(sj.Problem):
-        def inputs(self, params, xs):
-            return params * xs
-
-    problem = Weighted(lambda w, s, x: (0.5 * s + x, s**2))
+    problem = sj.Problem(lambda w, s, x: (0.5 * s + x, s**2), inputs=lambda params, xs: params * xs)
     batch = Batch(jnp.ones((T, B)), jnp.ones((T, B)), None, jnp.arange(B, dtype=jnp.int32))
     state, params = jnp.zeros(B), jnp.array(2.0)
     memory = init_memory(RTRL(), problem, params, state, B)

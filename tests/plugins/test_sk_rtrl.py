@@ -13,7 +13,7 @@ from seqjax.gradients import SKRTRL, Batch, SnAp, init_memory, leaf_names, ravel
 from seqjax.models import GRU, LRU, LSTM, RNN
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import sk_rtrl
+from seqjax_gradients.influence import sk_rtrl
 
 TOKENS, VALUES = sj.Spec(sj.Tokens(V)), sj.Spec(sj.Values(2))
 MODELS = {"rnn": (RNN(hidden=H), TOKENS), "gru": (GRU(hidden=H), VALUES), "lstm": (LSTM(hidden=H), VALUES)}

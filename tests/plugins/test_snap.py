@@ -15,11 +15,11 @@ from support.parts import derivatives
 
 import seqjax
 from seqjax import Cell, Model, Problem, Spec, Tokens, Values
-from seqjax.gradients import RFLO, RTRL, SnAp, init_memory
+from seqjax.gradients import RFLO, RTRL, SnAp, init_memory, structure_of
 from seqjax.models import GRU, LSTM, RNN
 from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.cases import Case
-from seqjax_gradients import _reached, _units
+from seqjax_gradients.influence import _reached
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -31,6 +31,9 @@ class Whole(Model):
     """The same model, without the knowledge that its parameters feed one unit each."""
 
     inner: Cell
+
+    def init(self, key, spec):
+        return self.inner.init(key, spec)
 
     def init_state(self, params, spec, key=None):
         return self.inner.init_state(params, spec, key)
@@ -133,16 +136,25 @@ def rows_of(strategy, c):
 
 @pytest.mark.parametrize("fields", [{"embedding": 2}, {"layers": 2}], ids=repr)
 def test_networks_whose_parameters_feed_many_units_do_not_fit(fields):
-    problem = Problem.of(make("rnn", **fields), TOKENS)
-    assert not _units.fits(problem, None)
-    assert not _units.fits(Problem.of(Whole(make("rnn")), TOKENS), None)
-    assert not _units.fits(Problem.of(make("lru", **fields), TOKENS), None)
+    assert not has_units(make("rnn", **fields))
+    assert not has_units(Whole(make("rnn")))
+    assert not has_units(make("lru", **fields))
 
 
 def test_elementwise_networks_whose_parameters_feed_many_units_do_not_fit():
-    assert _units.fits(Problem.of(make("lru"), TOKENS), None)
+    assert has_units(make("lru"))
     for model in (make("lru", residual=True), make("ssm"), make("ssm", selective=True)):
-        assert not _units.fits(Problem.of(model, TOKENS), None)
+        assert not has_units(model)
+
+
+def has_units(model):
+    """Whether it is known that each parameter of a model feeds one unit."""
+    return structure_of(model.problem(TOKENS), params_of(model, TOKENS)).units is not None
+
+
+def params_of(model, spec):
+    """The shapes of the parameters of a model."""
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
 
 
 @pytest.mark.parametrize(("name", "n"), [("ind-rnn", 1), pytest.param("lru", 2, marks=pytest.mark.slow)])
@@ -264,8 +276,10 @@ def test_two_sparse_layers_have_the_dense_matrix():
     ids=repr,
 )
 def test_where_the_reach_is_not_known_beforehand_the_matrix_is_dense(model):
-    assert not _reached.fits(Problem.of(model, TOKENS), None)
+    assert _reached.sparse_cell(Problem.of(model, TOKENS), params_of(model, TOKENS)) is None
 
 
 def test_where_the_reach_is_known_it_is_used():
-    assert all(_reached.fits(Problem.of(model, SPARSE_SPECS[name]), None) for name, model in SPARSE.items())
+    for name, model in SPARSE.items():
+        spec = SPARSE_SPECS[name]
+        assert _reached.sparse_cell(Problem.of(model, spec), params_of(model, spec)) is model

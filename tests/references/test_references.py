@@ -31,8 +31,8 @@ from references.test_definitions import steps, with_units
 from support.slow import slow
 
 import seqjax
-import seqjax_gradients.kf_rtrl
-import seqjax_gradients.uoro
+import seqjax_gradients.influence.kf_rtrl
+import seqjax_gradients.influence.uoro
 from seqjax import Cell, Spec, Values
 from seqjax.gradients import (
     DNI,
@@ -49,12 +49,13 @@ from seqjax.gradients import (
     SnAp,
     Truncated,
     init_memory,
+    leaf_names,
 )
 from seqjax.models import RNN
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients.dni import Synthetic
-from seqjax_gradients.kernl import Kernel
+from seqjax_gradients.influence.kernl import Kernel
+from seqjax_gradients.reverse.dni import Synthetic
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -325,6 +326,8 @@ def test_the_certificate_of_sk_rtrl_lies_between_the_true_error_and_that_of_publ
         estimate = gradient(params, state, x, memory=memory, weights=np.ones(1))
         state, memory = estimate.state, estimate.memory
         own, L, R, bound = jax.tree.map(lambda a: np.asarray(a)[0], memory.rows)
+        names = [name.removeprefix("layer_0.") for name, _ in leaf_names({"layer_0": params["layer_0"]}, "")]
+        own, R = (dict(zip(names, by_unit, strict=True)) for by_unit in (own, R))
         M = with_units(matrix_rows(own, 0)) + sum(np.multiply.outer(L[:, r], matrix_rows(R, r)) for r in range(rank))
         true = np.einsum("ij,jkp->ikp", step.J, true) + with_units(np.outer(step.D, step.f))
         assert np.linalg.norm(M - true) <= bound * (1 + 1e-9) + 1e-15
@@ -346,7 +349,7 @@ def test_kf_rtrl_is_that_of_public_code_for_the_same_signs(library, monkeypatch)
     of one term relative to the other. What is added to the norms is 1e-7; public code adds nothing, or replaces a norm
     below 1e-7 by 1e-7.
     """
-    monkeypatch.setattr(seqjax_gradients.kf_rtrl, "SMALL", 1e-30)
+    monkeypatch.setattr(seqjax_gradients.influence.kf_rtrl, "SMALL", 1e-30)
     s, strategy, network = Setting(), KFRTRL(), recorded(library)["rules"]["kf-rtrl"]["network"]
     params, h = np.concatenate([s.W, s.U, s.b[:, None]], 1).T, s.h_0
     problem, (xs, first) = joint_problem(network), inputs_of(is_after=False)
@@ -358,7 +361,7 @@ def test_kf_rtrl_is_that_of_public_code_for_the_same_signs(library, monkeypatch)
 
     @quick_jit
     def gradients(params, h, xs, weights, noise):
-        memory = strategy.init(problem, params, h)
+        memory = strategy.init(problem, params, h, jax.tree.map(lambda a: a[0], xs))
         if library == "vanilla_rtrl":
             (zeros,) = memory.rows
             memory = Memory(rows=[zeros._replace(u=zeros.u.at[0].set(s.A_0), A=zeros.A.at[0, :, :UNITS].set(s.B_0))])
@@ -388,7 +391,7 @@ def test_the_mean_over_all_signs_is_the_exact_gradient_of_public_code(strategy, 
 
     @quick_jit
     def gradients(params, h, window, weights):
-        memory = strategy.init(problem, params, h)
+        memory = strategy.init(problem, params, h, jax.tree.map(lambda a: a[0], window))
         noises, probabilities = strategy.outcomes(problem, params, memory, count + 1)
         one = lambda noise: strategy.one(problem, params, lambda _: h, memory, window, weights, noise)[1]
         return jax.vmap(one)(noises), probabilities
@@ -467,7 +470,7 @@ def test_uoro_is_that_of_public_code_for_the_same_signs(name):
 
 
 def test_uoro_with_what_it_adds_to_norms_is_nearly_that_of_public_code():
-    found = uoro_sums("tanh", False, False, seqjax_gradients.uoro.SMALL)
+    found = uoro_sums("tanh", False, False, seqjax_gradients.influence.uoro.SMALL)
     assert_close(found, sums("sketched_rtrl", "uoro"), "uoro after steps", 2e-3)
 
 
@@ -494,7 +497,7 @@ def uoro_sums(network, is_after, is_given, small):
             memory = jax.tree.map(lambda a: jnp.asarray(a)[None], Memory(rows=(s.s_0, params_of(s.theta_0))))
         return jax.lax.scan(window, (h, memory), inputs)[1]
 
-    with mock.patch.object(seqjax_gradients.uoro, "SMALL", small):
+    with mock.patch.object(seqjax_gradients.influence.uoro, "SMALL", small):
         grads = rows(run(parameters(s), s.h_0, (xs, ys, signs)))
     return by_count(grads[first : first + count].sum(0) for count in AFTER)
 

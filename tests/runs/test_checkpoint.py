@@ -9,10 +9,10 @@ import optax
 import pytest
 from support.tiny import refused
 
-from seqjax.gradients.base import Memory
+from seqjax.array_files.arrays import as_tree, by_name, leaf_name, load_arrays, restore, save_arrays, sha256_of
+from seqjax.array_files.saved_file import reading
+from seqjax.gradients.contract.gradient import Memory
 from seqjax.runs.files import checkpoint
-from seqjax.runs.files.arrays import as_tree, by_name, leaf_name, load_arrays, save_arrays, sha256_of
-from seqjax.runs.files.folder import reading
 from seqjax.runs.files.rows import Counted
 from seqjax.testing.quick_jit import quick_jit
 from seqjax.training.epoch import TrainState
@@ -68,7 +68,7 @@ def blank(leaf):
 def test_every_leaf_comes_back_bit_for_bit(x64):
     state, best = hand_made(), {"outer": {"w": np.arange(3.0)}}
     found = checkpoint.decode(checkpoint.encode(state, PROGRESS, ROWS, best))
-    restored = checkpoint.restore(found.arrays, jax.tree.map(blank, state))
+    restored = restore(found.arrays, jax.tree.map(blank, state))
     assert jax.tree.structure(restored) == jax.tree.structure(state)
     assert jax.tree.map(bits, restored) == jax.tree.map(bits, state)
     assert {name: bits(leaf) for name, leaf in found.params.items()} == {
@@ -116,7 +116,7 @@ def test_a_leaf_that_a_file_cannot_hold_is_an_error():
 def test_a_checkpoint_of_another_structure_is_exit_4(other, words):
     found = checkpoint.decode(checkpoint.encode(STATE, PROGRESS, ROWS))
     with refused("the checkpoint does not fit this experiment") as caught:
-        checkpoint.restore(found.arrays, other)
+        restore(found.arrays, other)
     assert caught.value.problems == (words,)
 
 

@@ -13,11 +13,11 @@ from support.shell import call
 from support.tiny import TEXT, TINY, changed, copy, refused, replace_file
 
 from seqjax import Experiment, Problem, Run, Spec, Text, Tokens, register
+from seqjax.array_files.arrays import load_arrays, save_arrays
 from seqjax.gradients import Full, Truncated
 from seqjax.models import CountBasedModel
 from seqjax.plugin import registry
 from seqjax.runs.files import folder
-from seqjax.runs.files.arrays import load_arrays, save_arrays
 from seqjax.testing.quick_jit import quick_jit
 
 

@@ -8,6 +8,7 @@ from support.crash import contents
 from support.tiny import FULL, changed, flip, refused
 
 from seqjax import Run
+from seqjax.array_files import saved_file
 from seqjax.runs.files import folder
 from seqjax.runs.files.manifest import (
     Content,
@@ -88,7 +89,7 @@ def test_a_file_of_another_size_is_not_read(finished):
 def test_a_table_is_not_read_if_it_is_larger_than_any(finished, name):
     os.truncate(finished / name, LARGE)
     with refused(f"{name} is damaged, .*it has {LARGE:,} bytes"):
-        folder.read(finished / name, len)
+        saved_file.read(finished / name, len)
     lines = verify(finished)
     assert {line.what: line.state for line in lines}[name] == CHANGED
 
@@ -119,7 +120,7 @@ def test_a_change_of_the_manifest_is_exit_4(stopped):
     good = file.read_bytes()
     for n in range(0, len(good), 9):
         for end in (b"", bytes([good[n] ^ 1 << n % 8]) + good[n + 1 :]):
-            with refused("is damaged"), folder.reading(file):
+            with refused("is damaged"), saved_file.reading(file):
                 decode_manifest(good[:n] + end)
     file.write_bytes(good[:-1])
     with refused(f"{file} is damaged"):

@@ -10,10 +10,10 @@ from support.crash import contents
 from support.tiny import FULL, refused, replace_file
 
 from seqjax import Run
+from seqjax.array_files.arrays import load_arrays, save_arrays
 from seqjax.parse import LONGEST_TOML
 from seqjax.plugin import config
 from seqjax.runs.files import folder
-from seqjax.runs.files.arrays import load_arrays, save_arrays
 from seqjax.runs.files.manifest import read_manifest
 
 

@@ -34,4 +34,6 @@ def imported(statements: list[str], tmp_path, base: str = "") -> list[tuple[set[
 
 
 def plugin_modules(modules: set[str]) -> set[str]:
-    return {name for name in modules if name.partition(".")[0] in PACKAGES and "." in name}
+    """The files of plugin packages among these modules, without their folders."""
+    folders = {name.rpartition(".")[0] for name in modules}
+    return {name for name in modules - folders if name.partition(".")[0] in PACKAGES and "." in name}

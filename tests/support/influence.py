@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import Cell, Problem, Values, estimate
-from seqjax.gradients import Batch, init_memory, reset_rows
+from seqjax.gradients import Batch, init_memory
+from seqjax.gradients.contract.gradient import reset_rows
 from seqjax.testing.proofs.cases import Case
 from seqjax.testing.quick_jit import quick_jit
 from support.parts import derivatives, ravel

@@ -1,7 +1,7 @@
 """Problems of the referee with scores that are made up."""
 
 import numpy as np
-from protocol.scores import Problem, Runs
+from protocol.scores import RunsOfStrategy, TaskScores
 from protocol.statistics import Interval
 from protocol.tasks import TASKS
 from protocol.training import BLOCKS
@@ -13,7 +13,7 @@ def runs(score, first_block=0):
     """Runs that have this score from one of their blocks on, and 1 before it, with a small spread over the seeds."""
     tuned = score + 0.0001 * SEEDS
     blocks = np.where(np.arange(BLOCKS) < first_block, 1.0, tuned[:, None])
-    return Runs(tuned, tuned, blocks, 0.003, np.array([0.001, 0.003]), np.array([1.0, score]))
+    return RunsOfStrategy(tuned, tuned, blocks, 0.003, np.array([0.001, 0.003]), np.array([1.0, score]))
 
 
 def problem(name, scores, status="admitted", prices=None):
@@ -29,7 +29,7 @@ def problem(name, scores, status="admitted", prices=None):
         for each in scores
     }
     losses = dict.fromkeys(scores, Interval(0, 0, 0))
-    return Problem(name, TASKS["add"], 0.0, 1.0, losses, status, scores, {}, measures, updates=100, state_size=32)
+    return TaskScores(name, TASKS["add"], 0.0, 1.0, losses, status, scores, {}, measures, updates=100, state_size=32)
 
 
 def made_up(**strategies):

@@ -40,8 +40,8 @@ class Aging(RandomCuts):
 class Adapting(RandomCuts):
     """A hazard in shared memory, which follows the share of edges that were cut."""
 
-    def init(self, problem, params, state):
-        return super().init(problem, params, state)._replace(shared=jnp.asarray(0.4))
+    def init(self, problem, params, state, x=None):
+        return super().init(problem, params, state, x)._replace(shared=jnp.asarray(0.4))
 
     def hazard(self, age, shared):
         return shared
@@ -147,7 +147,7 @@ class LosesInputs(Full):
 
     def gradient(self, problem, params, start, batch, edge_weights):
         e = super().gradient(problem, params, start, batch, edge_weights)
-        return e._replace(grads=jax.tree.map(jnp.zeros_like, e.grads) if problem.has_own_inputs else e.grads)
+        return e._replace(grads=jax.tree.map(jnp.zeros_like, e.grads) if problem.inputs is not None else e.grads)
 
 
 def forgetful(name, **fields):
@@ -265,7 +265,7 @@ class NoiseAsLoss(Randomized):
 class KeyAsNoise(Full):
     """Remembers the key from which it draws."""
 
-    def init(self, problem, params, state):
+    def init(self, problem, params, state, x=None):
         return Memory(rows=jax.random.key(0))
 
     def draw(self, key, problem, params, memory, num_steps):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from seqjax.gradients.floats import split_float
+from seqjax.gradients.steps.floats import split_float
 from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.cases import REST, B, case
 from seqjax.testing.quick_jit import quick_jit

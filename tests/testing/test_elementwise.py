@@ -68,8 +68,8 @@ class StableButNotAffine(Elementwise):
 
 @dataclass(frozen=True)
 class IgnoresWeights(MinGRU):
-    def unroll(self, params, state, xs, edge_weights=None):
-        return super().unroll(params, state, xs)
+    def unroll_in(self, dtype, params, state, xs, edge_weights):
+        return super().unroll_in(dtype, params, state, xs, None)
 
 
 @dataclass(frozen=True)

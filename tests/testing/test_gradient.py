@@ -167,7 +167,7 @@ class Choosy(Plain):
 
     models: bool = True
 
-    def init(self, problem, params, state):
+    def init(self, problem, params, state, x=None):
         if getattr(problem, "model", None) is None or not self.models:
             raise seqjax.Error("needs a model; use another strategy")
         return Memory()

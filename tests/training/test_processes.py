@@ -20,7 +20,7 @@ if together := "JAX_PROCESS_ID" in os.environ:
     jax.distributed.initialize(os.environ["JAX_COORDINATOR_ADDRESS"], 2, int(os.environ["JAX_PROCESS_ID"]))
 
 from seqjax import Series, Text
-from seqjax.runs.files.arrays import by_name
+from seqjax.array_files.arrays import by_name
 from seqjax.training import feed, loop
 from seqjax.gradients import Certified, Randomized, Truncated
 from seqjax.models import GRU, LSTM, RNN

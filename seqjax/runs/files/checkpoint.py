@@ -3,14 +3,13 @@
 import re
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from pydantic import TypeAdapter
 
-from seqjax.errors import Error, dtype_shape
-from seqjax.gradients.problem import Params
-from seqjax.runs.files.arrays import by_name, is_key, leaf_name, load_arrays, save_arrays
-from seqjax.runs.files.folder import CHECKPOINTS, from_json
+from seqjax.array_files.arrays import by_name, load_arrays, save_arrays
+from seqjax.array_files.saved_file import from_json
+from seqjax.gradients.contract.problem import Params
+from seqjax.runs.files.folder import CHECKPOINTS
 from seqjax.runs.files.rows import Counted
 from seqjax.training.epoch import TrainState
 from seqjax.training.progress import Progress
@@ -78,47 +77,6 @@ def decode(data: bytes) -> Checkpoint:
     progress = Progress(updates=updates, **{n: v for n, v in header._asdict().items() if n != "rows"})
     state = {name: array for name, array in arrays.items() if not name.startswith((_PROGRESS, _BEST))}
     return Checkpoint(state, progress, header.rows, _below(_BEST, arrays))
-
-
-def plain_forms(state: TrainState) -> dict[str, str]:
-    """The dtype and shape of each array that `by_name` returns, from arrays or from their shapes and dtypes."""
-    leaves = {leaf_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(state)}
-    plain = {name: jax.eval_shape(jax.random.key_data, a) if is_key(a) else a for name, a in leaves.items()}
-    return {name: dtype_shape(a) for name, a in plain.items()}
-
-
-def restore(
-    arrays: dict[str, np.ndarray],
-    like: TrainState,
-    text: str = "the checkpoint does not fit this experiment; train in another folder:",
-) -> TrainState:
-    """The train state whose leaves `by_name` returned.
-
-    Args:
-        arrays: the leaves by name.
-        like: a train state of the same structure, or its shapes and dtypes.
-        text: the first line of the error.
-
-    Raises:
-        Error: exit code 4: there are other leaves, or leaves of other shapes or dtypes.
-    """
-    expected = plain_forms(like)
-    there = {name: dtype_shape(array) for name, array in arrays.items()}
-    problems = [
-        f"{name}: it has {there.get(name, 'nothing')}, and needs {expected.get(name, 'nothing')}"
-        for name in {**expected, **there}
-        if there.get(name) != expected.get(name)
-    ]
-    if problems:
-        raise Error(text, problems=problems, exit_code=4)
-
-    def leaf(keys, like):
-        value = jax.numpy.asarray(arrays[leaf_name(keys)])
-        if not is_key(like):
-            return value
-        return jax.random.wrap_key_data(value, impl=jax.random.key_impl(jax.numpy.empty((), like.dtype)))
-
-    return jax.tree_util.tree_map_with_path(leaf, like)
 
 
 def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

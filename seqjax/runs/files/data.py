@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
+from seqjax.array_files.arrays import load_arrays, save_arrays
+from seqjax.array_files.saved_file import from_json, read
 from seqjax.data.dataset import Data, Pairs, Series, Text
 from seqjax.data.spec import Spec
 from seqjax.plugin import config
-from seqjax.runs.files.arrays import load_arrays, save_arrays
-from seqjax.runs.files.folder import DATA, from_json, read
+from seqjax.runs.files.folder import DATA
 
 
 class _Header(NamedTuple):

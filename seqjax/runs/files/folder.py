@@ -5,15 +5,13 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import safetensors
-from pydantic import TypeAdapter, ValidationError
-
+from seqjax.array_files.saved_file import missing
 from seqjax.errors import Error
-from seqjax.files import PART, disk_errors, make_folder, open_plain, read_plain
+from seqjax.files import PART, disk_errors, make_folder, open_plain
 
 CONFIG, ENVIRONMENT, CODEC, METRICS = "config.toml", "environment.json", "codec.json", "metrics.jsonl"
 PARAMS, BEST, SAMPLES, HISTORY = "params.safetensors", "best.safetensors", "samples.txt", "history.png"
@@ -26,13 +24,6 @@ FIRST = (LOCK, ENVIRONMENT, CODEC, METRICS, PLUGINS, *DATA.values(), MANIFEST, C
 """The files that are written before training; the config is the last one, and marks the folder as a run."""
 RESULTS = (METRICS, PARAMS, BEST, SAMPLES, HISTORY)
 """The files of a run that has ended. The manifest lists them from the end of training on."""
-READ_ERRORS = (
-    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError),
-    safetensors.SafetensorError,
-)
-"""What reading a damaged file may raise."""
-LONGEST_TABLE = 2**26
-"""The largest number of bytes of a file of JSON or TOML, but for a codec, whose size the manifest knows."""
 _held: dict[Path, IO[bytes]] = {}
 """The folders that this process has locked -> the open files of their locks."""
 
@@ -137,7 +128,7 @@ def is_run(path: Path) -> bool:
         return True
     # A kill may leave a new run with a manifest and without its config, but then it is not trained.
     if (path / MANIFEST).is_file() and ((path / PARAMS).is_file() or (path / CHECKPOINTS).is_dir()):
-        raise _missing(path / CONFIG)
+        raise missing(path / CONFIG)
     return False
 
 
@@ -153,66 +144,3 @@ def remove_parts(*paths: Path) -> None:
         with disk_errors(path):
             for part in path.glob(f"*{PART}"):
                 part.unlink()
-
-
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """A context in which a file of a saved run is read and parsed.
-
-    Raises:
-        Error: exit code 4: the file is missing or damaged; 6: it may not be read, or is larger than the memory.
-    """
-    try:
-        yield
-    except PermissionError as fault:
-        raise Error(f"{path} may not be read: {fault.strerror}; no file was touched", exit_code=6) from fault
-    except FileNotFoundError as fault:
-        raise _missing(path) from fault
-    except READ_ERRORS as fault:
-        if isinstance(fault, Error) and fault.exit_code in (4, 6):
-            raise
-        reason = str(fault) if type(fault) is ValueError else f"{type(fault).__name__}: {fault}"
-        raise Error(
-            f"{path} is damaged, or another version of seqjax has written it ({reason})\n"
-            "No file was touched. Restore the old file, or choose another folder",
-            exit_code=4,
-        ) from fault
-
-
-def _missing(file: Path) -> Error:
-    return Error(f"{file} is missing; no file was touched. Restore it, or choose another folder", exit_code=4)
-
-
-def read[T](path: Path, parse: Callable[[bytes], T]) -> T:
-    """Reads a file of a saved run, and returns the result of `parse`. Raises what `reading` does."""
-    with reading(path):
-        is_table = path.suffix in (".json", ".toml", ".code") and path.name != CODEC
-        if is_table and (size := path.lstat().st_size) > LONGEST_TABLE:
-            raise ValueError(f"it has {size:,} bytes, more than {LONGEST_TABLE:,}")
-        return parse(read_plain(path))
-
-
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file of a saved run, as `read` reads it."""
-    return read(path, lambda data: data.decode("utf-8"))
-
-
-def from_json[T](form: TypeAdapter[T], data: bytes | str) -> T:
-    """The value of a JSON text; a `ValueError` of one line if it is of another form."""
-    with _one_line():
-        return form.validate_json(data, strict=True)
-
-
-def checked[T](form: TypeAdapter[T], value: Any) -> T:
-    """A value of JSON that was parsed, as `from_json` returns it."""
-    with _one_line():
-        return form.validate_python(value, strict=True)
-
-
-@contextlib.contextmanager
-def _one_line() -> Iterator[None]:
-    try:
-        yield
-    except ValidationError as fault:
-        first = fault.errors()[0]
-        raise ValueError(f"{'/'.join(map(str, first['loc']))}: {first['msg']}") from fault

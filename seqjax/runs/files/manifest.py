@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
+from seqjax.array_files import saved_file
 from seqjax.errors import Error
 from seqjax.files import PLAIN_NAME, open_plain, write
 from seqjax.runs.files import folder
@@ -96,12 +97,12 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         Error: exit code 4: it is missing or damaged.
     """
-    return folder.read(path / MANIFEST, decode_manifest)
+    return saved_file.read(path / MANIFEST, decode_manifest)
 
 
 def decode_manifest(data: bytes) -> Manifest:
     """The manifest of the bytes of its file."""
-    manifest, _ = folder.from_json(_FORM, data)
+    manifest, _ = saved_file.from_json(_FORM, data)
     if data != encode_manifest(manifest):
         raise ValueError("its hash is not that of its content")
     strange = [name for name in manifest.files if not _NAME.fullmatch(name)]
@@ -198,7 +199,7 @@ def _examine(file: Path, content: Content, is_wanted: bool) -> Fault | bytes:
     if not file.exists():
         return Fault("is missing")
     try:
-        with folder.reading(file), open_plain(file, os.O_RDONLY) as opened:
+        with saved_file.reading(file), open_plain(file, os.O_RDONLY) as opened:
             if os.fstat(opened.fileno()).st_size != content.size:
                 return Fault("has changed")
             data = opened.read() if is_wanted else b""

@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from seqjax.array_files.saved_file import read, reading
 from seqjax.files import disk_errors, open_plain
 from seqjax.parse import objects_from_json
-from seqjax.runs.files.folder import METRICS, check_lock, read, reading
+from seqjax.runs.files.folder import METRICS, check_lock
 
 NEEDED = frozenset({"epoch", "update", "tokens", "seconds", "train_loss", "heldout_loss"})
 """The entries that every row has."""

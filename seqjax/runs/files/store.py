@@ -6,6 +6,7 @@ Each change ends with the manifest, so that a kill leaves the run as it was.
 from collections.abc import Mapping
 from pathlib import Path
 
+from seqjax.array_files import saved_file
 from seqjax.errors import Error
 from seqjax.files import PART, disk_errors, make_folder, sync, write
 from seqjax.runs.files import folder
@@ -72,7 +73,7 @@ def read_run(path: Path | None) -> dict[str, bytes]:
     manifest, _, data = check_files(path, wanted=wanted)
     files = {MANIFEST: encode_manifest(manifest), **data}
     # The manifest lists the rows at the end of training; until then, a checkpoint has the hash of those before it.
-    return files if METRICS in files else {**files, METRICS: folder.read(path / METRICS, bytes)}
+    return files if METRICS in files else {**files, METRICS: saved_file.read(path / METRICS, bytes)}
 
 
 def check_unchanged(path: Path, manifest: Manifest | None) -> None:
@@ -151,7 +152,7 @@ def end(path: Path, files: Mapping[str, bytes], ended: Manifest) -> None:
     for name, data in files.items():
         _write(path, name, data)
     new = {name: content_of(data) for name, data in files.items()}
-    new[METRICS] = content_of(folder.read(path / METRICS, bytes))
+    new[METRICS] = content_of(saved_file.read(path / METRICS, bytes))
     manifest = read_manifest(path)
     kept = manifest.checkpoints[: 1 if ended.ended == "finished" else KEPT]
     _list(path, ended._replace(files=manifest.files), new, kept)

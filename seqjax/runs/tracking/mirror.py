@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seqjax.array_files import saved_file
 from seqjax.errors import Error, escape, is_whole
 from seqjax.files import write
 from seqjax.parse import from_json
@@ -102,7 +103,7 @@ class Mirror:
     def _opened(self) -> Session:
         """The session, which is opened at its first use."""
         if self.session is None:
-            fields = config.flatten(folder.read(self.path / folder.CONFIG, config.decode_toml))
+            fields = config.flatten(saved_file.read(self.path / folder.CONFIG, config.decode_toml))
             self.session = open_session(self.tracker, self.path, fields, self.account["epochs"])
         return self.session
 
@@ -111,7 +112,7 @@ class Mirror:
         for name, file in {**TEXTS, **FIGURES}.items():
             if not (self.path / file).is_file():
                 continue
-            data = folder.read(self.path / file, bytes)
+            data = saved_file.read(self.path / file, bytes)
             sha256 = hashlib.sha256(data).hexdigest()
             if self.account.get(name) == sha256:
                 continue
@@ -220,4 +221,4 @@ def _read_accounts(path: Path) -> dict[str, dict[str, Any]]:
             raise ValueError("a number of epochs is not a whole number")
         return accounts
 
-    return folder.read(file, parse) if file.is_file() else {}
+    return saved_file.read(file, parse) if file.is_file() else {}

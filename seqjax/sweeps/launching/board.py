@@ -17,7 +17,7 @@ EVERY_LINE = 10.0
 """Seconds from one line about running jobs to the next, if the output is not a terminal."""
 
 
-class Board:
+class JobBoard:
     """A context manager that prints a line for each job that ends, and shows those that run.
 
     Args:
@@ -32,7 +32,7 @@ class Board:
         self.looked, self.printed = -math.inf, time.monotonic()
         self.ended: set[str] = set()
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "JobBoard":
         if self.show and self.console.is_terminal:
             self.live.start()
         return self

@@ -19,7 +19,7 @@ from seqjax.runs.plugin_files import local_files
 from seqjax.runs.tracking.tracker import Tracker
 from seqjax.signals import leave, noticed
 from seqjax.sweeps.index import read_index
-from seqjax.sweeps.launching.board import Board
+from seqjax.sweeps.launching.board import JobBoard
 from seqjax.sweeps.launching.launcher import Job, Launcher, start
 from seqjax.sweeps.launching.state import ENDED, JOBS, LAUNCHED, START, JobState, read_launched, states
 from seqjax.terminal.shell import argument, program
@@ -111,7 +111,7 @@ def _launch(out: Path, jobs: Sequence[Job], launcher: Launcher, progress: bool) 
 
     write_launched({})  # first, since a launcher may wait for its jobs
     with noticed() as interrupted:
-        with Board(out, [job.name for job in jobs], progress) as board:
+        with JobBoard(out, [job.name for job in jobs], progress) as board:
 
             def show_progress():
                 board.update()

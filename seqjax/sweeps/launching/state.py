@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from seqjax.array_files import saved_file
 from seqjax.errors import Error
 from seqjax.parse import from_json
 from seqjax.plugin import config
@@ -149,7 +150,7 @@ def read_launched(out: Path) -> dict[str, dict[str, Any]]:
             name: {"launcher": dict(job["launcher"]), "id": str(job["id"])} for name, job in from_json(data).items()
         }
 
-    return folder.read(file, parse) if file.is_file() else {}
+    return saved_file.read(file, parse) if file.is_file() else {}
 
 
 def _alive(launched: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -166,7 +167,7 @@ def _alive(launched: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 def _epochs(file: Path) -> int | None:
     """The number of epochs that a config asks for; None if there is no such file."""
-    return folder.read(file, decode_config)["epochs"] if file.is_file() else None
+    return saved_file.read(file, decode_config)["epochs"] if file.is_file() else None
 
 
 def _seconds_left(row: Mapping[str, Any], epochs: int | None) -> float | None:
@@ -180,7 +181,7 @@ def _exit_code(job: Path) -> int | None:
     """The exit code of the command of a job; None if it has none."""
     file = job.with_name(f"{job.name}.code")
     # It is empty while it is being written.
-    return folder.read(file, lambda data: int(data) if data.strip() else None) if file.is_file() else None
+    return saved_file.read(file, lambda data: int(data) if data.strip() else None) if file.is_file() else None
 
 
 def _lines_of_job(file: Path) -> list[str]:

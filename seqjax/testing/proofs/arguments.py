@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.gradients.base import Gradient
-from seqjax.gradients.floats import combine, partition_float
-from seqjax.gradients.scan_gradient import estimate
-from seqjax.gradients.scan_problem import Arguments, ScanProblem
+from seqjax.gradients.calls.estimating import estimate
+from seqjax.gradients.calls.scan_problem import Arguments, Differentiated
+from seqjax.gradients.contract.gradient import Gradient
+from seqjax.gradients.steps.floats import combine, partition_float
 from seqjax.testing.compare import Skipped, assert_close
-from seqjax.testing.proofs.calls import KEY, batch_of_row, outcome_means, row_of
+from seqjax.testing.proofs.calls import KEY, batch_of_row, outcome_means, row_input, row_of
 from seqjax.testing.proofs.cases import B, Case, T, case
 from seqjax.testing.proofs.claims import enumerable
 from seqjax.testing.proofs.oracle import arguments_of_rows
@@ -79,10 +79,10 @@ def _check_mean(strategy: Gradient, name: str) -> float:
         if num_steps is None:
             raise Skipped("its outcomes are too many to list")
         c, scan = case(name, num_steps), _scan_of_row(strategy, name, num_steps, b)
-        memory = strategy.init(scan, scan.args, row_of(c.state, b))
-        memories = jax.tree.map(lambda a: a[None], memory)
-        batch = batch_of_row(c.windows[0], b)
-        means, _, _ = outcome_means(strategy, scan, scan.args, row_of(c.state, b), memories, batch, room=1)
+        problem, state, x = _from_start(scan), row_of(c.state, b), row_input(c)
+        memories = jax.tree.map(lambda a: a[None], strategy.init(problem, scan.args, state, x))
+        batch = batch_of_row(c.windows[0], b)._replace(reset=np.ones(1, bool))
+        means, _, _ = outcome_means(strategy, problem, scan.args, state, memories, batch, room=1)
         grads = scan.by_argument(jax.tree.map(lambda a: a[0], means.grads))
         row = arguments_of_rows(name, num_steps=num_steps)[b]
         want = Arguments(
@@ -95,19 +95,25 @@ def _check_mean(strategy: Gradient, name: str) -> float:
 def _count(strategy, name, num_steps, b):
     """The number of outcomes; infinite if they are too many to list."""
     scan = _scan_of_row(strategy, name, num_steps, b)
-    memory = strategy.init(scan, scan.args, row_of(case(name, num_steps).state, b))
+    c, problem = case(name, num_steps), _from_start(scan)
+    memory = strategy.init(problem, scan.args, row_of(c.state, b), row_input(c))
     try:
-        return jax.eval_shape(lambda m: strategy.outcomes(scan, scan.args, m, num_steps)[1], memory).shape[0]
+        return jax.eval_shape(lambda m: strategy.outcomes(problem, scan.args, m, num_steps)[1], memory).shape[0]
     except NotImplementedError:
         return math.inf
 
 
+def _from_start(scan):
+    """The problem of a scan of one row, in which a row that is reset starts in the state among its parameters."""
+    return scan.problem.changed(init_state=lambda args, key=None: row_of(scan.start(args), 0))
+
+
 def _scan_of_row(strategy, name, num_steps, b):
-    """The problem of one row, whose parameters are the arguments that the strategy differentiates."""
+    """The scan of one row, of which the arguments are differentiated that the strategy differentiates."""
     c = case(name, num_steps)
     xs = batch_of_row(c.windows[0], b).xs
     state = jax.tree.map(lambda a: a[b : b + 1], c.state)
-    return ScanProblem(c.problem, c.params, state, xs, strategy.argnums, has_aux=False)
+    return Differentiated(c.problem, c.params, state, xs, strategy.argnums)
 
 
 def _check_shifts(strategy: Gradient, name: str) -> float:

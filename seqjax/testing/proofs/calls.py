@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.gradients.base import Batch, Estimate, Memory, init_memory, reset_rows
+from seqjax.gradients.contract.gradient import Batch, Estimate, Memory, init_memory, one_input, reset_rows
 from seqjax.testing.proofs.cases import B, Case
 from seqjax.testing.quick_jit import quick_jit
 
@@ -36,14 +36,14 @@ def call(strategy, problem, params, state, memory, batch, key):
 
 
 @functools.partial(quick_jit, static_argnums=(0, 1))
-def initial_memory(strategy, problem, params, state):
+def initial_memory(strategy, problem, params, state, x=None):
     """The memory of B rows that start in `state`."""
-    return init_memory(strategy, problem, params, state, B)
+    return init_memory(strategy, problem, params, state, B, x)
 
 
 def estimates(strategy: Any, c: Case, windows: list[Batch] | None = None) -> list[Estimate]:
     """One estimate per window, each with a key of its own. State and memory are carried from window to window."""
-    state, memory, made = c.state, initial_memory(strategy, c.problem, c.params, c.state), []
+    state, memory, made = c.state, initial_memory(strategy, c.problem, c.params, c.state, row_input(c)), []
     for i, batch in enumerate(c.windows if windows is None else windows):
         made.append(call(strategy, c.problem, c.params, state, memory, batch, jax.random.key(KEY + i)))
         state, memory = made[-1].state, made[-1].memory
@@ -72,7 +72,7 @@ def outcome_means(strategy, problem, params, state, memories, batch, *, room):
 
     def given(memory):
         rows = Memory(memory.shared, one_row(memory.rows))
-        start, rows = reset_rows(strategy, problem, params, one_row(state), rows, batch.reset)
+        start, rows = reset_rows(strategy, problem, params, one_row(state), rows, batch.reset, x=one_input(batch.xs))
         memory = Memory(memory.shared, jax.tree.map(lambda a: a[0], rows.rows))
         noise, probability = strategy.outcomes(problem, params, memory, num_steps)
         probability = jnp.asarray(probability)
@@ -88,6 +88,11 @@ def outcome_means(strategy, problem, params, state, memories, batch, *, room):
         return Sums(mean(e.loss), jax.tree.map(mean, e.grads), probability.sum()), probability, left
 
     return jax.vmap(given, axis_size=room)(memories)
+
+
+def row_input(c: Case) -> Any:
+    """What a step of a case reads, as arrays."""
+    return jax.tree.map(lambda a: jnp.asarray(a)[0, 0], c.windows[0].xs)
 
 
 def batch_of_row(batch: Batch, b: int) -> Batch:

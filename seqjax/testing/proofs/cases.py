@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.data.spec import Spec, Tokens, Values
-from seqjax.gradients.base import Batch
-from seqjax.gradients.problem import Problem
+from seqjax.gradients.contract.gradient import Batch
+from seqjax.gradients.contract.problem import Problem
 from seqjax.models.cell import Cell
 from seqjax.models.model import Model
 

@@ -10,9 +10,18 @@ import numpy as np
 from scipy.special import ndtri
 
 from seqjax.errors import Error
-from seqjax.gradients.base import Gradient, Memory
+from seqjax.gradients.contract.gradient import Gradient, Memory
 from seqjax.testing.compare import BOUND, Failed, assert_close
-from seqjax.testing.proofs.calls import KEY, Sums, batch_of_row, estimates, initial_memory, outcome_means, row_of
+from seqjax.testing.proofs.calls import (
+    KEY,
+    Sums,
+    batch_of_row,
+    estimates,
+    initial_memory,
+    outcome_means,
+    row_input,
+    row_of,
+)
 from seqjax.testing.proofs.cases import MAIN, RESET, B, T, case
 from seqjax.testing.proofs.oracle import Truth, truth, truth_of_rows, truth_of_scan
 from seqjax.testing.quick_jit import quick_jit
@@ -101,7 +110,7 @@ def check_unbiased_long(strategy: Gradient, name: str = "small") -> tuple[float,
     batches = [batch_of_row(window, b) for window in c.windows]
     xs, weights = jax.tree.map(lambda *a: jnp.concatenate(a), *[(batch.xs, batch.weights) for batch in batches])
     state = row_of(c.state, b)
-    memory = strategy.init(c.problem, c.params, state)
+    memory = strategy.init(c.problem, c.params, state, row_input(c))
 
     def count(num_steps):
         try:
@@ -155,7 +164,7 @@ def check_mean(strategy: Gradient, cases: Sequence[str] = ("learned", "small"), 
     worst = 0.0
     for name in cases:
         c = case(name)
-        memory = initial_memory(strategy, c.problem, c.params, c.state)
+        memory = initial_memory(strategy, c.problem, c.params, c.state, row_input(c))
         windows = jax.tree.map(lambda *a: jnp.stack(a), *c.windows)
         keys = jax.random.split(jax.random.key(KEY), num_calls)
         grads = jax.device_get(_sampled(strategy, c.problem, c.params, c.state, memory, windows, keys))
@@ -232,7 +241,7 @@ def _walk(strategy, name, num_steps, b, room, starts=()):
     """
     c = case(name, num_steps)
     state = row_of(c.state, b)
-    new = strategy.init(c.problem, c.params, state)
+    new = strategy.init(c.problem, c.params, state, row_input(c))
     known = [new, *(new._replace(rows=start.rows) for start in starts)]
     memories = jax.tree.map(lambda *a: jnp.stack(a), *[known[i % len(known)] for i in range(room)])
     p, count = np.eye(1, room)[0], len(known)
@@ -290,7 +299,7 @@ def max_steps(strategy: Gradient, name: str, few: Callable[[int], bool]) -> int:
 def num_outcomes(strategy: Gradient, name: str, num_steps: int) -> int:
     """The number of outcomes for so many steps of a case; 0 if the strategy does not take windows of this length."""
     c = case(name)
-    memory = strategy.init(c.problem, c.params, row_of(c.state, 2))
+    memory = strategy.init(c.problem, c.params, row_of(c.state, 2), row_input(c))
 
     def probabilities(params, memory):
         return strategy.outcomes(c.problem, params, memory, num_steps)[1]

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.errors import dtype_shape
-from seqjax.gradients.base import Batch, Estimate, Gradient, Memory, init_memory
-from seqjax.gradients.problem import Problem
+from seqjax.gradients.contract.gradient import Batch, Estimate, Gradient, Memory, init_memory, one_input
+from seqjax.gradients.contract.problem import Problem
 from seqjax.testing.compare import Failed
-from seqjax.testing.proofs.calls import KEY, call, row_of
+from seqjax.testing.proofs.calls import KEY, call, row_input, row_of
 from seqjax.testing.proofs.cases import CASES, B, Case, T, case
 from seqjax.testing.proofs.claims import max_steps
 
@@ -25,22 +25,22 @@ def check_contract(strategy: Gradient, cases: Sequence[str] = CASES) -> None:
     for name in cases:
         c = case(name)
         init = functools.partial(strategy.init, c.problem)
-        memory = jax.eval_shape(init, c.params, row_of(c.state, 0))
+        memory = jax.eval_shape(init, c.params, row_of(c.state, 0), row_input(c))
         if not isinstance(memory, Memory):
             raise Failed(f"{name}: init returns no Memory; return seqjax.gradients.Memory(shared=..., rows=...)")
         init_rows = functools.partial(init_memory, strategy, c.problem, num_rows=B)
-        of_rows = jax.eval_shape(init_rows, c.params, c.state)
+        of_rows = jax.eval_shape(init_rows, c.params, c.state, x=row_input(c))
         shown = tuple(jax.eval_shape(strategy.metrics, of_rows))
         if sorted(shown) != sorted(strategy.metric_names):
             raise Failed(f"{name}: metrics returns {shown}, and metric_names is {strategy.metric_names}")
-        strategy.check_values(strategy.init(c.problem, c.params, row_of(c.state, 0)), AGES)
+        strategy.check_values(strategy.init(c.problem, c.params, row_of(c.state, 0), row_input(c)), AGES)
         _check_noise(strategy, c, memory, name)
         check_estimate(strategy, c.problem, c.params, c.state, c.windows[0], name)
 
 
 def check_estimate(strategy: Gradient, problem: Problem, params: Any, state: Any, batch: Batch, name: str) -> None:
     """Checks one call: the loss is float[], and all else has the structure, shapes and dtypes of what went in."""
-    memory = jax.eval_shape(lambda p, s: init_memory(strategy, problem, p, s, B), params, state)
+    memory = jax.eval_shape(lambda p, s: init_memory(strategy, problem, p, s, B, one_input(batch.xs)), params, state)
     key = jax.random.key(KEY)
     e = call.eval_shape(strategy, problem, params, state, memory, batch, key)
     if not isinstance(e, Estimate) or not isinstance(e.memory, Memory):

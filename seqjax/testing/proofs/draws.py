@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import chdtri
 
-from seqjax.gradients.base import Gradient, Memory
-from seqjax.gradients.floats import partition_float
+from seqjax.gradients.contract.gradient import Gradient, Memory
+from seqjax.gradients.steps.floats import partition_float
 from seqjax.testing.compare import BOUND, Failed, Skipped
-from seqjax.testing.proofs.calls import KEY, call, estimates, initial_memory, row_of
+from seqjax.testing.proofs.calls import KEY, call, estimates, initial_memory, row_input, row_of
 from seqjax.testing.proofs.cases import B, T, case
 from seqjax.testing.proofs.claims import ALARM, max_steps
 from seqjax.testing.quick_jit import quick_jit
@@ -47,7 +47,7 @@ def check_draw(strategy: Gradient, starts: Sequence[Memory] = (), cases: Sequenc
     if not num_steps:
         raise Skipped("there are too many outcomes to see each often")
     left = estimates(strategy, c, c.windows[:2])[-1].memory
-    new = strategy.init(c.problem, c.params, row_of(c.state, 2))
+    new = strategy.init(c.problem, c.params, row_of(c.state, 2), row_input(c))
     kept = [start.rows for start in starts] + [row_of(left.rows, b) for b in range(1, B)]
     memories = [new, *(Memory(left.shared, rows) for rows in kept)]
     keys = jax.random.split(jax.random.key(KEY), NUM_DRAWS)
@@ -62,7 +62,7 @@ def check_rows_draw_apart(strategy: Gradient, cases: Sequence[str] = ("learned",
     """
     c = case(cases[0])
     alike = lambda tree, axis: jax.tree.map(lambda a: jnp.take(a, jnp.zeros(B, int), axis), tree)
-    state, memory = alike(c.state, 0), initial_memory(strategy, c.problem, c.params, c.state)
+    state, memory = alike(c.state, 0), initial_memory(strategy, c.problem, c.params, c.state, row_input(c))
     memory = memory._replace(rows=alike(memory.rows, 0))
     batch = c.windows[0]._replace(xs=alike(c.windows[0].xs, 1), reset=jnp.zeros(B, bool))
     gradients, carried, what = [], [], "gradients"

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.gradients.problem import Problem
-from seqjax.gradients.scan_problem import Arguments
+from seqjax.gradients.calls.scan_problem import Arguments
+from seqjax.gradients.contract.problem import Problem
 from seqjax.testing.proofs.calls import row_of
 from seqjax.testing.proofs.cases import RESET, B, Case, T, case
 from seqjax.testing.quick_jit import quick_jit

@@ -8,9 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from seqjax.gradients.base import Batch, Estimate, Gradient, Memory
+from seqjax.gradients.contract.gradient import Batch, Estimate, Gradient, Memory
 from seqjax.testing.compare import Failed, Skipped, assert_close, assert_far
-from seqjax.testing.proofs.calls import KEY, Sums, call, estimates, initial_memory, row_of, with_rows_in_order
+from seqjax.testing.proofs.calls import (
+    KEY,
+    Sums,
+    call,
+    estimates,
+    initial_memory,
+    row_input,
+    row_of,
+    with_rows_in_order,
+)
 from seqjax.testing.proofs.cases import LEARNED_STATE, TARGETS, B, case
 from seqjax.testing.quick_jit import quick_jit
 from seqjax.training.devices import ROWS, make_mesh
@@ -22,7 +31,7 @@ def check_rows(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")
     order = np.array([2, 0, 3, 1])
     for name in cases:
         c = case(name)
-        state, memory = c.state, initial_memory(strategy, c.problem, c.params, c.state)
+        state, memory = c.state, initial_memory(strategy, c.problem, c.params, c.state, row_input(c))
         pairs = zip(estimates(strategy, c), estimates(strategy, with_rows_in_order(c, order)), strict=True)
         for w, (whole, other) in enumerate(pairs):
             want = whole._replace(
@@ -64,7 +73,7 @@ def check_unscored(strategy: Gradient, cases: Sequence[str] = ("learned", "forei
     worst = 0.0
     for name in ["values" if name == "cell" else name for name in cases]:
         c = case(name)
-        memory = initial_memory(strategy, c.problem, c.params, c.state)
+        memory = initial_memory(strategy, c.problem, c.params, c.state, row_input(c))
         batch = c.windows[0]
         targets = TARGETS[name](batch.xs)
         nan = jnp.where((batch.weights == 0).reshape(batch.weights.shape + (1,) * (targets.ndim - 2)), jnp.nan, targets)
@@ -81,7 +90,7 @@ def check_initial_state(strategy: Gradient, cases: Sequence[str] = ("learned", "
     """Checks that a learned initial state gets its gradient from rows that are reset, and none from other rows."""
     for name in cases:
         c, leaf = case(name), LEARNED_STATE[name]
-        memory = initial_memory(strategy, c.problem, c.params, c.state)
+        memory = initial_memory(strategy, c.problem, c.params, c.state, row_input(c))
         for reset in (False, True):
             batch = c.windows[0]._replace(reset=jnp.full(B, reset))
             estimate = call(strategy, c.problem, c.params, c.state, memory, batch, jax.random.key(KEY))
@@ -99,7 +108,9 @@ def check_reset(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign"
         before, key = estimates(strategy, c, c.windows[:2])[-1], jax.random.key(KEY)
         batch = c.windows[2]._replace(reset=jnp.ones(B, bool))
         others = with_rows_in_order(c._replace(state=before.state), np.arange(B)[::-1]).state
-        memory = initial_memory(strategy, c.problem, c.params, others)._replace(shared=before.memory.shared)
+        memory = initial_memory(strategy, c.problem, c.params, others, row_input(c))._replace(
+            shared=before.memory.shared
+        )
         want = call(strategy, c.problem, c.params, others, memory, batch, key)
         got = call(strategy, c.problem, c.params, before.state, before.memory, batch, key)
         worst = max(worst, assert_close(got, want, f"{name}, all rows reset, "))
@@ -113,7 +124,7 @@ def check_devices(strategy: Gradient, cases: Sequence[str] = ("learned", "foreig
     worst = 0.0
     for name in cases:
         c = case(name)
-        state, memory = c.state, initial_memory(strategy, c.problem, c.params, c.state)
+        state, memory = c.state, initial_memory(strategy, c.problem, c.params, c.state, row_input(c))
         for w, want in enumerate(estimates(strategy, c)):
             got = _on_two_devices(strategy, c.problem, c.params, state, memory, c.windows[w], jax.random.key(KEY + w))
             worst = max(worst, assert_close(got, want, f"{name}, window {w}, "))

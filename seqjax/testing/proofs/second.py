@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.gradients.base import Memory, over_rows
-from seqjax.gradients.edges import WeightedEdges
-from seqjax.gradients.problem import where_rows
+from seqjax.gradients.contract.gradient import Memory, over_rows
+from seqjax.gradients.contract.problem import where_rows
+from seqjax.gradients.reverse.edges import WeightedEdges
 from seqjax.testing.compare import Failed, Skipped, assert_close
-from seqjax.testing.proofs.calls import KEY, initial_memory
+from seqjax.testing.proofs.calls import KEY, initial_memory, row_input
 from seqjax.testing.proofs.cases import B, T, case
 from seqjax.testing.quick_jit import quick_jit
 
@@ -25,7 +25,7 @@ def check_second_derivatives(strategy: WeightedEdges, cases: Sequence[str] = ("c
     worst = 0.0
     for name in cases:
         c = case(name)
-        memory = initial_memory(strategy, c.problem, c.params, c.state)
+        memory = initial_memory(strategy, c.problem, c.params, c.state, row_input(c))
         (got, got_second), (want, want_second) = _both(
             strategy, c.problem, c.step, c.initial, c.params, c.state, memory, c.windows[0]
         )

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.errors import Error
-from seqjax.gradients.base import Gradient, init_memory
-from seqjax.gradients.scan_gradient import estimate
+from seqjax.gradients.calls.estimating import estimate
+from seqjax.gradients.contract.gradient import Gradient, init_memory, one_input
 from seqjax.models.model import ModelProblem
 from seqjax.testing.compare import Failed, Skipped, assert_close, relative_error
-from seqjax.testing.proofs.calls import KEY, call, initial_memory
+from seqjax.testing.proofs.calls import KEY, call, initial_memory, row_input
 from seqjax.testing.proofs.cases import NO_FLOATS, B, T, case
 from seqjax.testing.proofs.claims import check_unbiased, check_values, enumerable
 from seqjax.testing.proofs.contract import check_estimate
@@ -31,7 +31,7 @@ def check_scan(strategy: Gradient, cases: Sequence[str] = ("foreign",)) -> float
     for name in cases:
         c = case(name)
         even = c.windows[0]._replace(weights=jnp.full((T, B), 1 / (T * B)), reset=jnp.zeros(B, bool))
-        memory = initial_memory(strategy, c.problem, c.params, c.state)
+        memory = initial_memory(strategy, c.problem, c.params, c.state, row_input(c))
         want = call(strategy, c.problem, c.params, c.state, memory, even, key)
         try:
             got = quick_jit(estimate(c.step, strategy, batched=True))(c.params, c.state, even.xs, key=key)
@@ -59,7 +59,7 @@ def check_seeds(strategy: Gradient, cases: Sequence[str] = ("learned",)) -> floa
     worst, keys = 0.0, jax.random.split(jax.random.key(KEY), 2)
     for name in cases:
         c = case(name)
-        memory, batch = initial_memory(strategy, c.problem, c.params, c.state), c.windows[0]
+        memory, batch = initial_memory(strategy, c.problem, c.params, c.state, row_input(c)), c.windows[0]
         params = jax.tree.map(lambda a: jnp.stack([a, 0.5 * a]), c.params)
         one = functools.partial(call, strategy, c.problem)
         both = jax.vmap(one, (0, None, None, None, 0))(params, c.state, memory, batch, keys)
@@ -94,7 +94,7 @@ def check_half(strategy: Gradient, cases: Sequence[str] = ("learned",)) -> float
 
 @functools.partial(quick_jit, static_argnums=(0, 1))
 def _mean_over_keys(strategy, problem, params, state, batch):
-    memory = init_memory(strategy, problem, params, state, B)
+    memory = init_memory(strategy, problem, params, state, B, one_input(batch.xs))
     keys = jax.random.split(jax.random.key(KEY), 16 if strategy.draws else 1)
     each = jax.vmap(lambda key: strategy(problem, params, state, memory, batch, key)[:2])(keys)
     return jax.tree.map(lambda a: a.mean(0), each)

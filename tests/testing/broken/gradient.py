@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from support.wrong import wrong
 
 import seqjax
-from seqjax.gradients import Memory, bit_patterns, segment_edges, window_gradient
+from seqjax.gradients import Memory, bit_patterns, window_gradient
+from seqjax.gradients.reverse.edges import segment_edges
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class LearnsFromPadding(Base):
 
     claim = "biased"
 
-    def init(self, problem, params, state):
+    def init(self, problem, params, state, x=None):
         return Memory(shared=jnp.zeros(()))
 
     def estimate(self, problem, params, start, memory, batch, noise):

@@ -1,0 +1,1 @@
+"""Strategies around another one."""

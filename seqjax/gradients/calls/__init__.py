@@ -1,0 +1,1 @@
+"""The calls of a user: any strategy on any scan body."""

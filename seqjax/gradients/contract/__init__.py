@@ -1,0 +1,1 @@
+"""The contract: a problem, and a strategy that estimates its gradient."""

@@ -1,0 +1,456 @@
+"""The contract of a gradient strategy, for a batch of rows or for one sequence."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from seqjax.errors import Error, dtype_shape
+from seqjax.gradients.contract.problem import Params, Problem, State, where_rows
+from seqjax.plugin.base import Plugin
+from seqjax.plugin.registry import name_of
+
+Start = Callable[[Params], State]
+"""The state in which a window starts, as a function of the parameters."""
+Noise = Any
+"""The random numbers that a strategy draws: any pytree of arrays."""
+
+
+class Batch(NamedTuple):
+    """One window of every row.
+
+    Args:
+        xs: what the steps read, leaves [T, B, ...].
+        weights: float[T, B], the weight of each step's loss; a step whose weight is zero is not scored. The weights are
+            divided by the global count, so that they sum to 1 over the batch of all devices. A strategy sums; it never
+            normalises.
+        reset: bool[B], True where a sequence starts. The state of such a row is the initial state, computed inside the
+            differentiated function.
+        rows: int32[B], global row numbers, so that randomness does not depend on how rows are spread over devices.
+    """
+
+    xs: Any
+    weights: Any
+    reset: Any
+    rows: Any
+
+
+class Memory(NamedTuple):
+    """What a strategy carries from window to window.
+
+    Args:
+        shared: survives resets. It is averaged over rows and devices, so it must hold means.
+        rows: one entry per row, initialised again where the row is reset.
+    """
+
+    shared: Any = ()
+    rows: Any = ()
+
+
+class Estimate(NamedTuple):
+    """What a strategy returns.
+
+    Args:
+        loss: float[], the weighted sum of the steps' losses.
+        grads: the estimated gradient, like the parameters.
+        state: the state after the last step, leaves [B, ...].
+        memory: the memory for the next window.
+        outputs: what the steps returned beside their losses, leaves [T, B, ...]; None: there are none, or the strategy
+            does not return them.
+    """
+
+    loss: Any
+    grads: Any
+    state: Any
+    memory: Any
+    outputs: Any = None
+
+
+class Gradient(Plugin):
+    """A gradient strategy, written for the whole batch: the author writes `estimate`.
+
+    Most strategies derive from `WeightedEdges`, `RandomCuts` or `SequenceGradient` instead, whose authors write one
+    function for one sequence. Random numbers are drawn outside of `estimate`, so that a claim can be proved by summing
+    `estimate` over `outcomes`.
+
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> from seqjax.gradients import RTRL
+    >>> strategy = RTRL()
+    >>> strategy.claim, strategy.of
+    ('exact', 'history')
+    >>> def step(w, s, x):
+    ...     return s + w * x, s
+    >>> loss, grads = sj.value_and_grad(step, strategy)(jnp.array(2.0), jnp.array(0.0), jnp.ones(3))
+    >>> float(loss), float(grads)
+    (2.0, 1.0)
+    """
+
+    kind: ClassVar[str] = "gradient"
+    claim: ClassVar[Literal["exact", "unbiased", "biased"]] = None  # type: ignore[assignment]
+    """How the expectation of `grads` relates to the gradient, at fixed parameters. A strategy has to declare it."""
+    of: ClassVar[Literal["window", "history"]] = None  # type: ignore[assignment]
+    """Which gradient is estimated: the gradient of the window, whose incoming state is a constant, or the gradient of
+    the whole history since the row was reset. A strategy has to declare it."""
+    argnums: ClassVar[tuple[int, ...]] = (0, 1)
+    """Which arguments of a scan, step(params, state, x), it differentiates: 0, the parameters; 1, the state in which a
+    window starts, as a function `start` of the parameters; 2, what the steps read, as `Problem.read` gives it."""
+
+    rounds: ClassVar[bool] = True
+    """Whether its steps may be computed in bfloat16. False: always in float32, because rounding errors would grow in
+    what it carries from step to step, or exceed the small differences that it compares."""
+
+    by_sequence: ClassVar[bool] = False
+    """Whether it is written for one sequence. It then keeps numbers for each parameter and each row."""
+
+    metric_names: ClassVar[tuple[str, ...]] = ()
+    """The names of what `metrics` returns, such as `gradient_bias`; they start with `gradient_`."""
+
+    @property
+    def for_one_step(self) -> bool:
+        """Whether it is meant for windows of one step, which a `Learner` reads.
+
+        True for a strategy of the history. Most strategies of the window would differ only over several steps: in a
+        window of one step all of them give its gradient. A strategy of the window that is meant to estimate this
+        gradient sets `for_one_step = True`.
+        """
+        return self.of == "history"
+
+    def init(self, problem: Problem, params: Params, state: State, x: Any = None) -> Memory:
+        """The memory of ONE sequence that starts in `state`.
+
+        Args:
+            problem: the problem.
+            params: the parameters.
+            state: the state in which the sequence starts.
+            x: what a step reads, as arrays or as shapes and dtypes; None: unknown, see `known_input`.
+        """
+        return Memory()
+
+    draw: ClassVar[Any] = None
+    """draw(key, problem, params, memory, num_steps) -> the random numbers of ONE sequence for a window of `num_steps`.
+    None: the strategy is not random."""
+
+    def outcomes(
+        self, problem: Problem, params: Params, memory: Memory, num_steps: int
+    ) -> tuple[Noise, Float[Array, " M"]]:
+        """All M values that `draw` can return, stacked, and their probabilities. It is called for small `num_steps`.
+
+        Raises:
+            NotImplementedError: the strategy draws, but its outcomes have not been written or are continuous.
+        """
+        if self.draws:
+            raise NotImplementedError(f"{type(self).__name__} draws, but does not list its outcomes")
+        return (), jnp.ones(1)
+
+    def estimate(
+        self, problem: Problem, params: Params, start: Start, memory: Memory, batch: Batch, noise: Noise
+    ) -> Estimate:
+        """Loss and gradient of one window. All of its randomness is in `noise`.
+
+        Args:
+            problem: gives `step` and `unroll`.
+            params: the parameters.
+            start: params -> the state in which the window starts, leaves [B, ...].
+            memory: `memory.rows` has leaves [B, ...]; rows that are reset have been initialised.
+            batch: the window.
+            noise: what `draw` returned for each row, leaves [B, ...].
+        """
+        raise NotImplementedError
+
+    scan: ClassVar[Any] = None
+    """scan(call, noise, memory) -> (carry, ys): runs a call of `seqjax.scan`, a `ScanCall`, so that its results are
+    differentiated by this strategy. `noise` is what `draw` returned, and `memory` what `init` returned. None: the
+    strategy needs the losses of the steps, which such a call does not give."""
+
+    def check_values(self, memory: Memory, num_steps: int) -> None:
+        """Checks numbers that have no values while the strategy is traced. Training calls it before the first window.
+
+        Args:
+            memory: what enters the first window.
+            num_steps: the number of steps of a window.
+
+        Raises:
+            Error: a number is not allowed.
+        """
+
+    def metrics(self, memory: Memory) -> dict[str, Float[Array, ""]]:
+        """Metrics that are computed from the memory at the end of an epoch, by the names in `metric_names`."""
+        return {}
+
+    @property
+    def draws(self) -> bool:
+        """Whether the strategy is random."""
+        return self.draw is not None
+
+    def __call__(
+        self, problem: Problem, params: Params, state: State, memory: Memory, batch: Batch, key: jax.Array | None = None
+    ) -> Estimate:
+        """Resets rows, draws for each row, and estimates. Training calls this.
+
+        Raises:
+            Error: the strategy draws and `key` is None.
+        """
+        keys = None if key is None else _row_keys(jax.random.fold_in(key, 0), batch.rows)
+        x = one_input(batch.xs)
+        start, memory = reset_rows(self, problem, params, state, memory, batch.reset, keys, x)
+        return self.draw_and_estimate(problem, params, start, memory, batch, key)
+
+    def draw_and_estimate(
+        self, problem: Problem, params: Params, start: Start, memory: Memory, batch: Batch, key: jax.Array | None = None
+    ) -> Estimate:
+        """`__call__` without the reset of rows."""
+        if problem.inputs is not None and 2 not in self.argnums:
+            raise Error(
+                f"{name_of(self)} does not differentiate what the steps read, which in this problem depends on the "
+                "parameters (`inputs`): compute it inside of the step, or use a strategy such as full"
+            )
+        num_steps, num_rows = batch.weights.shape
+        noise: Noise = ()
+        if self.draws:
+            check_key(self, key)
+            assert key is not None
+
+            def draw(key, memory):
+                return self.draw(key, problem, params, memory, num_steps)
+
+            keys = _row_keys(jax.random.fold_in(key, 1), batch.rows)
+            noise = over_rows(draw, (0, Memory(None, 0)), num_rows)(keys, memory)
+        try:
+            estimate = self.estimate(problem, params, start, memory, batch, noise)
+        except TypeError as fault:
+            # JAX has no exception of its own for this. JAX 0.11 and 0.12 raise this text.
+            if "(jvp) to a custom_vjp" not in str(fault):
+                raise
+            raise Error(
+                f"{name_of(self)} differentiates steps in forward mode, and a function with jax.custom_vjp in this "
+                "step has a derivative in reverse mode only: define it with jax.custom_jvp, or use a strategy that "
+                "needs no forward mode, such as full, truncated, sliding, randomized, rtrl, snap, es or pes"
+            ) from fault
+        if not isinstance(estimate, Estimate) or not isinstance(estimate.memory, Memory):
+            returned = dtype_shape(estimate.memory if isinstance(estimate, Estimate) else estimate)
+            raise Error(
+                f"gradient {name_of(self)}: estimate returned {returned}, and must return "
+                "seqjax.gradients.Estimate(loss, grads, state, seqjax.gradients.Memory(shared, rows))"
+            )
+        return estimate
+
+
+class SequenceGradient(Gradient):
+    """A strategy of any kind, written for ONE sequence: the author writes `one`. Rows are summed, not averaged.
+
+    Such strategies carry derivatives forwards, or compare perturbed steps, so their steps are computed in float32.
+
+    >>> from dataclasses import dataclass
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class Forward(sj.SequenceGradient):
+    ...     claim, of = "exact", "window"
+    ...     def one(self, problem, params, start, memory, xs, weights, noise):
+    ...         def loss(params):
+    ...             state, losses = jax.lax.scan(lambda s, x: problem.step(params, s, x), start(params), xs)
+    ...             return losses @ weights, (losses @ weights, state)
+    ...         grads, (loss, state) = jax.jacfwd(loss, has_aux=True)(params)
+    ...         return loss, grads, state, memory
+    >>> def step(w, s, x):
+    ...     s = s + w * x
+    ...     return s, s
+    >>> loss, grads = sj.value_and_grad(step, Forward())(jnp.array(1.0), jnp.array(0.0), jnp.ones(3))
+    >>> float(grads)
+    2.0
+    """
+
+    rounds = False
+    by_sequence = True
+
+    def one(
+        self,
+        problem: Problem,
+        params: Params,
+        start: Start,
+        memory: Memory,
+        xs: PyTree,
+        weights: Float[Array, " T"],
+        noise: Noise,
+    ) -> tuple[Float[Array, ""], Params, State, Memory]:
+        """Loss and gradient of one window of one sequence.
+
+        Args:
+            problem: gives `step`.
+            params: the parameters.
+            start: params -> the state in which the window starts.
+            memory: the memory of this sequence.
+            xs: what the steps read, leaves [T, ...].
+            weights: float[T], the weights of the losses.
+            noise: what `draw` returned.
+
+        Returns:
+            The weighted sum of the losses, its gradient, the state after the last step, and the memory for the next
+            window.
+        """
+        raise NotImplementedError
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        def one(row, memory, xs, weights, noise):
+            def start_row(params):
+                return jax.tree.map(lambda a: a[row], start(params))
+
+            result = self.one(problem, params, start_row, memory, xs, weights, noise)
+            if not isinstance(result, tuple) or len(result) != 4:
+                returned = f"a tuple of {len(result)}" if isinstance(result, tuple) else dtype_shape(result)
+                raise Error(
+                    f"gradient {name_of(self)}: one returned {returned}, and must return (loss, grads, state, memory)"
+                )
+            return result
+
+        num_rows = batch.weights.shape[1]
+        loss, grads, state, memory = jax.vmap(one, in_axes=(0, Memory(None, 0), 1, 1, 0))(
+            jnp.arange(num_rows), memory, batch.xs, batch.weights, noise
+        )
+        loss, grads = jax.tree.map(lambda a: a.sum(0), (loss, grads))
+        return Estimate(loss, grads, state, average_shared(memory))
+
+
+def reset_rows(
+    strategy: Gradient,
+    problem: Problem,
+    params: Params,
+    state: State,
+    memory: Memory,
+    reset: Any,
+    keys: jax.Array | None = None,
+    x: Any = None,
+) -> tuple[Start, Memory]:
+    """The state in which a window starts, as a function of the parameters, and the memory that enters the window.
+
+    Args:
+        strategy: initialises the memory of rows that are reset.
+        problem: gives the initial state of rows that are reset.
+        params: the parameters, on which the initial state and memory may depend.
+        state: the state that the previous window left, leaves [B, ...].
+        memory: the memory that the previous window left.
+        reset: bool[B], the rows in which a sequence starts; None: no row is reset.
+        keys: one key per row, for initial states that are random; None: initial states are deterministic.
+        x: as in `Gradient.init`.
+    """
+    if reset is None:
+        return (lambda params: state), memory
+
+    def start(params):
+        return problem.start(params, state, reset, keys)
+
+    new = init_memory(strategy, problem, params, start(params), len(reset), x)
+    return start, memory._replace(rows=where_rows(reset, new.rows, memory.rows))
+
+
+def init_memory(
+    strategy: Gradient, problem: Problem, params: Params, state: State, num_rows: int, x: Any = None
+) -> Memory:
+    """The strategy's memory for B rows that start in `state`, leaves [B, ...]; `x` is as in `Gradient.init`."""
+
+    def init(params, state):
+        memory = strategy.init(problem, params, state, x)
+        if not isinstance(memory, Memory):
+            raise Error(
+                f"gradient {name_of(strategy)}: init returned {dtype_shape(memory)}, and must return "
+                "seqjax.gradients.Memory(shared=..., rows=...)"
+            )
+        return memory
+
+    return average_shared(over_rows(init, (None, 0), num_rows)(params, state))
+
+
+def one_input(xs: PyTree) -> PyTree:
+    """What one step of one sequence reads, as shapes and dtypes, from leaves [T, B, ...]."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[2:], a.dtype), xs)
+
+
+def known_input(strategy: Gradient, problem: Problem, x: Any) -> PyTree:
+    """What a step reads, as shapes and dtypes: as it was given to `init`, or as the problem knows it.
+
+    Raises:
+        Error: neither says it.
+    """
+    x = problem.x_like if x is None else x
+    if x is None:
+        raise Error(
+            f"{name_of(strategy)} must know what a step reads: pass x, an input of one step of one sequence, such as "
+            "init_memory(strategy, problem, params, state, num_rows, x=x)"
+        )
+    return x
+
+
+def check_strategy(caller: str, strategy: Any) -> None:
+    """Checks that a caller was given an instance of a gradient strategy that declares its claim.
+
+    Raises:
+        Error: `strategy` is no instance of a strategy, such as its class; its class does not declare `claim` and `of`.
+    """
+    if not isinstance(strategy, Gradient):
+        raise Error(f"{caller} takes an instance of a strategy, such as Full(), not {strategy!r:.80}")
+    declared = {"claim": (strategy.claim, ("exact", "unbiased", "biased")), "of": (strategy.of, ("window", "history"))}
+    for attribute, (value, choices) in declared.items():
+        if value not in choices:
+            says = "does not declare it" if value is None else f"says {value!r}"
+            name = f"gradient {name_of(strategy)}: {attribute}"
+            raise Error(f"{name}: the class {says}; write {attribute} = one of {choices}")
+
+
+def check_key(strategy: Gradient, key: Any) -> None:
+    """Checks the key of a strategy that draws.
+
+    Raises:
+        Error: `key` is None, no key, or a batch of keys.
+    """
+    if key is None:
+        raise Error(f"{type(strategy).__name__} draws at random: pass a key, such as key=jax.random.key(0)")
+    dtype: Any = getattr(key, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if jnp.shape(key) != () if typed else dtype != jnp.uint32 or jnp.ndim(key) != 1:
+        many = "; to draw with several keys, map a function of one key by jax.vmap" if typed else ""
+        raise Error(f"key must be one key, such as jax.random.key(0), not {dtype_shape(key)}{many}")
+
+
+def weighted_sum(weights: Float[Array, "*T"], losses: Float[Array, "*L"]) -> Float[Array, ""]:
+    """The sum of the losses times their weights, in the losses' dtype. A loss of weight 0 may be NaN.
+
+    Args:
+        weights: of any shape, such as float[T] or float[T, B].
+        losses: of the same shape.
+
+    Raises:
+        Error: the shapes differ, so that a step's loss is not one number.
+    """
+    if losses.shape != weights.shape:
+        raise Error(f"a step's loss must be one number, float[]: {losses.shape} is not {weights.shape}")
+    weights = weights.astype(losses.dtype)
+    return jnp.sum(weights * jnp.where(weights != 0, losses, 0))
+
+
+def over_rows(f: Callable, in_axes: Any, num_rows: int, out_axes: Any = 0) -> Callable:
+    """`f`, written for one row, mapped over `num_rows` rows.
+
+    `jax.vmap` finds the number of rows in the arguments. Here the number is an argument, because the other arguments
+    may have no leaves.
+
+    Args:
+        f: the function.
+        in_axes: as in `jax.vmap`; for a `Memory` it is `Memory(None, 0)`.
+        num_rows: B.
+        out_axes: as in `jax.vmap`.
+    """
+    return jax.vmap(f, in_axes=in_axes, out_axes=out_axes, axis_size=num_rows)
+
+
+def average_shared(memory: Memory) -> Memory:
+    """A memory that `over_rows` returned, with the leaves [B, ...] of `shared` averaged over the rows."""
+    return memory._replace(shared=jax.tree.map(lambda a: a.mean(0).astype(a.dtype), memory.shared))
+
+
+def _row_keys(key, rows):
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(rows)

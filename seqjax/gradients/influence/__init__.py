@@ -1,0 +1,1 @@
+"""The influence of the parameters on the state: trajectories, and relatives of RTRL."""

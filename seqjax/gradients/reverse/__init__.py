@@ -1,0 +1,1 @@
+"""Reverse mode through time: weights on the edges between steps, and segments."""

@@ -1,0 +1,137 @@
+"""A call of `seqjax.scan`, and the ways to run it, of which a strategy chooses one."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jaxtyping import Array, Float, PyTree
+
+from seqjax.gradients.contract.problem import where_rows
+from seqjax.gradients.reverse.budget import Window, num_bytes
+from seqjax.gradients.steps.floats import combine, partition_float
+from seqjax.gradients.steps.segmented import Steps, run_checkpointed, run_overlapping, run_segments
+from seqjax.gradients.steps.unrolling import weigh_edge
+
+
+class ScanCall(NamedTuple):
+    """A call of `seqjax.scan`. Each way to run it has the values of `jax.lax.scan`, and another derivative.
+
+    Args:
+        f: (carry, x) -> (carry, y).
+        init: the carry that enters the first step.
+        xs: what the steps read, leaves [T, ...].
+        num_steps: T.
+        reverse: whether the steps are executed from the last one to the first.
+        unroll: as in `jax.lax.scan`.
+        reset: bool[T], the steps that start from `initial`; None: no step.
+        initial: a carry; None: no step is reset.
+        chosen: for each leaf of the carry, whether edge weights and cuts apply to it; None: to all.
+    """
+
+    f: Callable[[Any, Any], tuple[Any, Any]]
+    init: Any
+    xs: Any
+    num_steps: int
+    reverse: bool = False
+    unroll: int | bool = 1
+    reset: Any = None
+    initial: Any = None
+    chosen: tuple[bool, ...] | None = None
+
+    def run(self, edge_weights: Float[Array, " T"] | None = None) -> tuple[Any, PyTree]:
+        """One `jax.lax.scan`.
+
+        Args:
+            edge_weights: entry t multiplies the tangent of the carry that enters the t-th executed step; None: all
+                ones.
+        """
+        return self._run(self.init, self._steps(edge_weights))
+
+    def in_segments(
+        self, size: int, lead: int = 0, edge_weights: Float[Array, " T"] | None = None
+    ) -> tuple[Any, PyTree]:
+        """Runs segment after segment. The results of a segment reach back to `lead` steps before it and no further.
+
+        Args:
+            size: the number of steps of a segment.
+            lead: the number of steps before a segment.
+            edge_weights: the weights of the edges inside; None: all ones.
+        """
+        arguments = self._run, self.init, self._steps(edge_weights), size
+        if lead:
+            return run_overlapping(*arguments, lead, lambda carry: self._weigh(carry, jnp.zeros(())), self.reverse)
+
+        def enter(carry, is_first):
+            return self._weigh(carry, jnp.where(is_first, 1.0, 0.0))
+
+        return run_segments(*arguments, enter, self.reverse)
+
+    def checkpointed(self, levels: int) -> tuple[Any, PyTree]:
+        """Runs as `run` does; the reverse pass keeps few carries, and computes the steps between them again.
+
+        Args:
+            levels: the number of levels, see `run_checkpointed`.
+        """
+        return run_checkpointed(self._run, self.init, self._steps(), levels, self.reverse)
+
+    def window(self) -> Window:
+        """All steps as a window, differentiated by the float arrays that `f` closes over and the state at a reset.
+
+        Whether `xs` is differentiated is unknown here, so the copy of its gradient that joins the segments to a shorter
+        rest is not counted.
+        """
+        init = jax.tree.map(jnp.asarray, self.init)
+        closed = jax.make_jaxpr(self.f)(init, jax.tree.map(lambda a: a[0], self.xs))
+        # An array that is no tracer cannot be differentiated.
+        traced, constant = (
+            [c if isinstance(c, jax.core.Tracer) == is_traced else None for c in closed.consts]
+            for is_traced in (True, False)
+        )
+        floats, others = partition_float(traced)
+        num_leaves = len(jax.tree.leaves(init))
+
+        def run(floats, carry, steps, num_steps):
+            floats, initial = floats
+            f = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, combine(combine(floats, others), constant)))
+
+            def body(carry, inputs):
+                x, reset = inputs
+                if reset is not None:
+                    carry = where_rows(reset, jax.tree.leaves(combine(initial, initial_others)), carry)
+                results = f(*jax.tree.leaves((carry, x)))
+                return results[:num_leaves], results[num_leaves:]
+
+            return jax.lax.scan(body, jax.tree.leaves(carry), steps, num_steps)
+
+        initial, initial_others = partition_float(self.initial)
+        floats = floats, initial
+        return Window(run, floats, init, (self.xs, self.reset), self.num_steps, num_bytes(floats), 0)
+
+    def _steps(self, edge_weights=None):
+        if edge_weights is not None and self.reverse:
+            edge_weights = edge_weights[::-1]
+        return Steps.of((self.xs, edge_weights, self.reset), self.num_steps)
+
+    def _run(self, carry, steps):
+        """Runs consecutive steps."""
+        xs, *others = steps.read()
+        if others == [None, None]:
+            return jax.lax.scan(self.f, carry, xs, steps.length, self.reverse, self.unroll)
+        return jax.lax.scan(self._step, carry, (xs, *others), steps.length, self.reverse, self.unroll)
+
+    def _step(self, carry, inputs):
+        x, weight, reset = inputs
+        carry = carry if weight is None else self._weigh(carry, weight)
+        if reset is not None:
+            carry = where_rows(reset, self.initial, carry)
+        return self.f(carry, x)
+
+    def _weigh(self, carry, weight):
+        """The carry with the tangents of its chosen leaves multiplied by a weight."""
+        if self.chosen is None:
+            return weigh_edge(carry, weight)
+        leaves, treedef = jax.tree.flatten(carry)
+        leaves = [weigh_edge(a, weight) if use else a for a, use in zip(leaves, self.chosen, strict=True)]
+        return jax.tree.unflatten(treedef, leaves)

@@ -1,0 +1,1 @@
+"""Learning from streams: a learner that is updated after every step."""
