@@ -34,6 +34,14 @@ def check_memory(what: str, needed: int, advice: str) -> None:
         )
 
 
+def check_device_memory(what: str, needed: int, advice: str) -> None:
+    """`check_memory` for arrays of JAX: only where a CPU computes, which has the memory of this machine."""
+    import jax
+
+    if jax.default_backend() == "cpu":
+        check_memory(what, needed, advice)
+
+
 def _gigabytes(size: int) -> str:
     """A number of bytes in words, such as `4,000,000,000.0 GB`."""
     # Integer division: a float cannot hold the bytes of an absurd model.

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 import seqjax as sj
-from seqjax.gradients import Immediate, depends_on
+from seqjax.gradients import Immediate
+from seqjax.gradients.steps.dependence import depends_on
 
 
 @dataclass(frozen=True)

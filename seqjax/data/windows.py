@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Int
 from seqjax.data.sampler import Plan, cut_windows
 from seqjax.data.stream import Stream
 from seqjax.errors import Error, check_whole
-from seqjax.gradients.contract.gradient import Batch
+from seqjax.gradients.contract.window import Batch
 
 
 def make_batch(

@@ -18,7 +18,7 @@ from seqjax.gradients.influence.trajectory import record_rows, scan_blocks
 from seqjax.gradients.reverse.budget import num_bytes
 from seqjax.gradients.steps.floats import leaf_names, norm, partition_float
 from seqjax.gradients.steps.mapping import mapped
-from seqjax.memory import check_memory
+from seqjax.memory import check_device_memory
 from seqjax.report import notebook
 from seqjax.report.table import Table
 
@@ -399,9 +399,8 @@ def lags(
     options: dict[str, Any] = {"has_aux": has_aux, "batched": batched, "reset": reset, "initial": initial}
     problem, *arrays = read_scan(step_or_problem, params, state, xs, weights, **options)
     check_max_lag(max_lag, len(arrays[-1]))
-    if jax.default_backend() == "cpu":
-        sizes = 2 * (max_lag + 1) * num_bytes(arrays[0])
-        check_memory(f"the parts of the gradient by {max_lag:,} lags", sizes, "Pass a smaller max_lag")
+    size = 2 * (max_lag + 1) * num_bytes(arrays[0])
+    check_device_memory(f"the parts of the gradient by {max_lag:,} lags", size, "Pass a smaller max_lag")
     return jit_of(_by_lag, problem, max_lag, BLOCK)(*arrays)
 
 

@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from seqjax.errors import Error, check_all, check_type, counted, is_whole, nearest
+from seqjax.errors import Error, check_type, check_whole, counted, nearest
 from seqjax.gradients.calls.check_scan import CheckedScan, Weights, read_scan
 from seqjax.gradients.contract.compiling import jit_of
-from seqjax.gradients.contract.gradient import Batch, Gradient, Memory, init_memory, one_input, reset_rows, weighted_sum
+from seqjax.gradients.contract.gradient import Gradient, weighted_sum
 from seqjax.gradients.contract.problem import Params, Problem, State
+from seqjax.gradients.contract.rows import init_memory, one_input, reset_rows
+from seqjax.gradients.contract.window import Batch, Memory
 from seqjax.gradients.reverse.budget import num_bytes
 from seqjax.gradients.steps.floats import ravel_float
-from seqjax.memory import check_memory
+from seqjax.memory import check_device_memory
 from seqjax.plugin import registry
 from seqjax.plugin.base import fields_of
 from seqjax.plugin.config import describe
@@ -261,7 +263,10 @@ def measure_windows(
 ) -> Measures:
     """`measure` for windows and names that are known; arguments as there, checked by `check_options`."""
     if any(strategy.draws for strategy in named.values()):
-        _check_memory(draws, min(together, draws), params)
+        together = min(together, draws)
+        size = draws * jax.random.key(0).nbytes + together * num_bytes(params)
+        what = f"the keys of {draws:,} draws and the gradients of {together:,} side by side"
+        check_device_memory(what, size, "Pass fewer draws, or a smaller together")
     show = shows_progress(progress) and jax.process_index() == 0
     with CountedDisplay(len(named), show, "the true gradients", alike=False) as display:
         true = {of: jit_of(_true_gradient, problem, of)(params, windows_N) for of in OF}
@@ -322,28 +327,11 @@ def _from_draws(
 
 
 def check_options(named: Mapping[str, Gradient], draws: Any, windows: Any, seed: Any, together: Any) -> None:
-    """Raises an `Error` that names all wrong arguments."""
+    """Raises an `Error` that names wrong arguments."""
     # Fewer than three draws do not show the spread.
     least = 3 if any(strategy.draws for strategy in named.values()) else 1
-    check_all(
-        "measure:",
-        {
-            f"draws = {draws!r} must be a whole number, at least {least} and below 2^31": (
-                is_whole(draws) and least <= draws < 2**31
-            ),
-            f"windows = {windows!r} must be a whole number, at least 1": is_whole(windows) and windows >= 1,
-            f"seed = {seed!r} must be a whole number, at least 0, and below 2^32": is_whole(seed) and 0 <= seed < 2**32,
-            f"together = {together!r} must be a whole number, at least 1": is_whole(together) and together >= 1,
-        },
-    )
-
-
-def _check_memory(draws: int, together: int, params: Params) -> None:
-    """Raises an `Error` if the draws of a random strategy take more than the memory of a CPU."""
-    if jax.default_backend() == "cpu":
-        size = draws * jax.random.key(0).nbytes + together * num_bytes(params)
-        what = f"the keys of {draws:,} draws and the gradients of {together:,} side by side"
-        check_memory(what, size, "Pass fewer draws, or a smaller together")
+    check_whole(below_2_to=31, draws=(draws, least), windows=(windows, 1), together=(together, 1))
+    check_whole(below_2_to=32, seed=(seed, 0))
 
 
 def named_strategies(strategies: Any) -> dict[str, Gradient]:

@@ -197,15 +197,15 @@ def first_nonfinite(
         raise Error("first_nonfinite looks at the values of its arguments: call it outside of jax.jit, grad and vmap")
     size = max(1, math.isqrt(len(scan.weights)))
     all_scored = bool(jnp.all(scan.weights != 0))
-    walked = jax.device_get(jit_of(_walk, scan.problem, size, all_scored)(*scan[1:]))
+    forwards, backwards = jax.device_get(jit_of(_walk, scan.problem, size, all_scored)(*scan[1:]))
     names = _Names.of(scan.params, scan.state, scan.xs if reset is None else scan.xs[0])
-    value = _place_of_value(scan, walked.forwards.first, names)
-    gradient = _place_of_gradient(scan, all_scored, walked, names)
+    value = _place_of_value(scan, forwards.first, names)
+    gradient = _place_of_gradient(scan, all_scored, backwards.first, names)
     if not batched:
         value, gradient = (place and place._replace(row=None) for place in (value, gradient))
     state, params = ([_variable(of, name) for name in getattr(names, of)] for of in ("state", "params"))
-    norms = dict(zip([*state, "loss"], np.asarray(walked.forwards.norms, np.float64).T, strict=True))
-    back = dict(zip([*state, *params], np.asarray(walked.backwards.norms, np.float64).T, strict=True))
+    norms = dict(zip([*state, "loss"], np.asarray(forwards.norms, np.float64).T, strict=True))
+    back = dict(zip([*state, *params], np.asarray(backwards.norms, np.float64).T, strict=True))
     return Nonfinite(value, gradient, norms, back)
 
 
@@ -244,11 +244,6 @@ class _Walk(NamedTuple):
     norms: Any
 
 
-class _Walks(NamedTuple):
-    forwards: Any
-    backwards: Any
-
-
 def _walk(problem, size, all_scored, params, state, xs, weights):
     """Walks through the steps forwards and then backwards, in segments of `size` steps.
 
@@ -264,7 +259,7 @@ def _walk(problem, size, all_scored, params, state, xs, weights):
     pull = functools.partial(_pull, rows, all_scored)
     backwards = _backwards(rows, pull, params, starts, read, segments, forwards.first.step, num_rows)
     by_step = lambda norms: norms.reshape(-1, norms.shape[-1])[:num_steps]
-    return _Walks(*(walk._replace(norms=by_step(walk.norms)) for walk in (forwards, backwards)))
+    return [walk._replace(norms=by_step(walk.norms)) for walk in (forwards, backwards)]
 
 
 def _forwards(rows, params, state, read, segments, num_steps, num_rows):
@@ -397,9 +392,8 @@ def _place_of_value(scan: Any, first: _First, names: Any) -> Place | None:
     return Place(step, row, *results[origin.result], origin.entry, origin.operation, origin.line, others)
 
 
-def _place_of_gradient(scan: Any, all_scored: bool, walks: _Walks, names: Any) -> Place | None:
+def _place_of_gradient(scan: Any, all_scored: bool, first: _First, names: Any) -> Place | None:
     """The step through which the gradient stops being finite, on its way back."""
-    first = walks.backwards.first
     if not first.found:
         return None
     step, bad_LB = int(first.step), np.asarray(first.bad_LB)

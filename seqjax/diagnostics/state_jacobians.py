@@ -19,7 +19,7 @@ from seqjax.gradients.calls.check_scan import read_scan
 from seqjax.gradients.contract.compiling import jit_of
 from seqjax.gradients.contract.problem import Params, Problem, State
 from seqjax.gradients.steps.floats import leaf_names, partition_float, ravel_float, split_float
-from seqjax.memory import check_memory
+from seqjax.memory import check_device_memory
 from seqjax.report import notebook
 from seqjax.report.table import Table
 
@@ -213,16 +213,17 @@ def jacobians(
     size = sum(a.size for a in jax.tree.leaves(floats))
     if not size:
         raise Error("the state has no float leaves, so that it has no Jacobians")
-    if jax.default_backend() == "cpu":
-        numbers = 2 * max_lag * size**2  # the products of a step and of the step before
-        check_memory(f"Jacobians of {size:,} state numbers at {max_lag:,} lags", 4 * numbers, "Pass a smaller max_lag")
+    numbers = 2 * max_lag * size**2  # the products of a step and of the step before
+    what = f"Jacobians of {size:,} state numbers at {max_lag:,} lags"
+    check_device_memory(what, 4 * numbers, "Pass a smaller max_lag")
     rows = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), scan.xs)
     results = jax.device_get(jit_of(_walk_rows, scan.problem, max_lag, every)(scan.params, scan.state, rows))
-    rows = jax.tree.map(lambda a: np.asarray(a, np.float64), results)
-    lyapunov = np.sort(rows.lyapunov, axis=1)[:, ::-1].mean(0)
+    totals, logs_BS = jax.tree.map(lambda a: np.asarray(a, np.float64), results)
+    lyapunov = np.sort(logs_BS / T, axis=1)[:, ::-1].mean(0)
     names = [name for name, _ in leaf_names(partition_float(scan.state)[0], "state")]
-    by_state = {name: norms_BK.max(0) for name, norms_BK in zip(names, rows.by_state, strict=True)}
-    return Jacobians(rows.norm.mean(0), rows.most.max(0), float(rows.radius.mean()), lyapunov, T, B, by_state)
+    by_state = {name: norms_BK.max(0) for name, norms_BK in zip(names, totals.by_state, strict=True)}
+    radius = float((totals.radius / totals.count[:, 0]).mean())
+    return Jacobians((totals.norm / totals.count).mean(0), totals.most.max(0), radius, lyapunov, T, B, by_state)
 
 
 class _Carry(NamedTuple):
@@ -263,31 +264,13 @@ class _Totals(NamedTuple):
     radius: Any
 
 
-class _Row(NamedTuple):
-    """The results for one row.
-
-    Args:
-        norm: by lag, the mean norm, [K].
-        most: by lag, the largest norm, [K].
-        by_state: for each leaf of the state and by lag, the largest norm, [K].
-        radius: the mean spectral radius of single steps.
-        lyapunov: the Lyapunov exponents, [S].
-    """
-
-    norm: Any
-    most: Any
-    by_state: Any
-    radius: Any
-    lyapunov: Any
-
-
 def _walk_rows(problem, max_lag, every, params, state, xs):
     """`_walk` for one row after another, since the products of a single row may fill the memory."""
     return jax.lax.map(lambda row: _walk(problem, max_lag, every, params, *row), (state, xs))
 
 
 def _walk(problem, K, every, params, state, xs_T):
-    """Follows the Jacobians of one row from step to step, and returns their results."""
+    """Follows the Jacobians of one row from step to step. Returns the totals, and Σ_t ln |R_t|_ii, [S]."""
     T = len(jax.tree.leaves(xs_T)[0])
     s, others, join = ravel_float(state)
     dtype = np.promote_types(s.dtype, np.float32)
@@ -319,8 +302,7 @@ def _walk(problem, K, every, params, state, xs_T):
     totals = _Totals(zeros(K), zeros(K), zeros(K), [zeros(K) for _ in ends], zeros(()))
     start = _Carry(s, others, zeros((K, S, S)), jnp.eye(S, dtype=dtype), zeros(S), totals)
     end, _ = jax.lax.scan(step, start, (jnp.arange(T), xs_T))
-    totals = end.totals
-    return _Row(totals.norm / totals.count, totals.most, totals.by_state, totals.radius / totals.count[0], end.logs / T)
+    return end.totals, end.logs
 
 
 def _add(ends, totals, products_KSS, t):

@@ -94,8 +94,6 @@ class Layered(Model):
         """`step` with the operands of its products in a dtype; None: in their own."""
         raise NotImplementedError
 
-    weighs_edges = True
-
     @final  # type: ignore[misc]
     def unroll(self, params, state, xs, edge_weights=None):
         """All steps at once. A subclass that knows a faster way overrides `unroll_in`."""

@@ -73,8 +73,6 @@ class Model(Plugin):
 
     It is differentiated in reverse only. The state has leaves [B, ...], xs and the outputs have leaves [T, B, ...], and
     edge weights are float[T] or float[T, B], see `seqjax.gradients.unroll`."""
-    weighs_edges: ClassVar[bool] = False
-    """Whether `unroll` is known to read its edge weights. If not, strategies that need them check it by a trace."""
     structure: ClassVar[Any] = None
     """structure(params, spec) -> what is known of how the parameters act on the state, a `seqjax.gradients.Structure`
     whose `apart` is (params, state, x, dtype) -> (state, output), or None. None: nothing is known."""
@@ -214,7 +212,6 @@ class ModelProblem(Problem):
             warmup=model.warmup,
             # A user's loss is a function, which may read a changing value.
             is_value=loss is None or is_fixed,
-            weighs_edges=model.unroll is None or model.weighs_edges,
             fused=model.unroll is not None,
         )
 

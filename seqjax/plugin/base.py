@@ -41,11 +41,13 @@ class Plugin:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name, base in itertools.product(vars(cls), cls.__mro__[1:]):
-            if getattr(vars(base).get(name), "__final__", False):  # set by `typing.final`
+        for owner, name in ((base, name) for base in cls.__mro__[1:] for name in vars(base)):
+            # `typing.final` sets the mark. A class that comes before, such as a mixin, must not replace the method.
+            is_final = getattr(vars(owner)[name], "__final__", False)
+            if is_final and not getattr(inspect.getattr_static(cls, name), "__final__", False):
                 raise Error(
-                    f"{cls.__name__}.{name}: {base.__name__} does not let subclasses define {name}, on which its "
-                    f"faster ways rely; define what help({base.__name__}) names, or derive from another class"
+                    f"{cls.__name__}.{name}: {owner.__name__} does not let subclasses define {name}, on which its "
+                    f"faster ways rely; define what help({owner.__name__}) names, or derive from another class"
                 )
         # `dataclass`, which runs later, would suggest a default_factory, but no field can have such a type.
         for name, hint in inspect.get_annotations(cls).items():

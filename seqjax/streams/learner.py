@@ -17,8 +17,9 @@ from seqjax.data.spec import Tokens, Values
 from seqjax.errors import Error, check_type, check_whole, counted, dtype_shape
 from seqjax.files import path_of, write
 from seqjax.gradients.calls.check_scan import check_params
-from seqjax.gradients.contract.gradient import Batch, Gradient, check_strategy
+from seqjax.gradients.contract.gradient import Gradient, check_strategy
 from seqjax.gradients.contract.problem import Params, Problem, check_problem
+from seqjax.gradients.contract.window import Batch
 from seqjax.models.model import ForeignModel, ModelProblem
 from seqjax.plugin.config import describe
 from seqjax.streams.learner_file import PARTS, MadeFor, decode, difference, encode, first_difference, there_for

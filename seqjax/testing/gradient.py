@@ -165,7 +165,7 @@ OTHERS = (
     on_cases(
         "gradients of {}", arguments.check_arguments, 2, ("foreign", "small", "linear"), BOUND,
         "`argnums` says which of (params, state, xs) the strategy differentiates: the gradient of the start passes "
-        "through start(params), and the gradient of what the steps read through problem.inputs(params, batch.xs)",
+        "through start(params), and the gradient of what the steps read through problem.read(params, batch.xs)",
     ),
     on_cases(
         "vmap over seeds", uses.check_seeds, 1, ("learned", "cell"), BOUND,

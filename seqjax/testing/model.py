@@ -14,8 +14,9 @@ from jax.sharding import PartitionSpec
 from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.stream import Stream, next_stream
 from seqjax.errors import Error
-from seqjax.gradients.contract.gradient import Batch, init_memory, one_input
 from seqjax.gradients.contract.problem import Params, Problem
+from seqjax.gradients.contract.rows import init_memory, one_input
+from seqjax.gradients.contract.window import Batch
 from seqjax.gradients.reverse.edges import check_edge_weights
 from seqjax.gradients.steps.dependence import depends_on
 from seqjax.gradients.steps.precision import cast_float

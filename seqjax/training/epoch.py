@@ -13,8 +13,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from seqjax.data.sampler import Plan
 from seqjax.data.stream import Stream
 from seqjax.data.windows import make_batch, past_warmup, scored_steps
-from seqjax.gradients.contract.gradient import Batch, Gradient, Memory
+from seqjax.gradients.contract.gradient import Gradient
 from seqjax.gradients.contract.problem import Problem
+from seqjax.gradients.contract.window import Batch, Memory
 from seqjax.training.devices import ROWS
 from seqjax.training.optimizer import Builder
 from seqjax.training.processes import place

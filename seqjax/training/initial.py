@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from seqjax.errors import Error
 from seqjax.gradients.calls.check_scan import check_params
 from seqjax.gradients.contract.compiling import jit_of
-from seqjax.gradients.contract.gradient import Gradient, init_memory
+from seqjax.gradients.contract.gradient import Gradient
 from seqjax.gradients.contract.problem import Params, Problem
-from seqjax.memory import check_memory
+from seqjax.gradients.contract.rows import init_memory
+from seqjax.memory import check_device_memory
 from seqjax.models.model import ModelProblem
 from seqjax.plugin.config import describe
 from seqjax.training.epoch import TrainState
@@ -73,8 +74,6 @@ class InitialState:
 
 def _check_memory(state: TrainState, problem: Problem, setup: TrainingSetup) -> None:
     """Raises an `Error` if a CPU has less memory than the state before update 0 takes, without the optimizer's."""
-    if jax.default_backend() != "cpu":
-        return
     of = describe(problem.model) if isinstance(problem, ModelProblem) else type(problem).__name__
     parts = {"parameters": state.params, "state": state.carry, "memory of the strategy": state.memory}
     sizes = {
@@ -82,7 +81,7 @@ def _check_memory(state: TrainState, problem: Problem, setup: TrainingSetup) -> 
         for name, part in parts.items()
     }
     largest = max(sizes, key=sizes.__getitem__)
-    check_memory(
+    check_device_memory(
         f"parameters and state of {of} with gradient {describe(setup.gradient)}",
         sum(sizes.values()),
         f"Most of it is for the {largest}: make the model or the batch smaller, or choose another strategy",

@@ -258,6 +258,15 @@ def test_a_subclass_cannot_change_what_its_base_has_declared_final():
             def step(self):
                 return 2
 
+    class Mixin:
+        def step(self):
+            return 2
+
+    with pytest.raises(Error, match=r"Mixed.step: Base does not let subclasses define step"):
+
+        class Mixed(Mixin, Base):
+            pass
+
 
 @pytest.mark.parametrize(
     ("hint", "words"),

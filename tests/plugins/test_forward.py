@@ -9,7 +9,7 @@ from support.parts import ravel
 
 import seqjax
 from seqjax.gradients import ES, PES, Forward
-from seqjax.gradients.contract.gradient import reset_rows
+from seqjax.gradients.contract.rows import reset_rows
 from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.calls import initial_memory
 from seqjax.testing.proofs.cases import B, case, small_init, small_step

@@ -11,7 +11,7 @@ from support.parts import derivatives, ravel
 
 import seqjax as sj
 from seqjax.gradients import RFLO, RTRL, Batch, KeRNL, init_memory
-from seqjax.gradients.contract.gradient import reset_rows
+from seqjax.gradients.contract.rows import reset_rows
 from seqjax.models import RNN
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.proofs.cases import Case

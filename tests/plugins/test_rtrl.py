@@ -28,7 +28,7 @@ from seqjax.gradients import (
     leaf_names,
     structure_of,
 )
-from seqjax.gradients.contract.gradient import reset_rows
+from seqjax.gradients.contract.rows import reset_rows
 from seqjax.models import RNN, MinGRU
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.proofs.cases import Case

@@ -10,7 +10,7 @@ from support.parts import derivatives_of, ravel
 
 import seqjax
 from seqjax.gradients import UORO, Memory
-from seqjax.gradients.contract.gradient import reset_rows
+from seqjax.gradients.contract.rows import reset_rows
 from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.calls import initial_memory
 from seqjax.testing.proofs.cases import B, T, case

@@ -11,7 +11,7 @@ from support.tiny import refused
 
 from seqjax.array_files.arrays import as_tree, by_name, leaf_name, load_arrays, restore, save_arrays, sha256_of
 from seqjax.array_files.saved_file import reading
-from seqjax.gradients.contract.gradient import Memory
+from seqjax.gradients.contract.window import Memory
 from seqjax.runs.files import checkpoint
 from seqjax.runs.files.rows import Counted
 from seqjax.testing.quick_jit import quick_jit

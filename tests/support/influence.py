@@ -9,7 +9,7 @@ import numpy as np
 
 from seqjax import Cell, Problem, Values, estimate
 from seqjax.gradients import Batch, init_memory
-from seqjax.gradients.contract.gradient import reset_rows
+from seqjax.gradients.contract.rows import reset_rows
 from seqjax.testing.proofs.cases import Case
 from seqjax.testing.quick_jit import quick_jit
 from support.parts import derivatives, ravel

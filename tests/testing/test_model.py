@@ -10,6 +10,7 @@ from support.slow import slow
 
 from seqjax import Error, Model, Spec, Values, estimate
 from seqjax.gradients import Full, Truncated, unroll
+from seqjax.models import RNN
 from seqjax.testing.model import checks
 from seqjax.testing.proofs.cases import Elman
 
@@ -93,9 +94,19 @@ def test_a_weight_that_is_left_out_of_a_second_derivative_is_named():
         CHECK(WeighsOnce())
 
 
-def test_a_strategy_refuses_an_unroll_that_ignores_edge_weights():
-    problem = changed(lambda edge_weights: None).problem(VALUES)
-    args = jax.eval_shape(problem.init, None), np.zeros((1, 2)), (np.ones((4, 1, 2)), np.ones((4, 1, 2)))
+@dataclass(frozen=True)
+class Ignoring(RNN):
+    """A network whose own unroll leaves the edge weights out."""
+
+    def unroll_in(self, dtype, params, state, xs, edge_weights):
+        return super().unroll_in(dtype, params, state, xs, None)
+
+
+@pytest.mark.parametrize("model", [changed(lambda edge_weights: None), Ignoring(hidden=2)])
+def test_a_strategy_refuses_an_unroll_that_ignores_edge_weights(model):
+    problem = model.problem(VALUES)
+    params = problem.init(jax.random.key(0))
+    args = params, problem.init_rows(params, 1), (np.ones((4, 1, 2)), np.ones((4, 1, 2)))
     with pytest.raises(Error, match="the unroll of this problem ignores its edge weights"):
         jax.eval_shape(estimate(problem, Truncated(steps=2), batched=True), *args)
     jax.eval_shape(estimate(problem, Full(), batched=True), *args)  # it cuts nothing

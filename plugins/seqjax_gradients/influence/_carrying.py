@@ -1,4 +1,4 @@
-"""What `rtrl` and `layerwise` share: parts of the influence matrix are carried from window to window."""
+"""What `rtrl`, `layerwise` and `sparse-rtrl` share: parts of the influence matrix are carried from window to window."""
 
 import jax
 import jax.numpy as jnp

@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import Cell, Error
-from seqjax.gradients import begun_anew, mapped, ravel_float, replace_unscored, structure_of, through
+from seqjax.gradients import mapped, ravel_float, replace_unscored, structure_of
+from seqjax.gradients.influence.by_units import through
+from seqjax.gradients.influence.influence import begun_anew
 from seqjax.models import ModelProblem
 
 Feedback = Literal["true", "random", "none"]
@@ -30,13 +32,12 @@ def check_reads_linearly(strategy: Any, problem: Any, params: Any) -> None:
     Raises:
         Error: it is no `Cell` of one layer without embedding and dropout.
     """
-    own = problem if problem.resets is None else problem.resets.problem
-    model = own.model if isinstance(own, ModelProblem) else None
-    if isinstance(model, Cell) and not model.is_random and structure_of(own, params).units is not None:
+    model = problem.own.model if isinstance(problem.own, ModelProblem) else None
+    if isinstance(model, Cell) and not model.is_random and structure_of(problem, params).units is not None:
         return
     raise Error(
         f"{strategy!r} takes a `Cell` of one layer, without embedding and dropout, such as "
-        "seqjax_models.RNN: it needs the read-out's error, and parameters that feed one unit each; use rtrl or snap, "
+        "seqjax.models.RNN: it needs the read-out's error, and parameters that feed one unit each; use rtrl or snap, "
         "which take any step"
     )
 

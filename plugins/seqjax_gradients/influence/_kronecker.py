@@ -61,8 +61,8 @@ class Kronecker(Influence):
     def init(self, problem, params, state, x=None):
         """For each matrix u = 0 and A = 0, for each vector M = 0; () for a parameter that does not change the state."""
         check_real(self, params, state)
-        own, x = (problem, x) if problem.resets is None else (problem.resets.problem, x and x[0])
-        x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), known_input(self, own, x))
+        own = problem.own
+        x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), known_input(self, problem, x))
         leaves = jax.tree.leaves(params)
         size, dtype = ravel_float(state)[0].size, jnp.result_type(*leaves)
 

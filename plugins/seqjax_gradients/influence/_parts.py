@@ -18,7 +18,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqjax.gradients import Part, RecordedSteps, Trajectory, mapped, ravel_float
+from seqjax.gradients import Part, Trajectory, mapped, ravel_float
+from seqjax.gradients.influence.trajectory import RecordedSteps
 
 SHORTEST_BLOCK = 32
 """The number of steps of a block for small states."""

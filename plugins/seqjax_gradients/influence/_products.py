@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var, jaxpr_as_fun
 
 from seqjax import Error
-from seqjax.gradients import depends_on, leaf_names, mapped, ravel_float
+from seqjax.gradients import leaf_names, mapped, ravel_float
+from seqjax.gradients.steps.dependence import depends_on
 from seqjax.gradients.steps.scored import split_step
 
 

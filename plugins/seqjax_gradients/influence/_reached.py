@@ -47,9 +47,8 @@ def sparse_cell(problem: Any, params: Any) -> Cell | None:
 
     With recurrent dropout further entries are zero, which differ from sequence to sequence.
     """
-    own = problem if problem.resets is None else problem.resets.problem
-    units = structure_of(own, params).units
-    model = own.model if isinstance(own, ModelProblem) else None
+    units = structure_of(problem, params).units
+    model = problem.own.model if isinstance(problem.own, ModelProblem) else None
     if units is None or units.count > 1 or not isinstance(model, Cell) or model.recurrent_dropout:
         return None
     return None if model.recurrent_mask(0) is None else model

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from annotated_types import Interval
 
 from seqjax import Influence, register
-from seqjax.gradients import Memory, jacobians, structure_of
+from seqjax.gradients import Memory, structure_of
+from seqjax.gradients.influence.by_units import jacobians
 from seqjax.models import recur
 
 from . import _feedback

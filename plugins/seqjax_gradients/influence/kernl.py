@@ -11,16 +11,16 @@ from seqjax import SequenceGradient, register
 from seqjax.gradients import (
     Memory,
     Trajectory,
-    begun_anew,
     check_real,
     mapped,
     ravel_float,
     sign_patterns,
-    through,
     units_of,
     weighted_sum,
     where_rows,
 )
+from seqjax.gradients.influence.by_units import through
+from seqjax.gradients.influence.influence import begun_anew
 
 
 class Kernel(NamedTuple):
@@ -39,7 +39,7 @@ class Traces(NamedTuple):
     """What each row carries.
 
     Args:
-        B: the eligibility traces, leaves [L, n, hidden] as in `_units`.
+        B: the eligibility traces, leaves [L, n, hidden].
         perturbed: float[S], the state of the perturbed copy.
         omega: float[S], the trace of the perturbations, in units of sigma.
         slope: float[S], the derivative of omega by gamma.

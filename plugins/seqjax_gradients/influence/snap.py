@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from annotated_types import Interval
 
 from seqjax import Influence, register
-from seqjax.gradients import Memory, check_real, jacobians, structure_of, where_rows
-from seqjax.gradients.influence.by_units import direct
+from seqjax.gradients import Memory, check_real, structure_of, where_rows
+from seqjax.gradients.influence.by_units import direct, jacobians
 
 from . import _reached
 

@@ -11,7 +11,6 @@ from annotated_types import Interval
 from seqjax import SequenceGradient, register
 from seqjax.gradients import (
     Memory,
-    RecordedSteps,
     Trajectory,
     check_real,
     mapped,
@@ -22,6 +21,7 @@ from seqjax.gradients import (
     where_rows,
     without_resets,
 )
+from seqjax.gradients.influence.trajectory import RecordedSteps
 
 SMALL = 1e-7
 """What is added to a norm, so that no ρ is zero or infinite."""

@@ -27,7 +27,7 @@ class Full(WeightedEdges):
 
     (Werbos 1990, "Backpropagation through time: what it does and how to do it"). It keeps what the backward pass needs
     for all T steps. With n levels of checkpoints it keeps this for about (n + 1) T^(1 / (n + 1)) steps, and takes n
-    more forward passes, see `seqjax.gradients.Checkpointed`. Choose at most one of `checkpoint`, `levels` and `budget`.
+    more forward passes. Choose at most one of `checkpoint`, `levels` and `budget`.
     """
 
     cites = ("werbos1990backpropagation",)

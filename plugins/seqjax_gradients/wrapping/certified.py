@@ -54,6 +54,8 @@ class Certified(Wrapping):
 
     def __post_init__(self):
         super().__post_init__()
+        if isinstance(self.strategy, Certified):
+            raise Error("Certified cannot be made: strategy is certified already")
         if self.strategy.of != "window":
             raise Error(
                 f"Certified cannot be made: strategy = {self.strategy!r} must be of the window, whose full gradient is "

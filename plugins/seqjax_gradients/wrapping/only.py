@@ -27,6 +27,11 @@ class Only(Wrapping, WeightedEdges):
     leaves: tuple[str, ...] = ()
     """The names of the variables, such as "h" or "layers.0.h"; "h" stands for all names that end in ".h". (): all."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        if isinstance(self.strategy, Only):
+            raise Error("Only cannot be made: strategy is an Only already; name all variables in one, leaves=(...)")
+
     def edge_weights(self, noise, memory, num_steps):
         """The edge weights of the strategy, for the chosen variables."""
         return self.strategy.edge_weights(noise, memory, num_steps)
@@ -59,7 +64,7 @@ def _weighing(problem, chosen):
         weights_TB = jnp.broadcast_to(edge_weights.reshape(len(edge_weights), -1), (len(edge_weights), num_rows))
         return scan_rows(step, params, state, (xs, weights_TB), None, scored)
 
-    return problem.changed(run=run, weighs_edges=True, weighs_whole_state=False)
+    return problem.changed(run=run, weighs_whole_state=False)
 
 
 def _chosen(names, state):

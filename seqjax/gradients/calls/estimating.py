@@ -10,20 +10,11 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from seqjax.errors import Error, check_flags, check_type, is_whole
 from seqjax.gradients.calls.check_scan import Weights, add_row_axis, check_any_float, check_scan
 from seqjax.gradients.calls.scan_problem import Differentiated
-from seqjax.gradients.contract.gradient import (
-    Batch,
-    Estimate,
-    Gradient,
-    Memory,
-    Start,
-    average_shared,
-    check_key,
-    check_strategy,
-    init_memory,
-    one_input,
-)
+from seqjax.gradients.contract.gradient import Gradient, check_key, check_strategy
 from seqjax.gradients.contract.problem import Params, Problem, State, as_problem
 from seqjax.gradients.contract.resetting import Resets, read_resets, with_resets
+from seqjax.gradients.contract.rows import average_shared, init_memory, one_input
+from seqjax.gradients.contract.window import Batch, Estimate, Memory, Start
 from seqjax.gradients.steps.floats import partition_float
 from seqjax.gradients.steps.precision import Precision, check_precision
 

@@ -60,9 +60,11 @@ class Differentiated(NamedTuple):
         of = self.of
 
         def with_outputs(args, state, x):
-            new, loss = of.step(self._join(args, 0), state, x)
-            loss, outputs = loss if self.has_aux else (loss, None)
-            return (new, outputs), loss
+            result, loss = of.step_with_outputs(self._join(args, 0), state, x)
+            if self.has_aux:
+                loss, outputs = loss
+                result = result[0], outputs
+            return result, loss
 
         def init_state(args, key=None):
             assert of.init_state is not None

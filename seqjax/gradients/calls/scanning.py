@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
 from seqjax.errors import Error, check_flags, check_whole
-from seqjax.gradients.contract.gradient import Gradient, Memory, check_key, check_strategy
+from seqjax.gradients.contract.gradient import Gradient, check_key, check_strategy
 from seqjax.gradients.contract.problem import Problem
 from seqjax.gradients.contract.resetting import check_initial, check_reset
+from seqjax.gradients.contract.window import Memory
 from seqjax.gradients.reverse.scan_call import ScanCall
 
 
@@ -102,9 +103,10 @@ def _check_scans(strategy: Any) -> None:
     if strategy.scan is None:
         name = type(strategy).__name__
         raise Error(
-            f"{name} needs the losses of the steps, which scan does not know. Use seqjax.value_and_grad(step, {name}"
-            "(...)), where step(params, state, x) returns (state, loss), or a strategy that weighs the edges between "
-            "steps or computes steps again: Full, Truncated, K1K2, Discounted, Only, Randomized, ARTBP"
+            f"{strategy!r:.80} needs the losses of the steps, which scan does not know. Use "
+            f"seqjax.value_and_grad(step, {name}(...)), where step(params, state, x) returns (state, loss), or a "
+            "strategy that weighs the edges between steps or computes steps again: Full, Truncated, K1K2, Discounted, "
+            "Only, Randomized, ARTBP"
         )
 
 

@@ -1,72 +1,17 @@
 """The contract of a gradient strategy, for a batch of rows or for one sequence."""
 
-import functools
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from seqjax.errors import Error, dtype_shape
-from seqjax.gradients.contract.problem import Params, Problem, State, where_rows
+from seqjax.gradients.contract.problem import Params, Problem, State
+from seqjax.gradients.contract.rows import average_shared, one_input, over_rows, reset_rows, row_keys, start_keys
+from seqjax.gradients.contract.window import Batch, Estimate, Memory, Noise, Start
 from seqjax.plugin.base import Plugin
 from seqjax.plugin.registry import name_of
-
-Start = Callable[[Params], State]
-"""The state in which a window starts, as a function of the parameters."""
-Noise = Any
-"""The random numbers that a strategy draws: any pytree of arrays."""
-
-
-class Batch(NamedTuple):
-    """One window of every row.
-
-    Args:
-        xs: what the steps read, leaves [T, B, ...].
-        weights: float[T, B], the weight of each step's loss; a step whose weight is zero is not scored. The weights are
-            divided by the global count, so that they sum to 1 over the batch of all devices. A strategy sums; it never
-            normalises.
-        reset: bool[B], True where a sequence starts. The state of such a row is the initial state, computed inside the
-            differentiated function.
-        rows: int32[B], global row numbers, so that randomness does not depend on how rows are spread over devices.
-    """
-
-    xs: Any
-    weights: Any
-    reset: Any
-    rows: Any
-
-
-class Memory(NamedTuple):
-    """What a strategy carries from window to window.
-
-    Args:
-        shared: survives resets. It is averaged over rows and devices, so it must hold means.
-        rows: one entry per row, initialised again where the row is reset.
-    """
-
-    shared: Any = ()
-    rows: Any = ()
-
-
-class Estimate(NamedTuple):
-    """What a strategy returns.
-
-    Args:
-        loss: float[], the weighted sum of the steps' losses.
-        grads: the estimated gradient, like the parameters.
-        state: the state after the last step, leaves [B, ...].
-        memory: the memory for the next window.
-        outputs: what the steps returned beside their losses, leaves [T, B, ...]; None: there are none, or the strategy
-            does not return them.
-    """
-
-    loss: Any
-    grads: Any
-    state: Any
-    memory: Any
-    outputs: Any = None
 
 
 class Gradient(Plugin):
@@ -194,7 +139,7 @@ class Gradient(Plugin):
         Raises:
             Error: the strategy draws and `key` is None.
         """
-        keys = None if key is None else _row_keys(jax.random.fold_in(key, 0), batch.rows)
+        keys = None if key is None else start_keys(key, batch.rows)
         x = one_input(batch.xs)
         start, memory = reset_rows(self, problem, params, state, memory, batch.reset, keys, x)
         return self.draw_and_estimate(problem, params, start, memory, batch, key)
@@ -217,7 +162,7 @@ class Gradient(Plugin):
             def draw(key, memory):
                 return self.draw(key, problem, params, memory, num_steps)
 
-            keys = _row_keys(jax.random.fold_in(key, 1), batch.rows)
+            keys = row_keys(jax.random.fold_in(key, 1), batch.rows)
             noise = over_rows(draw, (0, Memory(None, 0)), num_rows)(keys, memory)
         try:
             estimate = self.estimate(problem, params, start, memory, batch, noise)
@@ -316,73 +261,24 @@ class SequenceGradient(Gradient):
         return Estimate(loss, grads, state, average_shared(memory))
 
 
-def reset_rows(
-    strategy: Gradient,
-    problem: Problem,
-    params: Params,
-    state: State,
-    memory: Memory,
-    reset: Any,
-    keys: jax.Array | None = None,
-    x: Any = None,
-) -> tuple[Start, Memory]:
-    """The state in which a window starts, as a function of the parameters, and the memory that enters the window.
-
-    Args:
-        strategy: initialises the memory of rows that are reset.
-        problem: gives the initial state of rows that are reset.
-        params: the parameters, on which the initial state and memory may depend.
-        state: the state that the previous window left, leaves [B, ...].
-        memory: the memory that the previous window left.
-        reset: bool[B], the rows in which a sequence starts; None: no row is reset.
-        keys: one key per row, for initial states that are random; None: initial states are deterministic.
-        x: as in `Gradient.init`.
-    """
-    if reset is None:
-        return (lambda params: state), memory
-
-    def start(params):
-        return problem.start(params, state, reset, keys)
-
-    new = init_memory(strategy, problem, params, start(params), len(reset), x)
-    return start, memory._replace(rows=where_rows(reset, new.rows, memory.rows))
-
-
-def init_memory(
-    strategy: Gradient, problem: Problem, params: Params, state: State, num_rows: int, x: Any = None
-) -> Memory:
-    """The strategy's memory for B rows that start in `state`, leaves [B, ...]; `x` is as in `Gradient.init`."""
-
-    def init(params, state):
-        memory = strategy.init(problem, params, state, x)
-        if not isinstance(memory, Memory):
-            raise Error(
-                f"gradient {name_of(strategy)}: init returned {dtype_shape(memory)}, and must return "
-                "seqjax.gradients.Memory(shared=..., rows=...)"
-            )
-        return memory
-
-    return average_shared(over_rows(init, (None, 0), num_rows)(params, state))
-
-
-def one_input(xs: PyTree) -> PyTree:
-    """What one step of one sequence reads, as shapes and dtypes, from leaves [T, B, ...]."""
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[2:], a.dtype), xs)
+class UnknownInputError(Error):
+    """It is not known what a step reads."""
 
 
 def known_input(strategy: Gradient, problem: Problem, x: Any) -> PyTree:
-    """What a step reads, as shapes and dtypes: as it was given to `init`, or as the problem knows it.
+    """What a step reads, apart from resets: as it was given to `init`, or as the problem knows it.
 
     Raises:
-        Error: neither says it.
+        UnknownInputError: neither says it.
     """
-    x = problem.x_like if x is None else x
-    if x is None:
-        raise Error(
+    if x is not None:
+        return x if problem.resets is None else x[0]
+    if problem.own.x_like is None:
+        raise UnknownInputError(
             f"{name_of(strategy)} must know what a step reads: pass x, an input of one step of one sequence, such as "
-            "init_memory(strategy, problem, params, state, num_rows, x=x)"
+            "init_memory(strategy, problem, params, state, num_rows, x=x), or learner.init(key, params, x=x)"
         )
-    return x
+    return problem.own.x_like
 
 
 def check_strategy(caller: str, strategy: Any) -> None:
@@ -430,27 +326,3 @@ def weighted_sum(weights: Float[Array, "*T"], losses: Float[Array, "*L"]) -> Flo
         raise Error(f"a step's loss must be one number, float[]: {losses.shape} is not {weights.shape}")
     weights = weights.astype(losses.dtype)
     return jnp.sum(weights * jnp.where(weights != 0, losses, 0))
-
-
-def over_rows(f: Callable, in_axes: Any, num_rows: int, out_axes: Any = 0) -> Callable:
-    """`f`, written for one row, mapped over `num_rows` rows.
-
-    `jax.vmap` finds the number of rows in the arguments. Here the number is an argument, because the other arguments
-    may have no leaves.
-
-    Args:
-        f: the function.
-        in_axes: as in `jax.vmap`; for a `Memory` it is `Memory(None, 0)`.
-        num_rows: B.
-        out_axes: as in `jax.vmap`.
-    """
-    return jax.vmap(f, in_axes=in_axes, out_axes=out_axes, axis_size=num_rows)
-
-
-def average_shared(memory: Memory) -> Memory:
-    """A memory that `over_rows` returned, with the leaves [B, ...] of `shared` averaged over the rows."""
-    return memory._replace(shared=jax.tree.map(lambda a: a.mean(0).astype(a.dtype), memory.shared))
-
-
-def _row_keys(key, rows):
-    return jax.vmap(functools.partial(jax.random.fold_in, key))(rows)

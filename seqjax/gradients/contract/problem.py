@@ -62,7 +62,6 @@ class Problem:
             other. A function may close over a value that changes, so this is False by default.
         weighs_whole_state: whether an edge weight multiplies the tangents of all leaves of the state, so that a weight
             of 0 makes the state a constant.
-        weighs_edges: whether `run` is known to read the edge weights. If not, strategies check it by a trace.
         fused: whether `run` is something faster than a scan of the step.
 
     Raises:
@@ -77,11 +76,10 @@ class Problem:
     inputs: Callable[[Params, PyTree], PyTree] | None = None
     resets: Any = None
     structure: Any = None
-    x_like: Any = None
+    x_like: Any = dataclasses.field(default=None, hash=False)
     warmup: int = 0
     is_value: bool = False
     weighs_whole_state: bool = True
-    weighs_edges: bool = False
     fused: bool = False
 
     def __post_init__(self) -> None:
@@ -102,10 +100,16 @@ class Problem:
             raise Error(f"Problem.of takes a model, such as RNN(hidden=8), not {model!r:.80}")
         return model.problem(spec, loss, precision)
 
+    @property
+    def own(self) -> "Problem":
+        """The problem without resets inside of a window."""
+        return self if self.resets is None else self.resets.problem
+
     def changed(self, **fields: Any) -> "Problem":
         """The problem with other values of some fields.
 
-        With another step, all that is known of the old one is left out. `with_outputs` also gives the step.
+        With another step, `with_outputs`, `run`, `resets` and `structure` are left out, which belong to the old one.
+        `with_outputs` also gives the step.
         """
         if "with_outputs" in fields:
             fields = {"step": functools.partial(_without_outputs, fields["with_outputs"])} | fields
@@ -127,7 +131,7 @@ class Problem:
                 "precision = 'bfloat16' takes a step, Problem(step, init_state) or the problem of a model, and not a "
                 "problem with further fields: leave precision out"
             )
-        return Problem(step_in_bfloat16(self.step), self.init_state)
+        return self.changed(step=step_in_bfloat16(self.step))
 
     def unroll(
         self,

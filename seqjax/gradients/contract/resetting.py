@@ -64,7 +64,7 @@ def resetting(problem: Problem, initial: Callable[[Params], State]) -> Problem:
 
     inputs = None if problem.inputs is None else lambda params, xs: (problem.read(params, xs[0]), *xs[1:])
     resets = ResetSteps(problem, initial)
-    return problem.changed(with_outputs=with_outputs, init_state=None, inputs=inputs, resets=resets)
+    return problem.changed(with_outputs=with_outputs, init_state=None, inputs=inputs, resets=resets, x_like=None)
 
 
 def without_resets(problem: Problem, xs: PyTree) -> Apart:

@@ -125,9 +125,8 @@ class Structure(NamedTuple):
 
 def structure_of(problem: Problem, params: Params) -> Structure:
     """What is known of a problem with these parameters. Resets inside of a window change nothing."""
-    if problem.resets is not None:
-        problem = problem.resets.problem
-    return (None if problem.structure is None else problem.structure(params)) or Structure()
+    of = problem.own.structure
+    return (None if of is None else of(params)) or Structure()
 
 
 def units_of(strategy: Plugin, problem: Problem, params: Params) -> Part:

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from seqjax.errors import Error
-from seqjax.gradients.contract.gradient import Memory, SequenceGradient, weighted_sum
+from seqjax.gradients.contract.gradient import SequenceGradient, weighted_sum
 from seqjax.gradients.contract.problem import where_rows
 from seqjax.gradients.contract.structure import structure_of
+from seqjax.gradients.contract.window import Memory
 from seqjax.gradients.influence import by_units
 from seqjax.gradients.influence.trajectory import record
 from seqjax.gradients.steps.floats import leaf_names, ravel_float
@@ -23,8 +24,11 @@ class Influence(SequenceGradient):
         M_t = J_t M_{t-1} + I_t,   J_t = ∂s_t/∂s_{t-1},   I_t = ∂s_t/∂θ
 
     The author writes `advance`: what is kept of J and I. M is float[S, P], for S state numbers and P parameters, in the
-    precision of the parameters. An author who also writes `within_units` has M stored by units where each parameter
-    feeds one unit, as in a `Cell` of one layer: L numbers for each parameter, for units of L numbers.
+    precision of the parameters. An author whose rule is M_t = K(J_t) M_{t-1} + I_t, where K keeps entries within units,
+    also writes `within_units`, which is K. M is then stored by units where each parameter feeds one unit, as in a
+    `Cell` of one layer: L numbers for each parameter, for units of L numbers. `advance` must be the same rule there.
+
+    `rtrl` and `layerwise` are no `Influence`: they multiply M once for many steps.
 
     Resets, initial states that depend on the parameters, unscored losses and counters in the state are taken care of.
     What is carried may be more than M: then the author also writes `init`, `influence` and `begin`. A strategy that
@@ -126,7 +130,8 @@ class Influence(SequenceGradient):
         carried = self.begin(carried, influence_of(start, params))
         anew = None
         if trajectory.initial is not None:
-            nothing = jax.tree.map(jnp.zeros_like, carried)
+            first_x = jax.tree.map(lambda a: a[0], steps.xs)
+            nothing = self.init(trajectory.problem, params, trajectory.initial(params), first_x).rows
             anew = self.begin(nothing, influence_of(trajectory.initial, params))
 
         def body(carry, inputs):

@@ -10,18 +10,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from seqjax.errors import Error, dtype_shape
-from seqjax.gradients.contract.gradient import (
-    Batch,
-    Estimate,
-    Gradient,
-    Memory,
-    Noise,
-    Start,
-    average_shared,
-    over_rows,
-    weighted_sum,
-)
+from seqjax.gradients.contract.gradient import Gradient, weighted_sum
 from seqjax.gradients.contract.problem import Params, Problem, State
+from seqjax.gradients.contract.rows import average_shared, over_rows
+from seqjax.gradients.contract.window import Batch, Estimate, Memory, Noise, Start
 from seqjax.gradients.reverse.scan_call import ScanCall
 from seqjax.gradients.steps.dependence import depends_on
 from seqjax.gradients.steps.scored import scored_steps
@@ -264,7 +256,7 @@ def check_edge_weights(problem: Problem, params: Params, state: State, xs: PyTre
     Raises:
         Error: the unroll ignores the edge weights, so that nothing would be cut.
     """
-    if problem.run is None or problem.weighs_edges:
+    if problem.run is None:
         return
     x = jax.tree.map(lambda a: a[0], xs)
 

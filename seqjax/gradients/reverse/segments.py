@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from seqjax.gradients.contract.gradient import Batch, Estimate, Memory, Start, weighted_sum
+from seqjax.gradients.contract.gradient import weighted_sum
 from seqjax.gradients.contract.problem import Params, Problem
+from seqjax.gradients.contract.window import Batch, Estimate, Memory, Start
 from seqjax.gradients.steps.floats import combine, partition_float
 from seqjax.gradients.steps.scored import scored_steps
 from seqjax.gradients.steps.segmented import Overlap, parts_between

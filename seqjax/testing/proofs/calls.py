@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.gradients.contract.gradient import Batch, Estimate, Memory, init_memory, one_input, reset_rows
+from seqjax.gradients.contract.rows import init_memory, one_input, reset_rows
+from seqjax.gradients.contract.window import Batch, Estimate, Memory
 from seqjax.testing.proofs.cases import B, Case
 from seqjax.testing.quick_jit import quick_jit
 

@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.data.spec import Spec, Tokens, Values
-from seqjax.gradients.contract.gradient import Batch
 from seqjax.gradients.contract.problem import Problem
+from seqjax.gradients.contract.window import Batch
 from seqjax.models.cell import Cell
 from seqjax.models.model import Model
 

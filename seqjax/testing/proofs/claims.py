@@ -10,7 +10,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from seqjax.errors import Error
-from seqjax.gradients.contract.gradient import Gradient, Memory
+from seqjax.gradients.contract.gradient import Gradient
+from seqjax.gradients.contract.window import Memory
 from seqjax.testing.compare import BOUND, Failed, assert_close
 from seqjax.testing.proofs.calls import (
     KEY,

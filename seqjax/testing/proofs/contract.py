@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.errors import dtype_shape
-from seqjax.gradients.contract.gradient import Batch, Estimate, Gradient, Memory, init_memory, one_input
+from seqjax.gradients.contract.gradient import Gradient
 from seqjax.gradients.contract.problem import Problem
+from seqjax.gradients.contract.rows import init_memory, one_input
+from seqjax.gradients.contract.window import Batch, Estimate, Memory
 from seqjax.testing.compare import Failed
 from seqjax.testing.proofs.calls import KEY, call, row_input, row_of
 from seqjax.testing.proofs.cases import CASES, B, Case, T, case

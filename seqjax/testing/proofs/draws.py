@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import chdtri
 
-from seqjax.gradients.contract.gradient import Gradient, Memory
+from seqjax.gradients.contract.gradient import Gradient
+from seqjax.gradients.contract.window import Memory
 from seqjax.gradients.steps.floats import partition_float
 from seqjax.testing.compare import BOUND, Failed, Skipped
 from seqjax.testing.proofs.calls import KEY, call, estimates, initial_memory, row_input, row_of

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from seqjax.gradients.contract.gradient import Batch, Estimate, Gradient, Memory
+from seqjax.gradients.contract.gradient import Gradient
+from seqjax.gradients.contract.window import Batch, Estimate, Memory
 from seqjax.testing.compare import Failed, Skipped, assert_close, assert_far
 from seqjax.testing.proofs.calls import (
     KEY,

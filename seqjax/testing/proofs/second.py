@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.gradients.contract.gradient import Memory, over_rows
 from seqjax.gradients.contract.problem import where_rows
+from seqjax.gradients.contract.rows import over_rows
+from seqjax.gradients.contract.window import Memory
 from seqjax.gradients.reverse.edges import WeightedEdges
 from seqjax.testing.compare import Failed, Skipped, assert_close
 from seqjax.testing.proofs.calls import KEY, initial_memory, row_input

@@ -181,4 +181,5 @@ def test_problems_are_equal_if_their_fields_are():
 def test_a_problem_with_another_step_forgets_what_was_known_of_the_old_one():
     known = Problem(step, run=lambda *_: None, fused=True, structure=lambda params: None, is_value=True, warmup=3)
     assert known.changed(step=vector_loss) == Problem(vector_loss, warmup=3)
+    assert Problem(step, warmup=3, x_like=(1,)).in_bfloat16().warmup == 3
     assert known.changed(warmup=0) == known.changed(is_value=False, warmup=0) != known

@@ -66,3 +66,37 @@ def test_the_sizes_of_the_two_ways():
 
     layer = (V + 3) * 12 + 12  # W_xh, W_hh and b_h of four blocks
     assert (size(OwnNumber()), size(ByUnits())) == (6 * (layer + 4 * V), 2 * layer)
+
+
+@dataclass(frozen=True)
+class Counted(sj.Influence):
+    """Plain RTRL whose I is divided by a number that is 1 where a sequence starts, and grows by 1 in each step."""
+
+    claim = "biased"
+
+    def init(self, problem, params, state, x=None):
+        memory = super().init(problem, params, state, x)
+        return memory._replace(rows=(memory.rows, jnp.ones(())))
+
+    def influence(self, carried):
+        return carried[0]
+
+    def begin(self, carried, I):
+        return carried[0] + I, carried[1]
+
+    def advance(self, carried, J, I):
+        M, number = carried
+        return J @ M + I / number, number + 1
+
+
+def test_a_reset_is_the_start_of_another_window_for_all_that_is_carried():
+    def step(w, s, x):
+        s = jnp.tanh(w * s + x)
+        return s, s**2
+
+    def both(w, xs):
+        whole = sj.estimate(step, Counted())(w, jnp.zeros(()), xs, reset=np.arange(T) == 2)
+        parts = [sj.estimate(step, Counted())(w, jnp.zeros(()), part) for part in (xs[:2], xs[2:])]
+        return whole.grads, (parts[0].grads + parts[1].grads) / 2
+
+    assert_close(*quick_jit(both)(jnp.array(0.7), jnp.linspace(0.3, 1, T)), "one window with a reset, two windows")
