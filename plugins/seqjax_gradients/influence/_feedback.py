@@ -16,8 +16,8 @@ import jax.numpy as jnp
 
 from seqjax import Cell, Error
 from seqjax.gradients import mapped, ravel_float, replace_unscored, structure_of
+from seqjax.gradients.contract.problem import zero_rows
 from seqjax.gradients.influence.by_units import through
-from seqjax.gradients.influence.influence import begun_anew
 from seqjax.models import ModelProblem
 
 Feedback = Literal["true", "random", "none"]
@@ -90,7 +90,7 @@ def follow(M: Any, J_T: Any, L_TS: Any, losses: Any, trajectory: Any, units: Any
     """
     # `through` sums over the matrices before the steps: M_t is the matrix before step t + 1, and before its reset.
     before_TS = jnp.concatenate([jnp.zeros_like(L_TS[:1]), L_TS[:-1]])
-    J_T, _ = begun_anew(J_T, before_TS, trajectory)
+    J_T = zero_rows(trajectory.steps.reset, J_T)
     M, grads = through(M, J_T, before_TS, trajectory, units, last=L_TS[-1])
     readout = {name: a if name in READOUT else jax.tree.map(jnp.zeros_like, a) for name, a in losses.direct.items()}
     return M, jax.tree.map(jnp.add, readout, grads)

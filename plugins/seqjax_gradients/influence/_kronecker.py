@@ -111,7 +111,7 @@ class Kronecker(Influence):
         def body(carry, inputs):
             M, vectors = carry
             q, signs, step = inputs
-            M = M if anew is None else where_rows(step.reset, anew, M)
+            M = where_rows(step.reset, anew, M)
             J, by_leaf = factors(found, trajectory, (step.floats, step.others, step.xs))
             # q M of a vector is summed here. For a matrix the factors are kept, and their products are summed later.
             q, J = q.astype(dtype), J.astype(dtype)

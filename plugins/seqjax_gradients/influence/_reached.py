@@ -21,6 +21,7 @@ import numpy as np
 
 from seqjax import Cell
 from seqjax.gradients import ravel_float, structure_of
+from seqjax.gradients.contract.problem import zero_rows
 from seqjax.models import ModelProblem, recur
 
 
@@ -124,7 +125,7 @@ def through(M: Any, which: Pattern, q_TS: Any, trajectory: Any) -> tuple[Any, An
     def body(carry, inputs):
         M, grads = carry
         q, step = inputs
-        M = M if step.reset is None else jnp.where(step.reset, 0, M)
+        M = zero_rows(step.reset, M)
         grads = grads + jnp.einsum("hk,hkn->hn", q.astype(M.dtype)[which.reached], M)
         I, by_v, by_s = derivatives(step)
         J = jnp.where(diagonal, by_s[which.reached][:, :, None], 0)

@@ -19,8 +19,8 @@ from seqjax.gradients import (
     weighted_sum,
     where_rows,
 )
+from seqjax.gradients.contract.problem import zero_rows
 from seqjax.gradients.influence.by_units import through
-from seqjax.gradients.influence.influence import begun_anew
 
 
 class Kernel(NamedTuple):
@@ -136,7 +136,7 @@ class KeRNL(SequenceGradient):
         units = units_of(self, problem, params)
         decay_LLH = jnp.eye(units.count, dtype=A.dtype)[..., None] * (1 - gamma).reshape(-1, 1, units.hidden)
         decay_T = jnp.broadcast_to(decay_LLH, (len(weights), *decay_LLH.shape))
-        decay_T, signal_TS = begun_anew(decay_T, q_TS.astype(A.dtype) @ A, trajectory)
+        decay_T, signal_TS = zero_rows(trajectory.steps.reset, (decay_T, q_TS.astype(A.dtype) @ A))
         B, grads = through(memory.rows.B, decay_T, signal_TS, trajectory, units)
         grads = jax.tree.map(jnp.add, direct, grads)
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from annotated_types import Interval
 
 from seqjax import Influence, register
-from seqjax.gradients import Memory, check_real, ravel_float, units_of, where_rows
+from seqjax.gradients import Memory, check_real, ravel_float, units_of
+from seqjax.gradients.contract.problem import zero_rows
 from seqjax.gradients.influence.by_units import direct
 
 
@@ -89,8 +90,7 @@ class SKRTRL(Influence):
         def body(carry, inputs):
             sketch, grads = carry
             q, step = inputs
-            if step.reset is not None:
-                sketch = where_rows(step.reset, jax.tree.map(jnp.zeros_like, sketch), sketch)
+            sketch = zero_rows(step.reset, sketch)
             grads = jax.tree.map(jnp.add, grads, _gradient(q, sketch, units.hidden))
             J = trajectory.back(jnp.eye(q.size, dtype=step.floats.dtype), step)
             return (self._next(sketch, J, direct(trajectory, units, step), units.hidden), grads), None

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from annotated_types import Interval
 
 from seqjax import Influence, register
-from seqjax.gradients import Memory, check_real, structure_of, where_rows
+from seqjax.gradients import Memory, check_real, structure_of
+from seqjax.gradients.contract.problem import zero_rows
 from seqjax.gradients.influence.by_units import direct, jacobians
 
 from . import _reached
@@ -129,8 +130,7 @@ def _through_masked(carried, q_TS, trajectory, known):
     def body(carry, inputs):
         (M, seen), grads = carry
         J, q, step = inputs
-        if step.reset is not None:
-            M, seen = where_rows(step.reset, jax.tree.map(jnp.zeros_like, (M, seen)), (M, seen))
+        M, seen = zero_rows(step.reset, (M, seen))
         I = direct(trajectory, units, step)
         grads = [g + jnp.einsum("lh,lnh->nh", q.astype(m.dtype), m) for g, m in zip(grads, M, strict=True)]
         seen = [old | (i != 0) for old, i in zip(seen, I, strict=True)]

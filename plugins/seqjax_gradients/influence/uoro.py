@@ -18,9 +18,9 @@ from seqjax.gradients import (
     sees_vmap,
     sign_patterns,
     weighted_sum,
-    where_rows,
     without_resets,
 )
+from seqjax.gradients.contract.problem import zero_rows
 from seqjax.gradients.influence.trajectory import RecordedSteps
 
 SMALL = 1e-7
@@ -148,8 +148,7 @@ def _mixed(first, trajectory, start, rows, nu_TS):
     def body(carry, inputs):
         (s, others), s_tilde, theta_norm = carry
         x, reset, nu = inputs
-        if reset is not None:  # θ̃ begins anew, too
-            s_tilde, theta_norm = where_rows(reset, jax.tree.map(jnp.zeros_like, carry[1:]), carry[1:])
+        s_tilde, theta_norm = zero_rows(reset, (s_tilde, theta_norm))  # θ̃ begins anew, too
         # u = J s̃ by forward mode, w = νᵀ I by reverse mode; neither J nor I is formed, and of w only the norm.
         after, u, others_after = jax.jvp(
             lambda s: trajectory.step(params, s, others, x)[0], (s,), (s_tilde.astype(s.dtype),), has_aux=True

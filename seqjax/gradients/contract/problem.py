@@ -296,7 +296,7 @@ def where_rows[T](reset: Any, new: T, old: T) -> T:
     """Row by row: `new` where `reset` is True, else `old`; in the dtypes of `old`.
 
     Args:
-        reset: bool[B], or bool[] for a single sequence.
+        reset: bool[B], or bool[] for a single sequence; None: no row is reset, so that `new` is not read.
         new: leaves [B, ...], which may be integers or keys.
         old: the same.
     """
@@ -305,4 +305,9 @@ def where_rows[T](reset: Any, new: T, old: T) -> T:
         a = a if a.dtype == b.dtype else a.astype(b.dtype)
         return jnp.where(reset.reshape(reset.shape + (1,) * (b.ndim - 1)), a, b)
 
-    return jax.tree.map(leaf, new, old)
+    return old if reset is None else jax.tree.map(leaf, new, old)
+
+
+def zero_rows[T](reset: Any, tree: T) -> T:
+    """Row by row: zeros where `reset` is True, see `where_rows`. What is carried along a sequence ends with it."""
+    return where_rows(reset, jax.tree.map(jnp.zeros_like, tree), tree)

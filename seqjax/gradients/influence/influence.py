@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from seqjax.errors import Error
 from seqjax.gradients.contract.gradient import SequenceGradient, weighted_sum
-from seqjax.gradients.contract.problem import where_rows
+from seqjax.gradients.contract.problem import where_rows, zero_rows
 from seqjax.gradients.contract.structure import structure_of
 from seqjax.gradients.contract.window import Memory
 from seqjax.gradients.influence import by_units
@@ -116,7 +116,8 @@ class Influence(SequenceGradient):
         """By units: M after the window, and Σ_t q_t M_{t-1}, which is like the parameters."""
         J_T = by_units.jacobians(trajectory, known.units, known.apart)
         J_T = jnp.broadcast_to(jax.vmap(self.within_units)(J_T), J_T.shape)
-        J_T, q_TS = begun_anew(J_T, q_TS, trajectory)
+        # M is zero before a step that begins anew.
+        J_T, q_TS = zero_rows(trajectory.steps.reset, (J_T, q_TS))
         return by_units.through(M, J_T, q_TS, trajectory, known.units)
 
     def _through(self, carried, q_TS, trajectory, start):
@@ -137,7 +138,7 @@ class Influence(SequenceGradient):
         def body(carry, inputs):
             carried, grads = carry
             q, step = inputs
-            carried = carried if anew is None else where_rows(step.reset, anew, carried)
+            carried = where_rows(step.reset, anew, carried)
             M = self.influence(carried)
             grads = grads + q.astype(M.dtype) @ M
             new, pull = jax.vjp(lambda theta, s: after(theta, s, step.others, step.xs), theta, step.floats)
@@ -156,17 +157,6 @@ def influence_of(start, params):
     """
     theta, unravel = ravel_pytree(params)
     return jax.jacrev(lambda theta: ravel_float(start(unravel(theta)))[0])(theta).astype(theta.dtype)
-
-
-def begun_anew(J_T, q_TS, trajectory):
-    """J_T [T, ...] and q_TS [T, S] with zeros at the steps that begin anew, before which M is zero."""
-    if trajectory.steps.reset is None:
-        return J_T, q_TS
-
-    def kept(a):
-        return jnp.where(trajectory.steps.reset.reshape(-1, *(1,) * (a.ndim - 1)), 0, a)
-
-    return kept(J_T), kept(q_TS)
 
 
 def check_real(strategy: Any, params: Any, state: Any) -> None:

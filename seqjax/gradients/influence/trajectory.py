@@ -167,7 +167,7 @@ def record(
 
     def body(carry, inputs):
         x, reset = inputs
-        s, others = carry if anew is None else where_rows(reset, anew, carry)
+        s, others = where_rows(reset, anew, carry)
         return trajectory.step(params, s, others, x)[0], (s, others)
 
     end, entering = jax.lax.scan(body, first, (trajectory.steps.xs, trajectory.steps.reset))

@@ -98,8 +98,7 @@ class ScanCall(NamedTuple):
 
             def body(carry, inputs):
                 x, reset = inputs
-                if reset is not None:
-                    carry = where_rows(reset, jax.tree.leaves(combine(initial, initial_others)), carry)
+                carry = where_rows(reset, jax.tree.leaves(combine(initial, initial_others)), carry)
                 results = f(*jax.tree.leaves((carry, x)))
                 return results[:num_leaves], results[num_leaves:]
 
@@ -124,9 +123,7 @@ class ScanCall(NamedTuple):
     def _step(self, carry, inputs):
         x, weight, reset = inputs
         carry = carry if weight is None else self._weigh(carry, weight)
-        if reset is not None:
-            carry = where_rows(reset, self.initial, carry)
-        return self.f(carry, x)
+        return self.f(where_rows(reset, self.initial, carry), x)
 
     def _weigh(self, carry, weight):
         """The carry with the tangents of its chosen leaves multiplied by a weight."""
