@@ -53,9 +53,7 @@ def _weighing(problem, chosen):
 
     def step(params, state, inputs):
         x, weight = inputs
-        leaves, treedef = jax.tree.flatten(state)
-        leaves = [weigh_edge(a, weight) if use else a for a, use in zip(leaves, chosen, strict=True)]
-        return problem.step_with_outputs(params, jax.tree.unflatten(treedef, leaves), x)
+        return problem.step_with_outputs(params, weigh_edge(state, weight, chosen), x)
 
     def run(params, state, xs, edge_weights=None, scored=None):
         if edge_weights is None or not any(chosen):

@@ -61,10 +61,11 @@ class ScanCall(NamedTuple):
         """
         arguments = self._run, self.init, self._steps(edge_weights), size
         if lead:
-            return run_overlapping(*arguments, lead, lambda carry: self._weigh(carry, jnp.zeros(())), self.reverse)
+            cut = lambda carry: weigh_edge(carry, jnp.zeros(()), self.chosen)
+            return run_overlapping(*arguments, lead, cut, self.reverse)
 
         def enter(carry, is_first):
-            return self._weigh(carry, jnp.where(is_first, 1.0, 0.0))
+            return weigh_edge(carry, jnp.where(is_first, 1.0, 0.0), self.chosen)
 
         return run_segments(*arguments, enter, self.reverse)
 
@@ -122,13 +123,5 @@ class ScanCall(NamedTuple):
 
     def _step(self, carry, inputs):
         x, weight, reset = inputs
-        carry = carry if weight is None else self._weigh(carry, weight)
+        carry = carry if weight is None else weigh_edge(carry, weight, self.chosen)
         return self.f(where_rows(reset, self.initial, carry), x)
-
-    def _weigh(self, carry, weight):
-        """The carry with the tangents of its chosen leaves multiplied by a weight."""
-        if self.chosen is None:
-            return weigh_edge(carry, weight)
-        leaves, treedef = jax.tree.flatten(carry)
-        leaves = [weigh_edge(a, weight) if use else a for a, use in zip(leaves, self.chosen, strict=True)]
-        return jax.tree.unflatten(treedef, leaves)

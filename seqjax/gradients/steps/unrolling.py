@@ -1,6 +1,6 @@
 """A step for one sequence, scanned over time for many rows, with weights on the edges between steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,12 +16,13 @@ None: all ones.
 """
 
 
-def weigh_edge[T](state: T, weight: Float[Array, "..."]) -> T:
+def weigh_edge[T](state: T, weight: Float[Array, "..."], chosen: Sequence[bool] | None = None) -> T:
     """The same state, with the tangents of its float leaves multiplied by `weight`.
 
     Args:
         state: leaves [B, ...].
         weight: float[] or float[B]; it is cast to each leaf's dtype.
+        chosen: for each leaf of the state, whether its tangents are multiplied; None: those of all leaves.
     """
 
     def leaf(x):
@@ -34,7 +35,9 @@ def weigh_edge[T](state: T, weight: Float[Array, "..."]) -> T:
         # state is infinite. A cut also stops a derivative that is not finite.
         return with_tangent_of(x, jnp.where(factor == 0, 0, x) * factor)
 
-    return jax.tree.map(leaf, state)
+    leaves, treedef = jax.tree.flatten(state)
+    chosen = [True] * len(leaves) if chosen is None else chosen
+    return jax.tree.unflatten(treedef, [leaf(a) if use else a for a, use in zip(leaves, chosen, strict=True)])
 
 
 def weigh_cotangent[T](state: T, edge_weight: Float[Array, "..."]) -> T:
