@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from seqjax import Error, Gradient, SequenceGradient, Wrapping, register
 from seqjax.gradients import Batch, Memory, norm
+from seqjax.gradients.contract.rows import as_row
 from seqjax_gradients.perturbed.directional import slope_along
 from seqjax_gradients.reverse.truncated import Truncated
 
@@ -42,11 +43,11 @@ class Dodge(SequenceGradient, Wrapping):
 
     def one(self, problem, params, start, memory, xs, weights, noise):
         """The strategy's estimate for a batch of this row alone, then one forward-mode derivative."""
-        xs_T1, weights_T1 = jax.tree.map(lambda a: a[:, None], (xs, weights))
+        xs_T1, weights_T1 = as_row((xs, weights), axis=1)
         batch = Batch(xs_T1, weights_T1, jnp.zeros(1, bool), jnp.zeros(1, jnp.int32))
-        rows = Memory(memory.shared, _as_row(memory.rows))
+        rows = Memory(memory.shared, as_row(memory.rows))
         estimate = self.strategy.estimate(
-            problem, params, lambda params: _as_row(start(params)), rows, batch, _as_row(noise)
+            problem, params, lambda params: as_row(start(params)), rows, batch, as_row(noise)
         )
 
         size = norm(estimate.grads)
@@ -55,7 +56,3 @@ class Dodge(SequenceGradient, Wrapping):
         slope, loss, state = slope_along(problem, params, start, xs, weights, direction)
         grads = jax.tree.map(lambda d: slope.astype(d.dtype) * d, direction)
         return loss, grads, state, estimate.memory._replace(rows=jax.tree.map(lambda a: a[0], estimate.memory.rows))
-
-
-def _as_row(tree):
-    return jax.tree.map(lambda a: a[None], tree)

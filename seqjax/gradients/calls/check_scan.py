@@ -12,6 +12,7 @@ from seqjax.errors import Error, check_flags, dtype_shape
 from seqjax.gradients.calls.scan_problem import Differentiated
 from seqjax.gradients.contract.problem import Params, Problem, State, as_problem
 from seqjax.gradients.contract.resetting import read_resets, with_resets
+from seqjax.gradients.contract.rows import as_row
 from seqjax.gradients.steps.floats import combine, partition_float
 
 Weights = Float[Array, "T B"] | Float[Array, " T"] | Literal["last"] | None
@@ -323,4 +324,4 @@ def add_row_axis(state: State, xs: PyTree, weights: Weights) -> tuple[State, PyT
         if weights.ndim != 1:
             raise _ShapeError(f"weights must be float[T] for a single sequence, not of shape {list(weights.shape)}")
         weights = weights[:, None]
-    return jax.tree.map(lambda a: a[None], state), jax.tree.map(lambda a: a[:, None], xs), weights
+    return as_row(state), as_row(xs, axis=1), weights

@@ -9,11 +9,11 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from seqjax.errors import Error, check_flags, check_type, is_whole
 from seqjax.gradients.calls.check_scan import Weights, add_row_axis, check_any_float, check_scan
-from seqjax.gradients.calls.scan_problem import Differentiated
+from seqjax.gradients.calls.scan_problem import Arguments, Differentiated
 from seqjax.gradients.contract.gradient import Gradient, check_key, check_strategy
 from seqjax.gradients.contract.problem import Params, Problem, State, as_problem
 from seqjax.gradients.contract.resetting import Resets, read_resets, with_resets
-from seqjax.gradients.contract.rows import average_shared, init_memory, one_input
+from seqjax.gradients.contract.rows import as_row, average_shared, init_memory, one_input
 from seqjax.gradients.contract.window import Batch, Estimate, Memory, Start
 from seqjax.gradients.steps.floats import partition_float
 from seqjax.gradients.steps.precision import Precision, check_precision
@@ -286,17 +286,14 @@ def _row_by_row(strategy, scan, weights, memory, key, resets):
     def one(row, state, xs, weights, memory, resets):
         state, xs, weights = add_row_axis(state, xs, weights)
         if resets is not None:
-            resets = Resets(resets.steps[:, None], jax.tree.map(lambda a: a[None], resets.initial))
+            resets = Resets(as_row(resets.steps, axis=1), as_row(resets.initial))
         own = scan._replace(state=state, xs=xs)
         if memory is not None:
-            memory = memory._replace(rows=jax.tree.map(lambda a: a[None], memory.rows))
+            memory = memory._replace(rows=as_row(memory.rows))
         estimate = _estimate(strategy, own.problem, own.args, own.start, xs, weights, memory, key, resets, row)
-        return estimate._replace(
-            grads=estimate.grads._replace(state=jax.tree.map(lambda a: a[0], estimate.grads.state)),
-            state=jax.tree.map(lambda a: a[0], estimate.state),
-            memory=estimate.memory._replace(rows=jax.tree.map(lambda a: a[0], estimate.memory.rows)),
-            outputs=jax.tree.map(lambda a: a[:, 0], estimate.outputs),
-        )
+        estimate, grads = _drop_row_axis(estimate, estimate.grads, range(3))
+        rows = jax.tree.map(lambda a: a[0], estimate.memory.rows)
+        return estimate._replace(grads=Arguments(*grads), memory=estimate.memory._replace(rows=rows))
 
     num_rows = weights.shape[1]
     in_axes = (0, 0, 1, 1, None if memory is None else Memory(None, 0), None if resets is None else Resets(1, 0))

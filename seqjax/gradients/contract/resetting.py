@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, PyTree
 
 from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.contract.problem import Params, Problem, State, where_rows
+from seqjax.gradients.contract.rows import as_row
 
 
 class Resets(NamedTuple):
@@ -130,7 +131,7 @@ def read_resets(
     if initial is not None:
         initial = jax.tree.map(jnp.asarray, initial)
         check_initial(initial, state if batched else jax.tree.map(lambda a: a[0], state), "state")
-        initial = initial if batched else jax.tree.map(lambda a: a[None], initial)
+        initial = initial if batched else as_row(initial)
     return Resets(jnp.broadcast_to(reset.reshape(num_steps, -1), (num_steps, num_rows or 1)), initial)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from seqjax.errors import Error, dtype_shape
@@ -63,6 +64,11 @@ def init_memory(strategy: Any, problem: Problem, params: Params, state: State, n
 def one_input(xs: PyTree) -> PyTree:
     """What one step of one sequence reads, as shapes and dtypes, from leaves [T, B, ...]."""
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[2:], a.dtype), xs)
+
+
+def as_row(tree: PyTree, axis: int = 0) -> PyTree:
+    """The arrays of one sequence as those of a batch of one row: with an axis of rows at place `axis`."""
+    return jax.tree.map(lambda a: jnp.expand_dims(a, axis), tree)
 
 
 def over_rows(f: Callable, in_axes: Any, num_rows: int, out_axes: Any = 0) -> Callable:
