@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import Influence
-from seqjax.gradients import Memory, check_real, known_input, ravel_float, sign_patterns, where_rows
+from seqjax.gradients import Memory, check_real, combine, known_input, ravel_float, sign_patterns, where_rows
 
 from ._products import entries, factors
 
@@ -150,14 +150,9 @@ class Kronecker(Influence):
 def _plus_start(found, M, start, params):
     """M, and what the vectors among the parameters do to the state in which a sequence starts."""
     leaves, treedef = jax.tree.flatten(params)
-    chosen = [index for index, entry in enumerate(found) if entry == "whole"]
-    if not chosen:
+    vectors = [leaf if entry == "whole" else None for entry, leaf in zip(found, leaves, strict=True)]
+    if not jax.tree.leaves(vectors):
         return M
-
-    def state(vectors):
-        changed = dict(enumerate(leaves)) | dict(zip(chosen, vectors, strict=True))
-        return ravel_float(start(jax.tree.unflatten(treedef, changed.values())))[0]
-
-    I = jax.jacrev(state)([leaves[i] for i in chosen])
-    added = dict(zip(chosen, I, strict=True))
-    return [m + added[i].reshape(m.shape).astype(m.dtype) if i in added else m for i, m in enumerate(M)]
+    state = lambda vectors: ravel_float(start(jax.tree.unflatten(treedef, combine(vectors, leaves))))[0]
+    I = jax.jacrev(state)(vectors)
+    return [m if i is None else m + i.reshape(m.shape).astype(m.dtype) for m, i in zip(M, I, strict=True)]

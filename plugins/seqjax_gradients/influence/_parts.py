@@ -18,8 +18,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqjax.gradients import Part, Trajectory, mapped, ravel_float
-from seqjax.gradients.influence.trajectory import RecordedSteps
+from seqjax.gradients import Part, Trajectory, mapped, ravel_float, sees_vmap
+from seqjax.gradients.contract.rows import as_row
+from seqjax.gradients.influence.trajectory import RecordedSteps, scan_blocks
 
 SHORTEST_BLOCK = 32
 """The number of steps of a block for small states."""
@@ -61,7 +62,7 @@ def after_window(
         xs: what the steps read, leaves [T, ...].
     """
     num_steps = len(jax.tree.leaves(xs)[0])
-    one_by_one = problem.sees_vmap(params, *_as_row(state, xs))
+    one_by_one = sees_vmap(problem.step, params, state, jax.tree.map(lambda a: a[0], xs))
     run = _by_unroll if problem.fused else _by_step
     length = min(num_steps, _block_length(parts, num_steps))
 
@@ -71,14 +72,9 @@ def after_window(
         (end, others), pull_back = run(problem, params, s, others, join, xs, one_by_one)
         M = [part.after(m, *pull_back(part.cotangents(end))) for part, m in zip(parts, M, strict=True)]
         # An unroll may return a state that is more precise than the one that it was given.
-        return (join(end.astype(s.dtype), others), M), None
+        return join(end.astype(s.dtype), others), M
 
-    in_blocks = num_steps - num_steps % length
-    xs_blocks = jax.tree.map(lambda a: a[:in_blocks].reshape(-1, length, *a.shape[1:]), xs)
-    carry, _ = jax.lax.scan(block, (state, M), xs_blocks)
-    if in_blocks < num_steps:
-        carry, _ = block(carry, jax.tree.map(lambda a: a[in_blocks:], xs))
-    return carry[1]
+    return scan_blocks(block, (state, M), xs, length, reverse=False)[1]
 
 
 def _block_length(parts, num_steps):
@@ -95,17 +91,11 @@ def _block_length(parts, num_steps):
     return max(SHORTEST_BLOCK, *[part.count for part in parts])
 
 
-def _as_row(state, xs):
-    """The state and the inputs of one sequence as a batch of one row."""
-    return jax.tree.map(lambda a: a[None], state), jax.tree.map(lambda a: a[:, None], xs)
-
-
 def _by_unroll(problem, params, s, others, join, xs, one_by_one):
     """The state after a block, (vector, other leaves), and (cotangents [n, S]) -> (J, I), by the problem's unroll."""
 
     def end(params, s):
-        row, xs_row = _as_row(join(s, others), xs)
-        new = problem.unroll(params, row, xs_row)[0]
+        new = problem.unroll(params, as_row(join(s, others)), as_row(xs, axis=1))[0]
         vector, others_after, _ = ravel_float(jax.tree.map(lambda a: a[0], new))
         return vector, others_after
 
@@ -124,21 +114,14 @@ def _by_step(problem, params, s, others, join, xs, one_by_one):
     The pull-backs to the parameters follow afterwards, as one derivative of all steps side by side. If they were added
     up at each step, it would read and write as many numbers as M has.
     """
-    num_steps = len(jax.tree.leaves(xs)[0])
-    trajectory = Trajectory(problem, params, None, join, one_by_one)
-
-    def forwards(carry, x):
-        s, others = carry
-        return trajectory.step(params, s, others, x)[0], carry
-
-    end, (s_TS, others_T) = jax.lax.scan(forwards, (s, others), xs)
-    steps = RecordedSteps(s_TS, others_T, xs, jnp.ones(num_steps))
+    steps = RecordedSteps(None, None, xs, jnp.ones(len(jax.tree.leaves(xs)[0])))
+    end, trajectory = Trajectory(problem, params, steps, join, one_by_one).run((s, others))
 
     def pull_back(cotangents):
         J, rows_T = jax.lax.scan(
-            lambda rows, step: (trajectory.back(rows, step), rows), cotangents, steps, reverse=True
+            lambda rows, step: (trajectory.back(rows, step), rows), cotangents, trajectory.steps, reverse=True
         )
-        to_params = mapped(trajectory.to_params(steps), (0,), len(cotangents), one_by_one)
+        to_params = mapped(trajectory.to_params(), (0,), len(cotangents), one_by_one)
         return J, to_params(jnp.moveaxis(rows_T, 1, 0))
 
     return end, pull_back

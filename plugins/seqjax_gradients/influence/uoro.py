@@ -9,19 +9,8 @@ import numpy as np
 from annotated_types import Interval
 
 from seqjax import SequenceGradient, register
-from seqjax.gradients import (
-    Memory,
-    Trajectory,
-    check_real,
-    mapped,
-    ravel_float,
-    sees_vmap,
-    sign_patterns,
-    weighted_sum,
-    without_resets,
-)
+from seqjax.gradients import Memory, Trajectory, check_real, mapped, ravel_float, sign_patterns, weighted_sum
 from seqjax.gradients.contract.problem import zero_rows
-from seqjax.gradients.influence.trajectory import RecordedSteps
 
 SMALL = 1e-7
 """What is added to a norm, so that no ρ is zero or infinite."""
@@ -81,16 +70,14 @@ class UORO(SequenceGradient):
         return sign_patterns(rank, 1 + num_steps, size)
 
     def one(self, problem, params, start, memory, xs, weights, noise):
-        s, others, join = ravel_float(start(params))
-        one_by_one = sees_vmap(problem.step, params, join(s, others), jax.tree.map(lambda a: a[0], xs))
+        first, apart = Trajectory.begin(problem, params, start, xs, weights)
         # Resets stay a part of the steps: J is zero there, and I has the influence on the state after the reset.
-        steps = RecordedSteps(None, None, xs, weights, without_resets(problem, xs).reset)
-        trajectory = Trajectory(problem, params, steps, join, one_by_one)
+        trajectory = apart._replace(problem=problem, steps=apart.steps._replace(xs=xs), initial=None)
 
         def of_product(rows, noise):
-            return self._of_product((s, others), trajectory, start, rows, noise)
+            return self._of_product(first, trajectory, start, rows, noise)
 
-        loss, grads, state, rows = mapped(of_product, (0, 0), self.rank, one_by_one)(memory.rows, noise)
+        loss, grads, state, rows = mapped(of_product, (0, 0), self.rank, apart.one_by_one)(memory.rows, noise)
         loss, state = jax.tree.map(lambda a: a[0], (loss, state))
         return loss, jax.tree.map(lambda a: a.mean(0), grads), state, Memory(rows=rows)
 

@@ -86,13 +86,32 @@ class Trajectory(NamedTuple):
     ) -> tuple[tuple[Any, Any], "Trajectory"]:
         """The state in which a window of ONE sequence starts, split into (floats, other leaves), and its trajectory.
 
-        The trajectory has no states yet: `recorded` adds them. The arguments are those of `record`.
+        The trajectory has no states yet: `run` adds them, or `recorded`. The arguments are those of `record`.
         """
         apart = without_resets(problem, xs)
         s, others, join = ravel_float(start(params))
         one_by_one = sees_vmap(apart.problem.step, params, join(s, others), jax.tree.map(lambda a: a[0], apart.xs))
         steps = RecordedSteps(None, None, apart.xs, weights, apart.reset)
         return (s, others), cls(apart.problem, params, steps, join, one_by_one, initial=apart.initial)
+
+    def run(self, first: tuple[Any, Any]) -> tuple[tuple[Any, Any], "Trajectory"]:
+        """Runs the steps of ONE sequence forwards, and keeps the state that enters each step, after its reset.
+
+        Args:
+            first: the state in which the window starts, split into (floats, other leaves).
+
+        Returns:
+            The state after the last step, split in the same way, and the trajectory with its states.
+        """
+        anew = None if self.initial is None else ravel_float(self.initial(self.params))[:2]
+
+        def body(carry, inputs):
+            x, reset = inputs
+            s, others = where_rows(reset, anew, carry)
+            return self.step(self.params, s, others, x)[0], (s, others)
+
+        end, entering = jax.lax.scan(body, first, (self.steps.xs, self.steps.reset))
+        return end, self.recorded(*entering)
 
     def recorded(self, floats: Any, others: Any) -> "Trajectory":
         """The trajectory with the states that enter its steps."""
@@ -163,15 +182,8 @@ def record(
         The state after the last step, and the trajectory.
     """
     first, trajectory = Trajectory.begin(problem, params, start, xs, weights)
-    anew = None if trajectory.initial is None else ravel_float(trajectory.initial(params))[:2]
-
-    def body(carry, inputs):
-        x, reset = inputs
-        s, others = where_rows(reset, anew, carry)
-        return trajectory.step(params, s, others, x)[0], (s, others)
-
-    end, entering = jax.lax.scan(body, first, (trajectory.steps.xs, trajectory.steps.reset))
-    return trajectory.join(*end), trajectory.recorded(*entering)
+    end, trajectory = trajectory.run(first)
+    return trajectory.join(*end), trajectory
 
 
 def record_rows(
@@ -201,21 +213,26 @@ def record_rows(
     return end, losses, Trajectory(problem, params, steps, split_float(state)[2], one_by_one, has_rows=True)
 
 
-def scan_blocks[T](block: Callable[[T, Any], T], carry: T, steps: Any, size: int) -> T:
-    """Passes a carry backwards through blocks of consecutive steps, so that only one block is worked on at a time.
+def scan_blocks[T](block: Callable[[T, Any], T], carry: T, steps: Any, size: int, reverse: bool = True) -> T:
+    """Passes a carry through blocks of consecutive steps, so that only one block is worked on at a time.
 
     Args:
         block: (carry, steps of a block) -> carry.
-        carry: what enters the last block.
+        carry: what enters the first block that is worked on.
         steps: leaves [T, ...], such as `RecordedSteps`.
-        size: the number of steps of a block; an incomplete block lies at the end of the window, and is processed first.
+        size: the number of steps of a block; an incomplete block lies at the end of the window.
+        reverse: whether the last block is the first one that is worked on.
 
     Returns:
-        The carry after the first block.
+        The carry after all blocks.
     """
     num_steps = len(jax.tree.leaves(steps)[0])
     whole = num_steps - num_steps % size
-    if whole < num_steps:
-        carry = block(carry, jax.tree.map(lambda a: a[whole:], steps))
+
+    def incomplete(carry):
+        return block(carry, jax.tree.map(lambda a: a[whole:], steps)) if whole < num_steps else carry
+
+    carry = incomplete(carry) if reverse else carry
     blocks = jax.tree.map(lambda a: a[:whole].reshape(whole // size, size, *a.shape[1:]), steps)
-    return jax.lax.scan(lambda carry, steps: (block(carry, steps), None), carry, blocks, reverse=True)[0]
+    carry, _ = jax.lax.scan(lambda carry, steps: (block(carry, steps), None), carry, blocks, reverse=reverse)
+    return carry if reverse else incomplete(carry)
