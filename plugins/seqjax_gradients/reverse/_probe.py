@@ -1,12 +1,12 @@
 """Measures how the gradient of a loss decays on its way back, and keeps running means of it."""
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from seqjax import Problem
+from seqjax import Problem, WeightedEdges
 from seqjax.gradients import Batch, Params, State, record_rows
 
 
@@ -32,6 +32,26 @@ class Decay(NamedTuple):
     def mean(self) -> Float[Array, " K"]:
         """The mean of the measured values by lag, float[K]; zero at lags that have not been measured."""
         return jnp.where(self.known, self.total / jnp.where(self.known, self.weight, 1), 0)
+
+
+class Probing(WeightedEdges):
+    """Weighted edges that follow the decay of the gradient, which is measured in training and kept in `Memory.shared`.
+
+    A subclass has the fields `every` and `forget`, which `probe` explains, and its `init` begins with `start_decay`.
+    """
+
+    every: Any
+    forget: Any
+    power: ClassVar[int]
+    """The power of the norm whose mean is kept."""
+
+    scan = None  # type: ignore[assignment]  # it needs the losses of the steps
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        estimate = super().estimate(problem, params, start, memory, batch, noise)
+        options = {"every": self.every, "forget": self.forget, "power": self.power}
+        decay = probe(memory.shared, problem, params, start(params), batch, **options)
+        return estimate._replace(memory=estimate.memory._replace(shared=decay))
 
 
 def start_decay(num_lags: int) -> Decay:

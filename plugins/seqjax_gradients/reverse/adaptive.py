@@ -7,16 +7,16 @@ import jax.numpy as jnp
 from annotated_types import Interval
 from jaxtyping import Array, Int
 
-from seqjax import Error, WeightedEdges, register
+from seqjax import Error, register
 from seqjax.gradients import Memory
 from seqjax.gradients.reverse.edges import segment_edges
 
-from ._probe import decay_rate, probe, start_decay
+from ._probe import Probing, decay_rate, start_decay
 
 
 @register("gradient", "adaptive")
 @dataclass(frozen=True)
-class Adaptive(WeightedEdges):
+class Adaptive(Probing):
     """Truncates to the smallest number of steps K whose relative bias is estimated to be at most δ.
 
     Let φ_k be the running mean of ‖∂l_s/∂h_{s-k}‖, and φ_k ≤ φ_τ β^{k-τ} from lag τ on. Up to a factor that all lags
@@ -50,6 +50,7 @@ class Adaptive(WeightedEdges):
     """The share of the running means that a measurement replaces."""
 
     claim = "biased"
+    power = 1
     metric_names = ("gradient_steps",)
 
     def __post_init__(self):
@@ -67,15 +68,6 @@ class Adaptive(WeightedEdges):
     def edge_weights(self, noise, memory, num_steps):
         """0 at positive multiples of K, else 1."""
         return segment_edges(num_steps, self.steps(memory)), memory
-
-    scan = None  # type: ignore[assignment]  # it needs the losses of the steps
-
-    def estimate(self, problem, params, start, memory, batch, noise):
-        estimate = super().estimate(problem, params, start, memory, batch, noise)
-        decay = probe(
-            memory.shared, problem, params, start(params), batch, every=self.every, forget=self.forget, power=1
-        )
-        return estimate._replace(memory=memory._replace(shared=decay))
 
     def metrics(self, memory):
         """K for the next window."""

@@ -8,12 +8,12 @@ from annotated_types import Interval
 
 from seqjax import RandomCuts, register
 
-from ._probe import decay_rate, probe, start_decay
+from ._probe import Probing, decay_rate, start_decay
 
 
 @register("gradient", "learned-hazard")
 @dataclass(frozen=True)
-class LearnedHazard(RandomCuts):
+class LearnedHazard(Probing, RandomCuts):
     """Cuts with the constant hazard that minimises mean square × cost, for the decay that is measured during training.
 
     Let the gradient of a loss be Σ_k G_k over lags, cut so that lag k is reached with probability q_k and divided by
@@ -41,6 +41,7 @@ class LearnedHazard(RandomCuts):
     forget: Annotated[float, Interval(gt=0, le=1)] = 0.1
     """The share of the running means that a measurement replaces."""
 
+    power = 2
     metric_names = ("gradient_hazard",)
 
     def init(self, problem, params, state, x=None):
@@ -56,12 +57,3 @@ class LearnedHazard(RandomCuts):
     def metrics(self, memory):
         """c for the next window."""
         return {"gradient_hazard": self.hazard(0, memory.shared)}
-
-    scan = None  # type: ignore[assignment]  # it needs the losses of the steps
-
-    def estimate(self, problem, params, start, memory, batch, noise):
-        estimate = super().estimate(problem, params, start, memory, batch, noise)
-        decay = probe(
-            memory.shared, problem, params, start(params), batch, every=self.every, forget=self.forget, power=2
-        )
-        return estimate._replace(memory=estimate.memory._replace(shared=decay))
