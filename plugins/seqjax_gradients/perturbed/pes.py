@@ -1,22 +1,20 @@
 """Persistent evolution strategies."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import jax
 import jax.numpy as jnp
-from annotated_types import Interval, MultipleOf
 from jax.flatten_util import ravel_pytree
 
-from seqjax import SequenceGradient, register
-from seqjax.gradients import Memory, mapped, sees_vmap, sign_patterns, weighted_sum, without_resets
+from seqjax import register
+from seqjax.gradients import Memory, mapped, sees_vmap, weighted_sum, without_resets
 
-from .es import perturbations, run_steps, slope
+from .es import ES, perturbations, run_steps, slope
 
 
 @register("gradient", "pes")
 @dataclass(frozen=True)
-class PES(SequenceGradient):
+class PES(ES):
     """Evolution strategies whose particles are carried from window to window.
 
         A_i ← A_i + ε_i,   g = 1/(N σ²) Σ_i A_i L_i(θ + ε_i),   ε ∈ {±σ}^P, in pairs ε and -ε
@@ -34,12 +32,6 @@ class PES(SequenceGradient):
 
     cites = ("vicol2021unbiased",)
 
-    particles: Annotated[int, Interval(ge=2), MultipleOf(2)] = 32
-    """N, the number of perturbed copies of a row. It is even, since they come in pairs."""
-    sigma: Annotated[float, Interval(gt=0)] = 0.1
-    """σ, the size of the perturbation of every parameter."""
-
-    claim = "biased"
     of = "history"
 
     def init(self, problem, params, state, x=None):
@@ -48,16 +40,6 @@ class PES(SequenceGradient):
         states = jax.tree.map(lambda a: jnp.repeat(a[None], self.particles, 0), state)
         A = jnp.zeros((self.particles // 2, theta.size), theta.dtype)
         return Memory(rows=(jnp.zeros((), bool), A, states))
-
-    def draw(self, key, problem, params, memory, num_steps):
-        """Where the ε of each pair are +σ, bool[N/2, P]."""
-        _, A, _ = memory.rows
-        return jax.random.bernoulli(key, shape=A.shape)
-
-    def outcomes(self, problem, params, memory, num_steps):
-        """All 2^(P N/2) perturbations."""
-        _, A, _ = memory.rows
-        return sign_patterns(*A.shape)
 
     def one(self, problem, params, start, memory, xs, weights, noise):
         """Takes every particle through the window, and the unperturbed row."""
