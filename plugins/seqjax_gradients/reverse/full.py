@@ -1,6 +1,7 @@
 """Backpropagation through time in full."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -56,17 +57,18 @@ class Full(WeightedEdges):
         return None, memory
 
     def estimate(self, problem, params, start, memory, batch, noise):
-        levels = self.levels or int(self.checkpoint)
-        if self.budget is not None:
-            levels = levels_within(_bytes(self.budget), _window(problem, params, start(params), batch))
+        levels = self._levels_of(lambda: _window(problem, params, start(params), batch))
         return super().estimate(checkpointed(problem, levels), params, start, memory, batch, noise)
 
     def scan(self, call, noise, memory):
         """One scan, or with levels of checkpoints."""
-        levels = self.levels or int(self.checkpoint)
+        return call.checkpointed(self._levels_of(call.window))
+
+    def _levels_of(self, window: Callable[[], Window]) -> int:
+        """The number of levels; `window` gives the window whose reverse pass is to fit into a budget."""
         if self.budget is not None:
-            levels = levels_within(_bytes(self.budget), call.window())
-        return call.checkpointed(levels)
+            return levels_within(_bytes(self.budget), window())
+        return self.levels or int(self.checkpoint)
 
 
 def _window(problem: Problem, params: Params, state: State, batch: Batch) -> Window:
