@@ -538,10 +538,8 @@ def summarize(
         true: the gradients float[P] of the windows and of the history.
         of: which of them the strategy estimates.
     """
-    products_of = {name: jax.device_get(_products(means_KP, g_P)) for name, g_P in true.items()}
-    products_of = {
-        name: jax.tree.map(lambda a: np.asarray(a, np.float64), products) for name, products in products_of.items()
-    }
+    products_of = jax.device_get({name: _products(means_KP, g_P) for name, g_P in true.items()})
+    products_of = jax.tree.map(lambda a: np.asarray(a, np.float64), products_of)
     own = products_of[of]
     total = np.asarray(squares_K, np.float64).sum() + draws / len(means_KP) * np.trace(own["apart_KK"])
     variance = total / (draws - 1) if draws > 1 else 0.0

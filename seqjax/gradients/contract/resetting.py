@@ -175,10 +175,6 @@ def check_initial(initial: Any, state: Any, name: str) -> None:
         # Floats may be of another precision, and numbers of Python have no dtype of their own.
         with jax.numpy_dtype_promotion("standard"):
             fits = jnp.result_type(leaf, old) == jnp.result_type(old)
-        if not fits and not _are_floats(leaf, old):
+        if not fits and not all(jnp.issubdtype(jnp.result_type(a), jnp.floating) for a in (leaf, old)):
             where = jax.tree_util.keystr(path)
             raise Error(f"initial{where} is {dtype_shape(leaf)}, and {name}{where} is {dtype_shape(old)}")
-
-
-def _are_floats(*leaves: Any) -> bool:
-    return all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves)

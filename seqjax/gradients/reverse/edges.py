@@ -16,6 +16,7 @@ from seqjax.gradients.contract.rows import average_shared, over_rows
 from seqjax.gradients.contract.window import Batch, Estimate, Memory, Noise, Start
 from seqjax.gradients.reverse.scan_call import ScanCall
 from seqjax.gradients.steps.dependence import depends_on
+from seqjax.gradients.steps.precision import is_float
 from seqjax.gradients.steps.scored import scored_steps
 from seqjax.gradients.steps.unrolling import EdgeWeights
 from seqjax.plugin.registry import name_of
@@ -98,9 +99,7 @@ def _check_weights(strategy: WeightedEdges, result: Any, num_steps: int) -> Any:
     weights, memory = result
     if not isinstance(memory, Memory):
         raise Error(f"{name} returned the memory as {dtype_shape(memory)}, and must return the Memory it was given")
-    if weights is None:
-        return result
-    if getattr(weights, "shape", None) != (num_steps,) or not jnp.issubdtype(weights.dtype, jnp.floating):
+    if weights is not None and (getattr(weights, "shape", None) != (num_steps,) or not is_float(weights)):
         raise Error(
             f"{name} returned {dtype_shape(weights)} for a window of {num_steps} steps, and must return {wanted}"
         )

@@ -6,14 +6,13 @@ may do anything. Mapped over time, such a step would take the branch of one step
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive, primitives
 from jaxtyping import PyTree
 
-from seqjax.gradients.steps.floats import combine, partition_float
+from seqjax.gradients.steps.floats import combine, partition_float, split_float
 from seqjax.gradients.steps.tangents import WITH_TANGENT_OF
 
 _PUBLIC = [v for module in (primitives, jax.lax, jax.lax.linalg) for v in vars(module).values()]
@@ -56,7 +55,7 @@ def sees_vmap(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> bool:
         floats, others = partition_float(args)
 
         def results(floats):
-            return _only_floats(step, *combine(floats, others))
+            return split_float(step(*combine(floats, others)))[0]
 
         if "custom_vjp_call" not in names:  # forward mode exists for more steps, such as those with a while loop
             return jax.jvp(results, (floats,), (jax.tree.map(jnp.ones_like, floats),))
@@ -97,10 +96,6 @@ def mapped(f: Callable, in_axes: Sequence[int | None], size: int, one_by_one: bo
         return jax.lax.scan(one, None, entries, length=size)[1]
 
     return over_entries
-
-
-def _only_floats(step: Callable, *args: Any) -> list:
-    return [leaf for leaf in jax.tree.leaves(step(*args)) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
 
 
 def _may_see(equation: JaxprEqn) -> bool:
