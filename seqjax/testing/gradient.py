@@ -8,6 +8,7 @@ import jax
 from seqjax.errors import Error
 from seqjax.gradients.calls.estimating import ARGUMENTS
 from seqjax.gradients.contract.gradient import Gradient, check_strategy
+from seqjax.gradients.influence.influence import Influence
 from seqjax.gradients.reverse.edges import WeightedEdges
 from seqjax.plugin.author import cause
 from seqjax.testing.compare import BOUND, Failed, Skipped
@@ -37,6 +38,8 @@ def checks(strategy: Gradient) -> list[Check]:
     chosen.append(NO_CUT)
     if strategy.draws:
         chosen += DRAWS
+    if isinstance(strategy, Influence) and strategy.within_units is not None:
+        chosen.append(UNITS)
     # The gradient of any other random strategy is right in the mean only, so that a single call shows nothing.
     if not strategy.draws or isinstance(strategy, WeightedEdges):
         chosen.append(INITIAL)
@@ -131,6 +134,10 @@ DRAWS = (
         "rows and calls draw apart", draws.check_rows_draw_apart, 1, ("learned", "cell"), None,
         "derive all randomness from the key that draw is given",
     ),
+)  # fmt: skip
+UNITS = on_cases(
+    "by units as dense", uses.check_units, 1, ("cell",), BOUND,
+    "within_units(J) must keep the same entries of J as advance does",
 )  # fmt: skip
 INITIAL = on_cases(
     "learned initial state", rows.check_initial_state, 2, ("learned", "foreign"), None,

@@ -1,5 +1,7 @@
 """Each check fails for a strategy with the fault that it is made for."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -20,7 +22,7 @@ from seqjax.testing.proofs.claims import (
 from seqjax.testing.proofs.draws import check_draw, check_rows_draw_apart
 from seqjax.testing.proofs.rows import check_initial_state, check_padding, check_reset, check_rows, check_unscored
 from seqjax.testing.proofs.second import check_second_derivatives
-from seqjax.testing.proofs.uses import check_half, check_no_floats, check_scan, check_seeds
+from seqjax.testing.proofs.uses import check_half, check_no_floats, check_scan, check_seeds, check_units
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -72,6 +74,19 @@ class SharedNoise(planted.Full):
         return super().estimate(problem, params, start, memory, batch, ())._replace(memory=Memory(rows=noise))
 
 
+@dataclass(frozen=True)
+class Halves(seqjax.Influence):
+    """Keeps half of J by units, and J where M is dense."""
+
+    claim = "biased"
+
+    def within_units(self, J):
+        return J / 2
+
+    def advance(self, carried, J, I):
+        return jnp.diag(jnp.diag(J)) @ carried + I
+
+
 FAULTS = {
     "1/π left out": lambda: check_unbiased(planted.Unweighted(keep_prob=0.6), cases=SMALL),
     "drawn with the mean probability": lambda: check_draw(planted.SmoothedDraw(keep_prob=(0.3, 0.9) * 3)),
@@ -91,6 +106,7 @@ FAULTS = {
     "nothing where no state is float": lambda: check_no_floats(planted.scaled(planted.has_float(jnp.inexact))),
     "another gradient in training": lambda: check_scan(planted.TwiceInTraining(), SMALL),
     "twice in float32 in a cell": lambda: check_half(planted.scaled(lambda p, s: 1 + (p.precision == "float32")), CELL),
+    "another rule by units": lambda: check_units(Halves()),
     "one gradient for all seeds": lambda: check_seeds(MergesSeeds(), SMALL),
 }
 """One fault for each check."""

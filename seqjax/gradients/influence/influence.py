@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from seqjax.errors import Error
+from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.contract.gradient import SequenceGradient, weighted_sum
 from seqjax.gradients.contract.problem import where_rows, zero_rows
 from seqjax.gradients.contract.structure import structure_of
@@ -69,10 +69,10 @@ class Influence(SequenceGradient):
 
         Args:
             carried: M_{t-1}, float[S, P].
-            J: J_t, float[S, S].
+            J: J_t, float[S, S]. The numbers of the state are in the order of its leaves.
             I: I_t, float[S, P].
         """
-        raise NotImplementedError
+        raise Error(f"{type(self).__name__} has no advance(self, carried, J, I): write what is carried after a step")
 
     def influence(self, carried):
         """M, from what is carried."""
@@ -143,10 +143,20 @@ class Influence(SequenceGradient):
             grads = grads + q.astype(M.dtype) @ M
             new, pull = jax.vjp(lambda theta, s: after(theta, s, step.others, step.xs), theta, step.floats)
             I, J = mapped(pull, (0,), new.size, trajectory.one_by_one)(jnp.eye(new.size, dtype=new.dtype))
-            return (self.advance(carried, J.astype(theta.dtype), I), grads), None
+            after_step = self.advance(carried, J.astype(theta.dtype), I)
+            _check_carried(self, after_step, carried)
+            return (after_step, grads), None
 
         (carried, grads), _ = jax.lax.scan(body, (carried, jnp.zeros(theta.size, theta.dtype)), (q_TS, steps))
         return carried, unravel(grads)
+
+
+def _check_carried(strategy, new, old):
+    """Checks that `advance` returns what a step needs; JAX would name neither the method nor the strategy."""
+    got, wanted = ([dtype_shape(a) for a in jax.tree.leaves(tree)] for tree in (new, old))
+    if got != wanted:
+        name = f"{type(strategy).__name__}.advance"
+        raise Error(f"{name} returned {got}, and must return what it was given as carried, {wanted}")
 
 
 def influence_of(start, params):

@@ -46,6 +46,22 @@ def check_scan(strategy: Gradient, cases: Sequence[str] = ("foreign",)) -> float
     return worst
 
 
+def check_units(strategy: Gradient, cases: Sequence[str] = ("cell",)) -> float:
+    """Checks that M by units and M float[S, P] follow one rule: a bare step has no units.
+
+    What is carried differs in form, so that only loss, gradient and state are compared, after a window.
+    """
+    worst, key = 0.0, jax.random.key(KEY)
+    for name in cases:
+        c = case(name)
+        found = []
+        for step in (c.problem, c.problem.step):
+            by = quick_jit(estimate(step, strategy, batched=True))
+            found.append(by(c.params, c.state, c.windows[0].xs, key=key)._replace(memory=None))
+        worst = max(worst, assert_close(found[1], found[0], f"{name}, dense and by units, "))
+    return worst
+
+
 def check_no_floats(strategy: Gradient, cases: Sequence[str] = NO_FLOATS) -> float:
     """Checks states without float leaves: there is nothing to cut, so the mean over outcomes is the gradient.
 
