@@ -53,33 +53,29 @@ def move(maze, action):
     return Maze(maze.position + forward, maze.side, steps), reward, turns | (steps >= 5 * CORRIDOR)
 
 
-def loss(output, target):
-    """Actor and critic: the squared error of the value, and -δ log π(action) with a bonus for the entropy of π."""
-    action, reward, next_value = target
+def score(output, action):
+    """The value and log π(action), whose gradient δ multiplies, and the entropy of the policy π."""
     logits, value = jax.nn.log_softmax(output[:3]), output[3]
-    error = reward + DISCOUNT * next_value - value
-    entropy = -jnp.sum(jnp.exp(logits) * logits)
-    return 0.5 * error**2 - jax.lax.stop_gradient(error) * logits[action] - ENTROPY * entropy
+    return jnp.stack([value + logits[action], -jnp.exp(logits) @ logits])
 
 
 def live(gradient, seed):
     """The rewards of all turns at the junction, and the updates at which they came."""
-    model = RTU(hidden=16, r_max=0.9)
-    spec = sj.Spec(sj.Values(4), sj.Values(4))
-    problem = model.problem(spec, loss)
+    problem = RTU(hidden=16, r_max=0.9).problem(sj.Spec(sj.Values(4), sj.Values(4)))
     learner = sj.Learner(problem, gradient, optax.adam(2e-3))
 
     def act(carry, key):
         """One action, and the update that follows it."""
         state, maze, starts = carry
         key_action, key_maze = jax.random.split(key)
-        fresh = model.init_state(state.params, spec)
-        before = jax.tree.map(lambda new, old: jnp.where(starts, new, old[0]), fresh, state.carry)
-        after, output = model.step(state.params, before, observe(maze))
+        output = learner.output(state, observe(maze), reset=starts)
         action = jax.random.categorical(key_action, output[:3])
         new, reward, ended = move(maze, action)
-        next_value = jnp.where(ended, 0, model.step(state.params, after, observe(new))[1][3])
-        state, _ = learner.update(state, observe(maze), (action, reward, next_value), reset=starts)
+        cotangents = jax.jacobian(score)(output, action)
+        grads, state = learner.gradients(state, observe(maze), cotangents=cotangents, reset=starts)
+        next_value = jnp.where(ended, 0, learner.output(state, observe(new))[3])
+        delta = reward + DISCOUNT * next_value - output[3]
+        state = learner.apply(state, jax.tree.map(lambda g: -delta * g[0] - ENTROPY * g[1], grads))
         new = jax.tree.map(lambda a, b: jnp.where(ended, a, b), enter(key_maze), new)
         return (state, new, ended), (reward, jnp.abs(reward) == 1)
 

@@ -8,6 +8,11 @@ gradient of the window alone. `snap` carries an approximation for all layers, an
 second task is to classify digits, whose 64 pixels are read in a random order, with an update after each of them. There,
 the strategies differ by no more than their seeds, as in linear_recurrence.py, where an `lru` needs no gradient through
 time.
+
+The influence that is carried belongs to the parameters before the last updates. The last figure shows what this costs
+in a stream that learns: the error of the gradient of an output by `rtrl`, relative to that of the whole history, which
+is replayed at the parameters of the step, by the learning rate of `adam`. Beside it stands the error of the gradient of
+one step, at its own parameters.
 """
 
 from dataclasses import replace
@@ -67,6 +72,39 @@ def gradient_of(strategy: sj.Gradient, problem: sj.Problem, params, xs, window: 
     return ravel_pytree(jax.tree.map(lambda a: a.sum(0), grads))[0]
 
 
+@jax.jit(static_argnums=(0, 1, 2, 4))
+def errors_while_learning(strategy: sj.Gradient, model: sj.Model, rate: float, seed, num_steps: int):
+    """The median error of the gradient of the output, in a stream in which each step is followed by an update.
+
+    It is relative to the gradient of this output through all steps before it, which are replayed at the parameters of
+    the step. Ten steps of the second half of the stream are compared. The gradient of the loss is that of the output
+    times a number, which vanishes where the task is learned.
+    """
+    spec = sj.Spec(sj.Values(1))
+    problem = model.problem(spec)
+    learner = sj.Learner(problem, strategy, Adam(learning_rate=rate).build(num_steps))
+    key_numbers, key_init = jax.random.split(jax.random.key(seed))
+    numbers = jax.random.normal(key_numbers, (num_steps + LAG, 1))
+    xs, ys = numbers[LAG:], numbers[:-LAG]
+
+    def step(state, inputs):
+        x, y = inputs
+        output = learner.output(state, x)
+        grads, after = learner.gradients(state, x, cotangents=jnp.ones(1))
+        of_loss = jax.tree.map(lambda g: g * jax.grad(spec.targets.loss)(output, y)[0], grads)
+        return learner.apply(after, of_loss), (state.params, grads)
+
+    def replayed(params, t):
+        """The output of step t after all steps before it."""
+        return problem.outputs(params, problem.init_rows(params, 1), xs[:, None])[1][t, 0, 0]
+
+    t = jnp.linspace(num_steps // 2, num_steps - 1, 10).astype(int)
+    params, grads = jax.tree.map(lambda a: a[t], jax.lax.scan(step, learner.init(key_init), (xs, ys))[1])
+    exact = jax.vmap(jax.grad(replayed))(params, t)
+    norm = jax.vmap(lambda tree: jnp.linalg.norm(ravel_pytree(tree)[0]))
+    return jnp.median(norm(jax.tree.map(jnp.subtract, grads, exact)) / norm(exact))
+
+
 def main(
     train: int | float = 0.8,
     seeds: int = 3,
@@ -75,6 +113,8 @@ def main(
     epochs: int = 8,
     num_steps: int = 400,
     windows: tuple[int, ...] = (1, 10, 100),
+    rates: tuple[float, ...] = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+    updates: int = 2000,
 ) -> sj.Report:
     report = sj.Report(__file__)
     for layers in (2, 4):
@@ -97,6 +137,29 @@ def main(
                 of="draw",
             ),
         )
+
+    model = LRU(hidden=hidden, r_min=0.9, r_max=0.99)
+    while_learning = {
+        name: np.array(
+            [[errors_while_learning(strategy, model, rate, seed, updates) for rate in rates] for seed in range(draws)]
+        )
+        for name, strategy in {"rtrl": RTRL(), "one step": Truncated(steps=1)}.items()
+    }
+    for name, values in while_learning.items():
+        for rate, error in zip(rates, values.T, strict=True):
+            report.row(f"error while learning, {name}, learning rate {rate:g}", error)
+    report.figure(
+        "while_learning",
+        sj.plot.averages(
+            {name: (rates, values) for name, values in while_learning.items()},
+            x_label="learning rate of adam",
+            y_label="relative error of the gradient",
+            x_scale="log",
+            y_scale="log",
+            title=f"lru of {hidden} units, an update at every step",
+            of="draw",
+        ),
+    )
 
     base = sj.Experiment(
         dataset=Digits(permuted=True),

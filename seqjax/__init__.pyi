@@ -52,6 +52,8 @@ from .runs.run import Experiment as Experiment
 from .runs.run import Run as Run
 from .runs.tracking.tracker import Tracker as Tracker
 from .streams.learner import Learner as Learner
+from .streams.traces import eligibility as eligibility
+from .streams.traces import obgd as obgd
 from .sweeps.launching.launcher import Launcher as Launcher
 from .sweeps.runs import Runs as Runs
 from .sweeps.sweeping import sweep as sweep

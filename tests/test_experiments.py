@@ -33,6 +33,8 @@ TINY = {
         "draws": 1,
         "num_steps": 4,
         "windows": (1,),
+        "rates": (0.001,),
+        "updates": 20,
     },
     "linear_recurrence": {"dataset": TEXT, "train": 0.05, "seeds": 1, "hidden": 4, "epochs": 1, "text_epochs": 1},
     "markov_chain": {"num_steps": 20_000, "epochs": 1, "seeds": 1},

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 
 import seqjax as sj
 
-WIDTH, HEIGHT = 234, 265
+WIDTH, HEIGHT = 234, 276
 """The size of the figure in points. The axes have the same coordinates, with y downwards."""
 LOOK = {"exact": ("o", "black"), "unbiased": ("D", "0.6"), "biased": ("o", "white")}
 """The marker and its colour by the claim."""
@@ -36,6 +36,7 @@ BANDS = [
             [(ALL, "full")],
             ["and a learned future", (ALL, "dni")],
             ["cut", (47, "truncated"), (90, "k1k2"), (116, "sliding"), (152, "adaptive")],
+            ["cut, and across windows (K S)", (127, "rolling")],
             ["cut and reweighted", (78, "randomized"), (127, "artbp"), (155, "learned-hazard")],
             ["made smaller", (78, "clipped"), (127, "discounted")],
         ],

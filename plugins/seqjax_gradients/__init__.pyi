@@ -23,6 +23,7 @@ from .reverse.immediate import Immediate as Immediate
 from .reverse.k1k2 import K1K2 as K1K2
 from .reverse.learned_hazard import LearnedHazard as LearnedHazard
 from .reverse.randomized import Randomized as Randomized
+from .reverse.rolling import Rolling as Rolling
 from .reverse.sliding import Sliding as Sliding
 from .reverse.truncated import Truncated as Truncated
 from .wrapping.certified import Certified as Certified

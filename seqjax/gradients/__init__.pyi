@@ -24,6 +24,7 @@ from seqjax_gradients import Layerwise as Layerwise
 from seqjax_gradients import LearnedHazard as LearnedHazard
 from seqjax_gradients import Only as Only
 from seqjax_gradients import Randomized as Randomized
+from seqjax_gradients import Rolling as Rolling
 from seqjax_gradients import Sliding as Sliding
 from seqjax_gradients import SnAp as SnAp
 from seqjax_gradients import SparseRTRL as SparseRTRL

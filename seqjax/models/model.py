@@ -208,7 +208,8 @@ class ModelProblem(Problem):
             self._init_state,
             run=self._run,
             structure=None if model.structure is None else self._structure,
-            x_like=(spec.inputs.like, spec.targets.like),
+            # A loss of the user's own may read other targets.
+            x_like=(spec.inputs.like, spec.targets.like) if loss is None else None,
             warmup=model.warmup,
             # A user's loss is a function, which may read a changing value.
             is_value=loss is None or is_fixed,

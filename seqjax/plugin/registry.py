@@ -135,7 +135,7 @@ def names(kind: str) -> list[str]:
 
     >>> import seqjax as sj
     >>> [name for name in sj.names("gradient") if name.startswith("r")]
-    ['randomized', 'rflo', 'rtrl']
+    ['randomized', 'rflo', 'rolling', 'rtrl']
     """
     return sorted({entry.name for entry in entries(kind)})
 

@@ -14,7 +14,7 @@ from seqjax.data.sampler import Plan
 from seqjax.data.stream import Stream
 from seqjax.data.windows import make_batch, past_warmup, scored_steps
 from seqjax.gradients.contract.gradient import Gradient
-from seqjax.gradients.contract.problem import Problem
+from seqjax.gradients.contract.problem import Params, Problem
 from seqjax.gradients.contract.window import Batch, Memory
 from seqjax.training.devices import ROWS
 from seqjax.training.optimizer import Builder
@@ -67,12 +67,19 @@ def update_state(
     loss, grads = _over_devices(jax.lax.psum, (estimate.loss, estimate.grads), axis)
     shared = _over_devices(jax.lax.pmean, estimate.memory.shared, axis)
     shared = jax.tree.map(lambda mean, a: mean.astype(a.dtype), shared, estimate.memory.shared)
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+    params, opt_state = apply_gradient(tx, grads, state.opt_state, state.params)
     memory = estimate.memory._replace(shared=shared)
     new = TrainState(params, opt_state, estimate.state, memory, state.key, state.update + 1)
     return new, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+
+
+def apply_gradient(
+    tx: optax.GradientTransformation, grads: Params, opt_state: Any, params: Params, **extra: Any
+) -> tuple[Params, Any]:
+    """The parameters and the optimizer's state after an update; `extra` are arguments of the optimizer."""
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+        updates, opt_state = optax.with_extra_args_support(tx).update(grads, opt_state, params, **extra)
+        return optax.apply_updates(params, updates), opt_state
 
 
 def _over_devices(collective, tree, axis):

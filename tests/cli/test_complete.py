@@ -20,7 +20,7 @@ OFFERED = {
     "seqjax run --model ": registry.names("model"),
     "seqjax run --model l": ["lru", "lstm"],
     "seqjax measure a --gradient full rt": ["rtrl"],
-    "seqjax show gradient r": ["randomized", "rflo", "rtrl"],
+    "seqjax show gradient r": ["randomized", "rflo", "rolling", "rtrl"],
     "seqjax compare a --which ": ["last", "best", "both"],
     "seqjax no-such-verb r": [],
 }

@@ -29,10 +29,12 @@ from seqjax.gradients import (
     Immediate,
     Layerwise,
     Only,
+    Rolling,
     Sliding,
+    SnAp,
     Truncated,
 )
-from seqjax.models import LRU, MLP, RNN
+from seqjax.models import GRU, LRU, MLP, RNN
 from seqjax.optimizers import Adam
 from seqjax.plugin import entries
 from seqjax.plugin.registry import load, name_of
@@ -77,13 +79,23 @@ class Started(RNN):
         return jax.tree.map(lambda a: a + params["start"], super().init_state(params, spec, key))
 
 
+def trained(learner, steps=40):
+    """The state after so many updates, and the row of the epoch, by `train`."""
+    stream = Stream(SERIES[:steps], SERIES[1 : steps + 1], bounds=[0, steps])
+    parts = {"sampler": InOrder(num_steps=1), "gradient": learner.gradient, "optimizer": learner.optimizer}
+    [last] = sj.train(learner.problem, stream, **parts, epochs=1)
+    return last
+
+
 @pytest.mark.parametrize(
     ("gradient", "model"),
     [
         (UORO(), Started(hidden=3)),
-        (DNI(), RNN(hidden=3)),
         pytest.param(RTRL(), Started(hidden=3), marks=pytest.mark.slow),
-        *(pytest.param(each, RNN(hidden=3), marks=pytest.mark.slow) for each in (RTRL(), UORO(), SKRTRL(rank=1))),
+        *(
+            pytest.param(each, RNN(hidden=3), marks=pytest.mark.slow)
+            for each in (RTRL(), UORO(), DNI(), SKRTRL(rank=1))
+        ),
     ],
     ids=lambda part: type(part).__name__,
 )
@@ -94,16 +106,25 @@ def test_the_updates_are_those_of_train(gradient, model):
     for t in range(40):
         state, metrics = learner.update(state, SERIES[t], SERIES[t + 1])
         losses.append(float(metrics["loss"]))
-    stream = Stream(SERIES[:40], SERIES[1:41], bounds=[0, 40])
-    parts = {"sampler": InOrder(num_steps=1), "gradient": gradient, "optimizer": optax.adam(0.01)}
-    [(trained, row)] = sj.train(learner.problem, stream, **parts, epochs=1)
-    assert int(state.update) == row["update"] == 40
-    assert_close(state.params, trained.params, "the parameters", bound=1e-4)
+    after, row = trained(learner)
+    assert int(state.step) == row["update"] == 40
+    # XLA fuses the arithmetic of `adam` in another way in the loop of `train`.
+    assert_close(state.params, after.params, "the parameters", bound=1e-5)
     assert np.mean(losses) == pytest.approx(row["train_loss"], rel=1e-4)
-    assert metrics.keys() == {"loss", "grad_norm", *gradient.metric_names}
+    assert metrics.keys() == {"loss", "grad_norm", "outputs", *gradient.metric_names}
     for name in gradient.metric_names:
         assert float(metrics[name]) == pytest.approx(row[name], rel=1e-4)
         assert float(metrics[name]) > 0
+
+
+@pytest.mark.usefixtures("optimized")
+@pytest.mark.parametrize(
+    "gradient", [RTRL(), *(pytest.param(g, marks=pytest.mark.slow) for g in (Rolling(steps=4), SnAp()))]
+)
+def test_with_plain_gradient_descent_the_updates_have_the_bits_of_train(gradient):
+    learner = make(gradient, GRU(hidden=5), optimizer=optax.sgd(0.125))
+    state = follow(learner, learner.init(jax.random.key(0)), 0, 40)
+    assert_close(as_numpy(state).params, as_numpy(trained(learner)[0]).params, "the parameters", bound=0)
 
 
 def test_it_learns_to_predict_a_sine_wave():
@@ -279,37 +300,53 @@ import sys
 from pathlib import Path
 import jax, numpy as np, optax
 import seqjax as sj
-from seqjax.gradients import UORO
+from seqjax.gradients import UORO, Rolling
 from seqjax.models import RNN
 
 series = np.sin(0.3 * np.arange(4001, dtype=np.float32))[:, None]
-learner = sj.Learner(RNN(hidden=3).problem(sj.Spec(sj.Values(1))), UORO(), optax.adam(0.01))
-file = Path(sys.argv[1])
+problem = RNN(hidden=3).problem(sj.Spec(sj.Values(1)))
+noisy = sj.Learner(problem, UORO(), optax.adam(0.01))
+traced = sj.Learner(problem, Rolling(steps=4), optax.chain(sj.eligibility(0.9), optax.adam(0.01)))
+
+
+def with_noise(state, t):
+    return noisy.update(state, series[t], series[t + 1])[0]
+
+
+def with_a_trace(state, t):
+    error = series[t + 1] - traced.output(state, series[t])
+    grads, state = traced.gradients(state, series[t], cotangents=np.ones(1, np.float32))
+    return traced.apply(state, grads, delta=-error[0], reset=t % 50 == 0)
+
+
+learner, step = {"noise": (noisy, with_noise), "trace": (traced, with_a_trace)}[sys.argv[1]]
+file = Path(sys.argv[2])
 state = learner.load(file) if file.exists() else learner.init(jax.random.key(0))
-for t in range(int(state.update), 4000):
-    state, _ = learner.update(state, series[t], series[t + 1])
+for t in range(int(state.step), 4000):
+    state = step(state, t)
     if (t + 1) % 10 == 0:
         learner.save(file, state)
-        print("saved", flush=True)
+        print("saved", int(state.step), flush=True)
 """
 
 
 @pytest.mark.slow
-def test_a_stream_that_is_killed_ten_times_ends_with_the_same_bits(tmp_path):
+@pytest.mark.parametrize("stream", ["noise", "trace"])
+def test_a_stream_that_is_killed_ten_times_ends_with_the_same_bits(stream, tmp_path):
     def start(name):
-        command = [sys.executable, "-c", STREAM, str(tmp_path / name)]
+        command = [sys.executable, "-c", STREAM, stream, str(tmp_path / name)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
 
     with start("whole") as process:
-        assert process.communicate()[0] == "saved\n" * 400
-    updates = []
+        assert process.communicate()[0].splitlines() == [f"saved {step}" for step in range(10, 4001, 10)]
+    steps = []
     for saves in np.random.default_rng(0).integers(1, 30, 10):
         with start("killed") as process:
-            for _ in range(saves):
-                assert process.stdout.readline() == "saved\n"
+            steps.extend(int(process.stdout.readline().split()[1]) for _ in range(saves))
             os.kill(process.pid, signal.SIGKILL)
-        updates.append(int(make(UORO()).load(tmp_path / "killed").update))
-    assert sorted({0, *updates, 4000}) == [0, *updates, 4000], "each kill is later than the one before"
+    # A process may have saved once more than was read before it was killed.
+    assert steps == sorted({*steps}), "each process goes on from a save of the one before"
+    assert steps[-1] < 4000
     with start("killed") as process:
         process.communicate()
     assert (tmp_path / "killed").read_bytes() == (tmp_path / "whole").read_bytes()
@@ -320,7 +357,7 @@ def test_a_stream_that_is_killed_ten_times_ends_with_the_same_bits(tmp_path):
     ("call", "message"),
     [
         (lambda l, s: l.update(s), "a model reads an input and a target"),
-        (lambda l, s: l.update(s, SERIES[0]), r"update\(state, x, y\), not 1 arguments"),
+        (lambda l, s: l.update(s, SERIES[0]), r"an input and a target: state, x, y, not 1 argument after the state"),
         (
             lambda l, s: l.update(s, SERIES[0], SERIES[0, 0]),
             r"y must be float\[1\] for Values\(dim=1\), not float32\[\]",
@@ -435,7 +472,7 @@ def test_a_state_that_was_donated_is_named_as_such(rows, sample, options, tmp_pa
         lambda: learner.save(tmp_path / "state", state),
         lambda: learner.init(jax.random.key(0), state.params),
     ):
-        with pytest.raises(sj.Error, match=r"was passed to `update` before.* use the state that `update` returned"):
+        with pytest.raises(sj.Error, match=r"was passed to `update`, .* before.* use the state that was returned"):
             call()
 
 
@@ -492,6 +529,7 @@ def test_ids_on_the_device_that_are_out_of_range_make_the_loss_and_the_parameter
         state, metrics = reader.update(reader.init(jax.random.key(0)), *jax.device_put([*ids.values()]))
         assert np.isnan(float(metrics["loss"]))
         assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(state.params["b_q"]))
+        assert np.isnan(metrics["outputs"]).all(1).tolist() == [False, True]
 
 
 def test_ids_for_a_loss_of_the_users_own_are_not_checked():

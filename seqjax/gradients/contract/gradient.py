@@ -44,6 +44,9 @@ class Gradient(Plugin):
     """Which arguments of a scan, step(params, state, x), it differentiates: 0, the parameters; 1, the state in which a
     window starts, as a function `start` of the parameters; 2, what the steps read, as `Problem.read` gives it."""
 
+    learns_start: ClassVar[bool] = True
+    """Whether an initial state that depends on the parameters gets its gradient. False: it is a constant."""
+
     rounds: ClassVar[bool] = True
     """Whether its steps may be computed in bfloat16. False: always in float32, because rounding errors would grow in
     what it carries from step to step, or exceed the small differences that it compares."""

@@ -3,14 +3,14 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from seqjax.errors import Error
+from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.steps.mapping import mapped, sees_vmap
 from seqjax.gradients.steps.precision import Precision, step_in_bfloat16
 from seqjax.gradients.steps.scored import replace_unscored, split_step
@@ -48,6 +48,7 @@ class Problem:
         step: (params, state, x) -> (new state, loss), one sequence, one time step, pure; the loss is float[].
         init_state: (params, key=None) -> the state in which a sequence starts. None: a row that is reset keeps the
             state that it is given.
+        has_aux: whether `step` returns (new state, (loss, outputs)). It is kept as `with_outputs` then.
         with_outputs: (params, state, x) -> ((new state, outputs), loss), the same step with what it returns beside the
             loss. None: the outputs are None.
         run: (params, state, xs, edge_weights, scored) -> (state, losses, outputs), how `unroll_with_outputs` computes
@@ -71,6 +72,7 @@ class Problem:
     step: Step
     init_state: InitState | None = None
     _: KW_ONLY
+    has_aux: InitVar[bool] = False
     with_outputs: Callable | None = None
     run: Callable | None = None
     inputs: Callable[[Params, PyTree], PyTree] | None = None
@@ -82,11 +84,15 @@ class Problem:
     weighs_whole_state: bool = True
     fused: bool = False
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, has_aux: bool) -> None:
         if not _is_function(self.step):
             raise Error(f"a step is a function (params, state, x) -> (state, loss), not {self.step!r:.80}")
         if self.init_state is not None and not _is_function(self.init_state):
             raise Error(f"init_state is a function (params, key=None) -> state, not {self.init_state!r:.80}")
+        if has_aux:
+            with_outputs = functools.partial(_outputs_beside_state, self.step)
+            object.__setattr__(self, "with_outputs", with_outputs)
+            object.__setattr__(self, "step", functools.partial(_without_outputs, with_outputs))
 
     @staticmethod
     def of(model: Any, spec: Any, loss: Callable | None = None, precision: Precision = "float32") -> Any:
@@ -210,6 +216,21 @@ class Problem:
         """The state in which B rows start, leaves [B, ...], for a deterministic `init_state`."""
         assert self.init_state is not None
         return jax.vmap(self.init_state, (None, None), axis_size=num_rows)(params, None)
+
+
+def _outputs_beside_state(step: Callable, params: Params, state: State, x: Any) -> tuple[tuple[State, Any], Any]:
+    result = step(params, state, x)
+    if not (_is_pair(result) and _is_pair(result[1])):
+        returns = dtype_shape(result)
+        raise Error(
+            f"with has_aux=True a step must return (new state, (loss, outputs)), but this one returns {returns}"
+        )
+    new, (loss, outputs) = result
+    return (new, outputs), loss
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2
 
 
 def _without_outputs(step: Callable, params: Params, state: State, x: Any) -> tuple[State, Float[Array, ""]]:

@@ -47,7 +47,21 @@ def reset_rows(
 
 
 def init_memory(strategy: Any, problem: Problem, params: Params, state: State, num_rows: int, x: Any = None) -> Memory:
-    """The strategy's memory for B rows that start in `state`, leaves [B, ...]; `x` is as in `Gradient.init`."""
+    """The memory of a strategy with which the first window begins.
+
+    Args:
+        strategy: the gradient strategy.
+        problem: the problem.
+        params: the parameters.
+        state: the state in which B rows start, leaves [B, ...].
+        num_rows: B.
+        x: what one step of one sequence reads, as arrays or as shapes and dtypes. Only strategies that carry inputs
+            need it, such as `rolling`, and only if the problem has no model or a loss of the user's own.
+
+    Raises:
+        UnknownInputError: the strategy needs `x`.
+        Error: the `init` of the strategy returned no memory.
+    """
 
     def init(params, state):
         memory = strategy.init(problem, params, state, x)

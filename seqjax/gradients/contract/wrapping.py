@@ -39,6 +39,7 @@ class Wrapping(Gradient):
     claim = property(attrgetter("strategy.claim"))
     of = property(attrgetter("strategy.of"))
     argnums = property(attrgetter("strategy.argnums"))
+    learns_start = property(attrgetter("strategy.learns_start"))
     rounds = property(attrgetter("strategy.rounds"))
     for_one_step = property(attrgetter("strategy.for_one_step"))
     by_sequence = property(attrgetter("strategy.by_sequence"))

@@ -114,5 +114,9 @@ def _backwards(J_T, q_T, last):
         return before, rows
 
     end = [list(last), *([ones if i == j else zeros for j in range(L)] for i in range(L))]
+    if len(J_T) == 1:
+        # Without a loop, `vmap` over several q sees that P does not depend on them.
+        first, passed = back(end, (J_T[0], q_T[0]))
+        return first, jnp.stack([jnp.stack(row) for row in passed])[:, None]
     first, passed = jax.lax.scan(back, end, (J_T, q_T), reverse=True)
     return first, jnp.stack([jnp.stack(row, 1) for row in passed])

@@ -257,16 +257,19 @@ def check_edge_weights(problem: Problem, params: Params, state: State, xs: PyTre
     """
     if problem.run is None:
         return
+
+    def gradient(edge_weights):
+        return jax.grad(lambda params: problem.unroll(params, state, xs, edge_weights)[1].sum())(params)
+
+    if any(depends_on(gradient, jnp.ones(len(jax.tree.leaves(xs)[0])))):
+        return
     x = jax.tree.map(lambda a: a[0], xs)
 
     def next_state(params):
         return jax.vmap(problem.step, (None, 0, 0))(params, state, x)[0]
 
-    def gradient(edge_weights):
-        return jax.grad(lambda params: problem.unroll(params, state, xs, edge_weights)[1].sum())(params)
-
     # A state that only holds inputs carries no gradient, so its unroll needs no edge weights.
-    if any(depends_on(next_state, params)) and not any(depends_on(gradient, jnp.ones(len(jax.tree.leaves(xs)[0])))):
+    if any(depends_on(next_state, params)):
         raise Error(
             "the unroll of this problem ignores its edge weights, so that this strategy cuts nothing; multiply the "
             "tangent of the state that enters step t by edge_weights[t], with seqjax.gradients.weigh_edge, or leave "
