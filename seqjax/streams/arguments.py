@@ -34,7 +34,7 @@ def check_numbers(caller: str, tree: PyTree) -> None:
 def check_extra(caller: str, extra: dict[str, Any]) -> None:
     """Raises an `Error` if an argument of the optimizer looks like a mistyped `reset`, which optax would leave out."""
     for name in extra:
-        if name != "reset" and difflib.get_close_matches(name, ["reset"]):
+        if name != "reset" and difflib.get_close_matches(name, ["reset"], cutoff=0.85):
             raise Error(f"{caller}: there is no argument {name}; do you mean reset?")
 
 

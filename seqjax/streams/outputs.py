@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.contract.problem import Params, Problem, State
-from seqjax.gradients.contract.rows import average_shared
+from seqjax.gradients.contract.rows import as_row, average_shared
 from seqjax.gradients.contract.window import Batch, Estimate
 from seqjax.gradients.steps.precision import is_float
 from seqjax.models.model import ModelProblem
@@ -116,8 +116,8 @@ def by_rows(estimate: Callable[[Any, Batch], Estimate], state: Any, batch: Batch
     """
 
     def one(carry, rows, xs, weights, reset, row):
-        carry, rows, reset, row = jax.tree.map(lambda a: a[None], (carry, rows, reset, row))
-        xs, weights = jax.tree.map(lambda a: a[:, None], (xs, weights))
+        carry, rows, reset, row = as_row((carry, rows, reset, row))
+        xs, weights = as_row((xs, weights), axis=1)
         own = state._replace(carry=carry, memory=state.memory._replace(rows=rows))
         found = estimate(own, Batch(xs, weights, reset, row))
         carry, rows = jax.tree.map(lambda a: a[0], (found.state, found.memory.rows))

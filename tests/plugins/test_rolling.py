@@ -1,7 +1,6 @@
 """`rolling` against a replay of the last K steps of each loss, which is differentiated in forward mode."""
 
 import functools
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import equinox.internal as eqxi
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.cells import Started
 from support.slow import slow
 
 import seqjax as sj
@@ -80,17 +80,6 @@ def of_model(model, spec):
         rng.integers(0, V, (T, B), dtype=np.int32) if isinstance(side, sj.Tokens) else rng.normal(size=(T, B, side.dim))
     )
     return Stream(problem, params, state, (of(spec.inputs), of(spec.targets)), problem.step)
-
-
-@dataclass(frozen=True)
-class Started(RNN):
-    """A network whose initial state is learned."""
-
-    def init(self, key, spec):
-        return super().init(key, spec) | {"start": jnp.full(self.hidden, 0.3)}
-
-    def init_state(self, params, spec, key=None):
-        return jax.tree.map(lambda a: a + params["start"], super().init_state(params, spec, key))
 
 
 def foreign():

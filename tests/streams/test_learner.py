@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.cells import Started
 
 import seqjax as sj
 from seqjax.array_files.arrays import save_arrays
@@ -66,17 +67,6 @@ def follow(learner, state, first, last):
 def as_numpy(state):
     is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return jax.tree.map(lambda leaf: np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf), state)
-
-
-@dataclass(frozen=True)
-class Started(RNN):
-    """A network whose initial state is learned."""
-
-    def init(self, key, spec):
-        return super().init(key, spec) | {"start": jnp.full(self.hidden, 0.3)}
-
-    def init_state(self, params, spec, key=None):
-        return jax.tree.map(lambda a: a + params["start"], super().init_state(params, spec, key))
 
 
 def trained(learner, steps=40):

@@ -7,7 +7,18 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import Cell
-from seqjax.models import sigmoid
+from seqjax.models import RNN, sigmoid
+
+
+@dataclass(frozen=True)
+class Started(RNN):
+    """A network whose initial state is learned."""
+
+    def init(self, key, spec):
+        return super().init(key, spec) | {"start": jnp.full(self.hidden, 0.3)}
+
+    def init_state(self, params, spec, key=None):
+        return jax.tree.map(lambda a: a + params["start"], super().init_state(params, spec, key))
 
 
 @dataclass(frozen=True)
