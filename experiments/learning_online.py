@@ -105,18 +105,8 @@ def errors_while_learning(strategy: sj.Gradient, model: sj.Model, rate: float, s
     return jnp.median(norm(jax.tree.map(jnp.subtract, grads, exact)) / norm(exact))
 
 
-def main(
-    train: int | float = 0.8,
-    seeds: int = 3,
-    draws: int = 10,
-    hidden: int = 16,
-    epochs: int = 8,
-    num_steps: int = 400,
-    windows: tuple[int, ...] = (1, 10, 100),
-    rates: tuple[float, ...] = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
-    updates: int = 2000,
-) -> sj.Report:
-    report = sj.Report(__file__)
+def show_windows(report: sj.Report, draws: int, hidden: int, num_steps: int, windows: tuple[int, ...]) -> None:
+    """The errors of stacks of layers by the length of the windows."""
     for layers in (2, 4):
         drawn = [errors(layers, hidden, num_steps, windows, seed) for seed in range(draws)]
         by_strategy = {name: np.array([values[name] for values in drawn]) for name in drawn[0]}
@@ -138,6 +128,9 @@ def main(
             ),
         )
 
+
+def show_rates(report: sj.Report, draws: int, hidden: int, rates: tuple[float, ...], updates: int) -> None:
+    """The errors while learning, by the learning rate."""
     model = LRU(hidden=hidden, r_min=0.9, r_max=0.99)
     while_learning = {
         name: np.array(
@@ -161,6 +154,9 @@ def main(
         ),
     )
 
+
+def show_digits(report: sj.Report, train: int | float, seeds: int, hidden: int, epochs: int) -> None:
+    """The accuracies of classifiers that are updated after each pixel."""
     base = sj.Experiment(
         dataset=Digits(permuted=True),
         train=train,
@@ -179,6 +175,23 @@ def main(
             accuracies = [run.metric("heldout_last_accuracy")[-1] for run in group]
             what = f"accuracy on held-out digits, {gradient}, layers {layers}"
             report.row(what, accuracies, between(0.8, 0.9))
+
+
+def main(
+    train: int | float = 0.8,
+    seeds: int = 3,
+    draws: int = 10,
+    hidden: int = 16,
+    epochs: int = 8,
+    num_steps: int = 400,
+    windows: tuple[int, ...] = (1, 10, 100),
+    rates: tuple[float, ...] = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+    updates: int = 2000,
+) -> sj.Report:
+    report = sj.Report(__file__)
+    show_windows(report, draws, hidden, num_steps, windows)
+    show_rates(report, draws, hidden, rates, updates)
+    show_digits(report, train, seeds, hidden, epochs)
     return report
 
 
