@@ -1,0 +1,309 @@
+"""Says what is wrong with a gradient: on which steps, lags, rows and entries, and the mistake that explains all of it."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.errors import few
+from seqjax.testing.estimators.calling import Slice
+from seqjax.testing.estimators.chain import Leaf, Path, derivatives
+from seqjax.testing.estimators.readings import EXACT, Known, Reading, readings
+
+FIT = 1e-7
+"""The relative error with which a reading has to give the gradient on every part."""
+ROUNDING = 1e-5
+"""The relative error below which a gradient is right but for rounding in float32."""
+
+Call = Callable[[Slice, Sequence[int]], np.ndarray]
+"""(steps, rows) -> the gradient, a vector."""
+
+
+class Diagnosis(NamedTuple):
+    """What is wrong with a gradient.
+
+    Args:
+        evidence: what was seen, each a sentence without its full stop.
+        causes: the readings that give the wrong gradient on every part; a cause is stated if there is one.
+        part: the fewest steps on which it is wrong.
+        rows: the rows of this part.
+    """
+
+    evidence: Sequence[str]
+    causes: Sequence[str]
+    part: Slice
+    rows: Sequence[int]
+
+    def __str__(self) -> str:
+        seen = "; ".join(self.evidence)
+        text = f"What is wrong: {seen}."
+        if len(self.causes) == 1:
+            text += f"\nThe cause: {self.causes[0]}. This gives the same numbers on every part of the window."
+        elif self.causes:
+            text += "\nSeveral causes give the same numbers, so that none is stated: " + "; ".join(self.causes) + "."
+        return text
+
+
+class Parts:
+    """The gradients of an estimator on parts of a path, beside the right ones.
+
+    Args:
+        path: the path.
+        leaves: the leaves of the gradient.
+        got: the gradient of the estimator.
+        wanted: the right gradient.
+    """
+
+    def __init__(self, path: Path, leaves: Sequence[Leaf], got: Call, wanted: Call):
+        self.path, self.leaves, self._got, self._wanted = path, leaves, got, wanted
+        self.rows = tuple(range(path.scan.num_rows))
+        self._seen: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
+
+    def at(self, part: Slice, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """The gradient of the estimator and the right one."""
+        where = part, tuple(rows)
+        if where not in self._seen:
+            nothing = np.zeros(sum(leaf.at.stop - leaf.at.start for leaf in self.leaves))
+            empty = part.first >= part.last
+            self._seen[where] = (nothing, nothing) if empty else (self._got(*where), self._wanted(*where))
+        return self._seen[where]
+
+    def all(self) -> list[tuple[Slice, tuple[int, ...]]]:
+        """All parts with all rows, and where there are several rows the parts from the first step of each alone."""
+        num_steps = self.path.num_steps
+        parts = [(Slice(m, n), self.rows) for m in range(num_steps) for n in range(m + 1, num_steps + 1)]
+        if len(self.rows) > 1:
+            parts += [(Slice(0, n), (b,)) for b in self.rows for n in range(1, num_steps + 1)]
+        return parts
+
+    def scale(self) -> np.ndarray:
+        """For each number of the gradient the largest right one of its leaf, on all parts."""
+        largest = np.max([np.abs(self.at(*where)[1]) for where in self.all()], 0)
+        scale = np.zeros_like(largest)
+        for leaf in self.leaves:
+            scale[leaf.at] = largest[leaf.at].max(initial=0)
+        return np.maximum(scale, max(1e-6 * largest.max(initial=0), 1e-300))
+
+    def differs(self, part: Slice, rows: Sequence[int]) -> bool:
+        """Whether a gradient differs from the right one, relative to the largest number of each leaf."""
+        got, wanted = self.at(part, rows)
+        for leaf in self.leaves:
+            scale = max(np.abs(wanted[leaf.at]).max(initial=0), 1e-6 * np.abs(wanted).max(initial=0), 1e-300)
+            if not (np.abs(got - wanted)[leaf.at] <= EXACT * scale).all():
+                return True
+        return False
+
+    def is_wrong(self, got: np.ndarray, wanted: np.ndarray, bound: float = EXACT) -> np.ndarray:
+        """Which numbers differ by more than the bound, relative to `scale`."""
+        return ~(np.abs(got - wanted) <= bound * self.scale())
+
+
+def diagnose(parts: Parts, known: Callable[[Sequence[Leaf]], Known]) -> Diagnosis | None:
+    """What is wrong on the parts of a path; None: every part is right.
+
+    Args:
+        parts: the gradients.
+        known: the wrong leaves -> what readings need.
+    """
+    wrong = {where: parts.is_wrong(*parts.at(*where)) for where in parts.all()}
+    if not any(each.any() for each in wrong.values()):
+        return None
+    part, rows = min((w for w in wrong if wrong[w].any()), key=lambda w: (w[0].last - w[0].first, len(w[1]), w[0].first))
+    if not any(parts.is_wrong(*parts.at(*where), ROUNDING).any() for where in wrong):
+        text = "right but for rounding: its errors are those of float32, in which it computes somewhere"
+        return Diagnosis([text], [], part, rows)
+    leaves = [leaf for leaf in parts.leaves if any(each[leaf.at].any() for each in wrong.values())]
+    steps, rows_seen = list(_of_steps(parts, wrong)), list(_of_rows(parts, wrong))
+    # Lags say nothing new where a step or a row explains what is wrong.
+    lags = [] if rows_seen or ", at which" in steps[0] else list(_of_lags(parts))
+    evidence = [*_of_leaves(parts, leaves, wrong), *steps, *lags, *rows_seen]
+    causes = list(_of_the_gradient(parts, leaves))
+    causes += [reading.text for reading in readings(known(leaves)) if _fits(parts, reading)]
+    # Two readings of one mistake have one text.
+    return Diagnosis(evidence, list(dict.fromkeys(causes)), part, rows)
+
+
+def _fits(parts: Parts, reading: Reading) -> bool:
+    """Whether a reading gives the gradient of the estimator on every part about which it says something.
+
+    A reading that gives the right gradient everywhere, or says something about less than half of the parts, is none.
+    """
+    found = []
+    for where in parts.all():
+        predicted = reading.gradient(*where)
+        if np.isnan(predicted).any():
+            continue
+        got, wanted = parts.at(*where)
+        if parts.is_wrong(got, predicted, FIT).any():
+            return False
+        found.append(parts.is_wrong(got, wanted).any())
+    return any(found) and 2 * len(found) >= len(parts.all())
+
+
+def _of_leaves(parts, leaves, wrong):
+    """Which entries of the gradient are wrong."""
+    right = [leaf for leaf in parts.leaves if leaf not in leaves]
+    for leaf in leaves:
+        where = np.any([each[leaf.at] for each in wrong.values()], 0).reshape(leaf.shape)
+        place = _place(where)
+        if place:
+            yield f"wrong in {leaf.name} only at {place}"
+    if right:
+        yield f"only {_names(leaves)} is wrong" if len(leaves) == 1 else f"only {_names(leaves)} are wrong"
+
+
+def _place(where):
+    """The row, the column or the entry to which the wrong numbers of an array are confined; "" if there is none."""
+    if where.ndim == 0 or where.all() or where.size < 2:
+        return ""
+    if where.sum() == 1:
+        return "[" + ", ".join(str(i[0]) for i in np.nonzero(where)) + "]"
+    if where.ndim == 2:
+        for axis, form in ((1, "[{}, :]"), (0, "[:, {}]")):
+            lines = np.flatnonzero(where.any(axis))
+            if len(lines) == 1:
+                return form.format(lines[0])
+    return ""
+
+
+def _of_steps(parts, wrong):
+    """The first wrong step, and what is special about it."""
+    num_steps = parts.path.num_steps
+    n = next((n for n in range(1, num_steps + 1) if wrong[Slice(0, n), parts.rows].any()), None)
+    if n is None:
+        yield "right from the first step of the window on, and wrong on windows that begin later"
+        return
+    text = f"right for {_count(n - 1, 'step')}, wrong from step {n}" if n > 1 else "wrong from the first step"
+    special = _special(parts.path, n - 1)
+    yield text + (f", at which {special}" if special else "")
+
+
+def _special(path: Path, t: int) -> str:
+    """What is true of step t, and of no step before it."""
+    facts = _facts(path)
+    return next((text for text, true in facts.items() if t and true[t] and not any(true[:t])), "")
+
+
+def _facts(path: Path) -> dict[str, list[bool]]:
+    """For each step of a path: properties that explain a mistake."""
+
+    def zero(tree, t):
+        leaves = [np.asarray(a[t]) for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.inexact)]
+        # In any of the rows.
+        return bool(leaves) and bool(
+            np.any(np.all([np.abs(a).reshape(len(a), -1).max(-1, initial=0) == 0 for a in leaves], 0))
+        )
+
+    chain = derivatives(path)(path.before, path.xs)
+    return {
+        "the state is reset": list((np.abs(chain.J).max((-1, -2), initial=0) == 0).any(0)),
+        "the state that enters is zero": [t > 0 and zero(path.states, t) for t in range(path.num_steps)],
+        "the loss depends on nothing, as in a padded step": list(
+            ((np.abs(chain.a).max(-1, initial=0) == 0) & (np.abs(chain.d).max(-1, initial=0) == 0)).any(0)
+        ),
+        "all inputs are zero": [zero(path.xs, t) for t in range(path.num_steps)],
+    }
+
+
+def _of_lags(parts):
+    """The first wrong lag, if the gradient at lag 0 is right."""
+    wrong = [bool(parts.is_wrong(*lag_part(parts, lag)).any()) for lag in range(parts.path.num_steps)]
+    if any(wrong) and not wrong[0]:
+        first = wrong.index(True)
+        last = f" to {first - 1}" if first > 1 else ""
+        yield f"right at lag{'s' * (first > 1)} 0{last}, wrong from lag {first}"
+
+
+def lag_part(parts: Parts, lag: int) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the gradient that travels back `lag` steps, summed over the losses: the estimator's and the right one.
+
+    It follows from windows that end in the step of a loss and begin `lag` and `lag` - 1 steps before it.
+    """
+
+    def of_loss(t, back):
+        ends = [parts.at(Slice(t - back, last), parts.rows) for last in (t + 1, t)]
+        return [a - b for a, b in zip(*ends, strict=True)]
+
+    total = [np.zeros_like(a) for a in parts.at(Slice(0, 1), parts.rows)]
+    for t in range(lag, parts.path.num_steps):
+        near = of_loss(t, lag - 1) if lag else [0, 0]
+        total = [c + a - b for a, b, c in zip(of_loss(t, lag), near, total, strict=True)]
+    return total[0], total[1]
+
+
+def _of_rows(parts, wrong):
+    """Which rows are wrong alone, and whether they are wrong together only."""
+    if len(parts.rows) == 1:
+        return
+    alone = [b for b in parts.rows if any(wrong[w].any() for w in wrong if w[1] == (b,))]
+    if not alone:
+        yield "every row alone is right, and several rows together are wrong"
+    elif len(alone) < len(parts.rows):
+        rows = f"row{'s' * (len(alone) > 1)} {few(map(str, alone))}"
+        # A scale that depends on the number of steps shows on the whole window only.
+        factor = _factor(parts, [(Slice(0, parts.path.num_steps), (b,)) for b in alone])
+        text = f"wrong in {rows}, right in the others" if factor is None else f"{_as_factor(factor)} in {rows}"
+        padded = [b for b in parts.rows if _is_padded(parts, b)]
+        are = "these rows are" if len(alone) > 1 else "this row is"
+        yield text + (f", and {are} padded" if padded == alone else "")
+
+
+def _is_padded(parts, b):
+    """Whether the losses of the last steps of row b do not depend on anything."""
+    last = parts.path.num_steps
+    gradients = [parts.at(Slice(0, n), (b,))[1] for n in (last - 1, last)]
+    return bool((gradients[0] == gradients[1]).all())
+
+
+def _of_the_gradient(parts, leaves):
+    """Readings of the wrong entries of the gradient alone."""
+    names, scale = _names(leaves), parts.scale()
+    pairs = [parts.at(*where) for where in parts.all()]
+
+    def fits(change):
+        return all(
+            (np.abs(got[leaf.at] - change(wanted, leaf)) <= FIT * scale[leaf.at]).all()
+            for got, wanted in pairs
+            for leaf in leaves
+        )
+
+    square = all(len(leaf.shape) == 2 and leaf.shape[0] == leaf.shape[1] for leaf in leaves)
+    if square and fits(lambda wanted, leaf: wanted[leaf.at].reshape(leaf.shape).T.ravel()):
+        yield f"the gradient of {names} is transposed"
+    factor = _factor(parts, parts.all(), leaves)
+    if factor is not None:
+        of = "the gradient" if len(leaves) == len(parts.leaves) else f"the gradient of {names}"
+        yield f"{of} is {_as_factor(factor)}"
+    if len(leaves) == 2 and leaves[0].shape == leaves[1].shape:
+        other = {leaves[0].name: leaves[1], leaves[1].name: leaves[0]}
+        if fits(lambda wanted, leaf: wanted[other[leaf.name].at]):
+            yield f"the gradients of {names} are exchanged"
+
+
+def _factor(parts, wheres, leaves=None):
+    """c, if the wrong leaves are c times the right ones on all parts; else None."""
+    leaves = parts.leaves if leaves is None else leaves
+    at = np.concatenate([np.arange(leaf.at.start, leaf.at.stop) for leaf in leaves])
+    got, wanted = (np.concatenate([parts.at(*where)[i][at] for where in wheres]) for i in (0, 1))
+    norm = wanted @ wanted
+    factor = float(got @ wanted / norm) if norm else 1.0
+    good = np.abs(got - factor * wanted) <= FIT * np.tile(parts.scale()[at], len(wheres))
+    return factor if good.all() and abs(factor - 1) > FIT else None
+
+
+def _as_factor(factor: float) -> str:
+    if abs(factor) < FIT:
+        return "zero"
+    if abs(factor + 1) < FIT:
+        return "right but for its sign"
+    return f"{factor:.6g} times the right one"
+
+
+def _names(leaves):
+    return few(leaf.name or "the parameters" for leaf in leaves)
+
+
+def _count(n, noun):
+    return f"{n} {noun}{'s' * (n != 1)}"

@@ -1,0 +1,161 @@
+"""The scans on which an estimator is checked: those of seqjax, those of a model, and those of the user."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.errors import Error
+from seqjax.gradients.contract.problem import Problem
+from seqjax.models.model import ModelProblem
+from seqjax.testing.proofs.calls import row_of
+from seqjax.testing.proofs.cases import case
+
+CASES = ("resting", "small", "linear")
+"""The scans of seqjax: one that starts at zero, rests and is reset to zero, two tanh units, and a state that is linear
+in the parameters; 6 steps in each of three windows."""
+ROW = 2
+"""The sequence of the last two whose state and inputs are used."""
+WINDOWS, STEPS, ROWS = 3, 6, 3
+"""The windows, their steps, and with `batched` the rows of the scans that are made for a model."""
+
+
+class Scan(NamedTuple):
+    """A scan of one sequence or of several, on which an estimator is checked.
+
+    Args:
+        step: (params, state, x) -> (new state, loss), for one sequence.
+        params: the parameters.
+        state: the state that enters the first window, with `batched` leaves [B, ...].
+        windows: what the steps of consecutive windows read, leaves [T, ...] or [T, B, ...], equally long.
+        problem: what a strategy takes: the problem of a model, or the step.
+        batched: whether there is an axis of rows.
+    """
+
+    step: Callable
+    params: Any
+    state: Any
+    windows: Sequence[Any]
+    problem: Any
+    batched: bool = False
+
+    @property
+    def num_steps(self) -> int:
+        """The steps of a window."""
+        return len(jax.tree.leaves(self.windows[0])[0])
+
+    @property
+    def num_rows(self) -> int:
+        """The rows; 1 without an axis of rows."""
+        return len(jax.tree.leaves(self.state)[0]) if self.batched else 1
+
+
+def scans() -> dict[str, Scan]:
+    """The scans on which `check_estimator` checks by default, by name, in float64 where x64 is enabled.
+
+    >>> import seqjax as sj
+    >>> step, params, state, windows, *_ = sj.testing.scans()["resting"]
+    >>> new, loss = step(params, state, {name: a[0] for name, a in windows[0].items()})
+    >>> sorted(new), loss.shape
+    (['h', 'm'], ())
+
+    Returns:
+        Name -> (step, params, state, windows, ...), see `check_estimator`.
+    """
+    return {name: _resting() if name == "resting" else _of_case(name) for name in CASES}
+
+
+def scan_of(given: Any, batched: bool) -> Scan:
+    """The scan that the user gives, in float64: four values, the first of which may be a problem, or a model's problem.
+
+    Raises:
+        Error: it is none of them.
+    """
+    if isinstance(given, ModelProblem):
+        given = _of_model(given, batched)
+    if not isinstance(given, Sequence) or len(given) < 4 or not len(given[3]):
+        raise Error(
+            "check_estimator: scan must be (step, params, state, windows) with at least one window, or the problem of "
+            f"a model, such as RNN(hidden=4).problem(Spec(Values(2), Values(1))), not {given!r:.80}"
+        )
+    first, params, state, windows = given[:4]
+    step = first.step if isinstance(first, Problem) else first
+    params, state, windows = jax.tree.map(_double, (params, state, list(windows)))
+    return Scan(step, params, state, windows, first, batched)
+
+
+def _double(a: Any) -> Any:
+    a = jnp.asarray(a)
+    return a.astype(float) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+
+def _of_case(name: str) -> Scan:
+    """A scan of the conformance suite. Its steps read their weights too, so that no two losses can be exchanged."""
+    c = case(name)
+
+    def step(params, state, x):
+        x, weight = x
+        state, loss = c.step(params, state, x)
+        return state, weight * loss
+
+    windows = [jax.tree.map(lambda a: a[:, ROW], (batch.xs, batch.weights)) for batch in c.windows]
+    return Scan(step, c.params, row_of(c.state, ROW), windows, step)
+
+
+def _of_model(problem: ModelProblem, batched: bool) -> tuple:
+    """Parameters, states and windows for a model: random numbers, so that no parameter and no state is zero."""
+    rng = np.random.default_rng(0)
+
+    def moved(a, scale=0.3):
+        a = jnp.asarray(a)
+        if not jnp.issubdtype(a.dtype, jnp.inexact):
+            return a
+        return (a + scale * rng.normal(size=a.shape)).astype(float)
+
+    def data(like):
+        shape = (STEPS, *((ROWS,) if batched else ()), *like.shape)
+        if jnp.issubdtype(like.dtype, jnp.inexact):
+            return jnp.asarray(rng.normal(size=shape), float)
+        # Two ids are in every vocabulary.
+        return jnp.asarray(rng.integers(0, 2, shape), like.dtype)
+
+    if problem.x_like is None:
+        raise Error(
+            "check_estimator: a loss of your own may read any targets: give scan=(problem, params, state, windows), "
+            "where a window is (inputs, targets), [T, ...]"
+        )
+    params = jax.tree.map(moved, problem.init(jax.random.key(0)))
+    state = jax.tree.map(moved, problem.init_rows(params, ROWS))
+    windows = [jax.tree.map(data, problem.x_like) for _ in range(WINDOWS)]
+    return problem, params, state if batched else row_of(state, 0), windows
+
+
+def _resting() -> Scan:
+    """A scan that starts at zero, rests there for two steps, and is reset to zero in its second window.
+
+    While it rests its inputs are zero. The bias `d` is zero too, so that the gradient by `d` passes the steps at rest.
+    `c` acts on the state at one step of a window, and this state on the loss at its last step: in the third window
+    across five edges. Its norm is above 10.
+    """
+
+    def step(params, state, x):
+        state = jax.tree.map(lambda a: jnp.where(x["reset"] > 0, 0, a), state)
+        h = jnp.tanh(params["w"] * state["h"][::-1] + params["b"] * x["u"] + params["d"])
+        m = 0.9 * state["m"] + params["c"] * x["starts"]
+        return {"h": h, "m": m}, (jnp.sum(h) - x["y"]) ** 2 + x["ends"] * m
+
+    rng = np.random.default_rng(0)
+    params = {"w": jnp.array([0.8, -1.1]), "b": jnp.array([0.6, 0.9]), "c": jnp.array(12.0), "d": jnp.zeros(2)}
+    state = {"h": jnp.zeros(2), "m": jnp.zeros(())}
+    windows: list[Any] = []
+    for starts, reset in ((2, None), (0, 3), (0, None)):
+        xs = {"u": rng.normal(size=6), "y": rng.normal(size=6)} | {k: np.zeros(6) for k in ("starts", "ends", "reset")}
+        xs["starts"][starts] = xs["ends"][-1] = 1
+        if reset is not None:
+            xs["reset"][reset] = 1
+        if not windows:
+            xs["u"][:2] = 0
+        windows.append(jax.tree.map(jnp.asarray, xs))
+    return Scan(step, params, state, windows, step)
