@@ -1,6 +1,7 @@
 from .checking import check as check
 from .estimators.calling import by_step as by_step
 from .estimators.check import check_estimator as check_estimator
+from .estimators.comparing import compare_estimator as compare_estimator
 from .estimators.scans import scans as scans
 from .parametrize import parametrize_checks as parametrize_checks
 from .problems import INFLUENCE as INFLUENCE

@@ -12,6 +12,7 @@ from seqjax.gradients.influence.influence import Influence
 from seqjax.gradients.reverse.edges import WeightedEdges
 from seqjax.plugin.author import cause
 from seqjax.testing.compare import BOUND, Failed, Skipped
+from seqjax.testing.estimators.strategies import explain_strategy
 from seqjax.testing.line import Check, Found
 from seqjax.testing.proofs import arguments, claims, contract, draws, rows, second, uses
 from seqjax.testing.proofs.cases import CASES, MAIN, NO_FLOATS
@@ -73,6 +74,19 @@ def on_cases(
             return Found(function(strategy, cases=chosen), ", ".join(chosen))
 
     return Check(name, run, meaning, bound)
+
+
+def _explained(function: Callable) -> Callable:
+    """A check that says what is wrong where it fails, as `check_estimator` does."""
+
+    def run(strategy, cases):
+        try:
+            return function(strategy, cases=cases)
+        except Failed as fault:
+            text = explain_strategy(strategy, cases)
+            raise Failed(f"{fault}\n{text}".rstrip(), fault.error) from None
+
+    return run
 
 
 @functools.lru_cache(maxsize=8)
@@ -193,9 +207,9 @@ def _exact(strategy: Gradient) -> Check:
     """The check of a strategy that claims to be exact."""
     if strategy.of == "window":
         meaning = "this is not the gradient of the window with a constant incoming state: correct it, or claim 'biased'"
-        return on_cases("exact: window's gradient", claims.check_window, 3, WITH_FLOATS, BOUND, meaning)
+        return on_cases("exact: window's gradient", _explained(claims.check_window), 3, WITH_FLOATS, BOUND, meaning)
     meaning = "the windows' gradients must add up to the whole sequence's gradient: carry what is needed in memory"
-    return on_cases("exact: history's gradient", claims.check_history, 3, WITH_FLOATS, BOUND, meaning)
+    return on_cases("exact: history's gradient", _explained(claims.check_history), 3, WITH_FLOATS, BOUND, meaning)
 
 
 def _unbiased(strategy: Gradient) -> Check:

@@ -1,5 +1,6 @@
 """The derivatives of every step of a scan, and the gradient by the chain rule from any step to any other one."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,9 @@ from seqjax.gradients.steps.floats import ravel_float
 from seqjax.testing.estimators.calling import Slice
 from seqjax.testing.estimators.scans import Scan
 from seqjax.testing.quick_jit import quick_jit
+
+EXACT = 1e-9
+"""The relative error below which numbers are taken for equal."""
 
 
 class Leaf(NamedTuple):
@@ -97,17 +101,32 @@ class Path(NamedTuple):
 
 def path_of(scan: Scan, windows: Sequence[Any], state: Any) -> Path:
     """The path through consecutive windows from a state."""
-    xs = jax.tree.map(lambda *a: jnp.concatenate(a), *windows)
+    xs = jax.tree.map(_joined, *windows)
     if not scan.batched:
-        state, xs = jax.tree.map(lambda a: a[None], state), jax.tree.map(lambda a: a[:, None], xs)
-
-    def advance(state, x):
-        new, _ = jax.vmap(scan.step, (None, 0, 0))(scan.params, state, x)
-        return new, new
-
-    later = quick_jit(lambda state, xs: jax.lax.scan(advance, state, xs)[1])(state, xs)
-    states = jax.tree.map(lambda a, b: jnp.concatenate([a[None].astype(b.dtype), b]), state, later)
+        state, xs = jax.tree.map(lambda a: a[None], _on_host(state)), jax.tree.map(lambda a: a[:, None], xs)
+    later = _on_host(_all_states(scan.step, scan.params, state, xs))
+    states = jax.tree.map(lambda a, b: _joined(a[None].astype(b.dtype), b), _on_host(state), later)
     return Path(scan, xs, states)
+
+
+def _joined(*arrays):
+    return np.concatenate([_on_host(a) for a in arrays]) if not _is_key(arrays[0]) else jnp.concatenate(arrays)
+
+
+def _on_host(tree):
+    """The arrays as those of NumPy, whose parts are taken without a program for each; keys stay as they are."""
+    return jax.tree.map(lambda a: a if _is_key(a) else np.asarray(a), tree)
+
+
+def _is_key(a):
+    return jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+
+
+def states_of(scan: Scan) -> list[Any]:
+    """The states that enter the windows of a scan."""
+    states = path_of(scan, scan.windows, scan.state).states
+    entering = [jax.tree.map(lambda a, w=w: a[w * scan.num_steps], states) for w in range(len(scan.windows))]
+    return entering if scan.batched else [jax.tree.map(lambda a: a[0], each) for each in entering]
 
 
 def derivatives(path: Path, columns: Any = slice(None)) -> Callable[[Any, Any], Chain]:
@@ -117,30 +136,41 @@ def derivatives(path: Path, columns: Any = slice(None)) -> Callable[[Any, Any], 
         path: the path.
         columns: the numbers of the parameters by which steps are differentiated.
     """
-    scan = path.scan
-    flat_params, others, join_params = ravel_float(scan.params)
+
+    def at(states, xs):
+        J, I, a, d = (np.asarray(each) for each in _all_derivatives(path.scan.step, path.scan.params, states, xs))
+        return Chain(J, I[..., columns], a, d[..., columns])
+
+    return at
+
+
+# Compiled once for each step, since several parts of a scan are looked at.
+@functools.partial(quick_jit, static_argnums=0)
+def _all_states(step, params, state, xs):
+    """The states after all steps, leaves [N, B, ...]."""
+
+    def advance(state, x):
+        new, _ = jax.vmap(step, (None, 0, 0))(params, state, x)
+        return new, new
+
+    return jax.lax.scan(advance, state, xs)[1]
+
+
+@functools.partial(quick_jit, static_argnums=0)
+def _all_derivatives(step, params, states, xs):
+    flat_params, others, join_params = ravel_float(params)
 
     def one(state, x):
         flat, other_states, join_state = ravel_float(state)
 
-        def step(params, s):
-            new, loss = scan.step(join_params(params, others), join_state(s, other_states), x)
+        def on_vectors(params, s):
+            new, loss = step(join_params(params, others), join_state(s, other_states), x)
             return ravel_float(new)[0], loss
 
-        (I, J), (d, a) = jax.jacrev(step, (0, 1))(flat_params, flat)
+        (I, J), (d, a) = jax.jacrev(on_vectors, (0, 1))(flat_params, flat)
         return J, I, a, d
 
-    def all_steps(states, xs):
-        found = jax.vmap(jax.vmap(one))(states, xs)
-        return [jnp.swapaxes(each, 0, 1) for each in found]
-
-    compiled = quick_jit(all_steps)
-
-    def at(states, xs):
-        J, I, a, d = (np.asarray(each) for each in compiled(states, xs))
-        return Chain(J, I[..., columns], a, d[..., columns])
-
-    return at
+    return [jnp.swapaxes(each, 0, 1) for each in jax.vmap(jax.vmap(one))(states, xs)]
 
 
 def leaves_of(tree: Any) -> list[Leaf]:

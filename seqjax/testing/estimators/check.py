@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.errors import Error, check_all, is_whole
+from seqjax.errors import check_all, is_whole
 from seqjax.gradients.calls.estimating import estimate
 from seqjax.gradients.contract.gradient import Gradient
 from seqjax.report.table import Table
@@ -148,7 +148,10 @@ def _check_on(
     """The rows of the table for one scan."""
     truths = _truths(scan)
     states = [scan.state, *(truth.state for truth in truths[:-1])]
-    truths = [_of_arguments(truth, scan, state, w, argnums) for w, (truth, state) in enumerate(zip(truths, states))]
+    truths = [
+        _of_arguments(truth, scan, state, w, argnums)
+        for w, (truth, state) in enumerate(zip(truths, states, strict=True))
+    ]
     losses, grads = all_calls(estimator, scan, states, [truth.grads for truth in truths], keys)
     error = assert_close(losses[0], np.stack([truth.loss for truth in truths]), f"{name}, the losses of the windows")
     rows: list[tuple] = [("loss", "yes", error, BOUND, name)]

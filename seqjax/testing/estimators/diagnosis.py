@@ -1,4 +1,4 @@
-"""Says what is wrong with a gradient: on which steps, lags, rows and entries, and the mistake that explains all of it."""
+"""Says what is wrong with a gradient: where it is wrong, and the mistake that explains all of it."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -10,15 +10,14 @@ import numpy as np
 from seqjax.errors import few
 from seqjax.testing.estimators.calling import Slice
 from seqjax.testing.estimators.chain import Leaf, Path, derivatives
-from seqjax.testing.estimators.readings import EXACT, Known, Reading, readings
+from seqjax.testing.estimators.known import Known
+from seqjax.testing.estimators.parts import Parts
+from seqjax.testing.estimators.readings import readings
 
 FIT = 1e-7
 """The relative error with which a reading has to give the gradient on every part."""
 ROUNDING = 1e-5
 """The relative error below which a gradient is right but for rounding in float32."""
-
-Call = Callable[[Slice, Sequence[int]], np.ndarray]
-"""(steps, rows) -> the gradient, a vector."""
 
 
 class Diagnosis(NamedTuple):
@@ -46,60 +45,6 @@ class Diagnosis(NamedTuple):
         return text
 
 
-class Parts:
-    """The gradients of an estimator on parts of a path, beside the right ones.
-
-    Args:
-        path: the path.
-        leaves: the leaves of the gradient.
-        got: the gradient of the estimator.
-        wanted: the right gradient.
-    """
-
-    def __init__(self, path: Path, leaves: Sequence[Leaf], got: Call, wanted: Call):
-        self.path, self.leaves, self._got, self._wanted = path, leaves, got, wanted
-        self.rows = tuple(range(path.scan.num_rows))
-        self._seen: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
-
-    def at(self, part: Slice, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """The gradient of the estimator and the right one."""
-        where = part, tuple(rows)
-        if where not in self._seen:
-            nothing = np.zeros(sum(leaf.at.stop - leaf.at.start for leaf in self.leaves))
-            empty = part.first >= part.last
-            self._seen[where] = (nothing, nothing) if empty else (self._got(*where), self._wanted(*where))
-        return self._seen[where]
-
-    def all(self) -> list[tuple[Slice, tuple[int, ...]]]:
-        """All parts with all rows, and where there are several rows the parts from the first step of each alone."""
-        num_steps = self.path.num_steps
-        parts = [(Slice(m, n), self.rows) for m in range(num_steps) for n in range(m + 1, num_steps + 1)]
-        if len(self.rows) > 1:
-            parts += [(Slice(0, n), (b,)) for b in self.rows for n in range(1, num_steps + 1)]
-        return parts
-
-    def scale(self) -> np.ndarray:
-        """For each number of the gradient the largest right one of its leaf, on all parts."""
-        largest = np.max([np.abs(self.at(*where)[1]) for where in self.all()], 0)
-        scale = np.zeros_like(largest)
-        for leaf in self.leaves:
-            scale[leaf.at] = largest[leaf.at].max(initial=0)
-        return np.maximum(scale, max(1e-6 * largest.max(initial=0), 1e-300))
-
-    def differs(self, part: Slice, rows: Sequence[int]) -> bool:
-        """Whether a gradient differs from the right one, relative to the largest number of each leaf."""
-        got, wanted = self.at(part, rows)
-        for leaf in self.leaves:
-            scale = max(np.abs(wanted[leaf.at]).max(initial=0), 1e-6 * np.abs(wanted).max(initial=0), 1e-300)
-            if not (np.abs(got - wanted)[leaf.at] <= EXACT * scale).all():
-                return True
-        return False
-
-    def is_wrong(self, got: np.ndarray, wanted: np.ndarray, bound: float = EXACT) -> np.ndarray:
-        """Which numbers differ by more than the bound, relative to `scale`."""
-        return ~(np.abs(got - wanted) <= bound * self.scale())
-
-
 def diagnose(parts: Parts, known: Callable[[Sequence[Leaf]], Known]) -> Diagnosis | None:
     """What is wrong on the parts of a path; None: every part is right.
 
@@ -110,7 +55,9 @@ def diagnose(parts: Parts, known: Callable[[Sequence[Leaf]], Known]) -> Diagnosi
     wrong = {where: parts.is_wrong(*parts.at(*where)) for where in parts.all()}
     if not any(each.any() for each in wrong.values()):
         return None
-    part, rows = min((w for w in wrong if wrong[w].any()), key=lambda w: (w[0].last - w[0].first, len(w[1]), w[0].first))
+    part, rows = min(
+        (w for w in wrong if wrong[w].any()), key=lambda w: (w[0].last - w[0].first, len(w[1]), w[0].first)
+    )
     if not any(parts.is_wrong(*parts.at(*where), ROUNDING).any() for where in wrong):
         text = "right but for rounding: its errors are those of float32, in which it computes somewhere"
         return Diagnosis([text], [], part, rows)
@@ -120,26 +67,35 @@ def diagnose(parts: Parts, known: Callable[[Sequence[Leaf]], Known]) -> Diagnosi
     lags = [] if rows_seen or ", at which" in steps[0] else list(_of_lags(parts))
     evidence = [*_of_leaves(parts, leaves, wrong), *steps, *lags, *rows_seen]
     causes = list(_of_the_gradient(parts, leaves))
-    causes += [reading.text for reading in readings(known(leaves)) if _fits(parts, reading)]
+    causes += _of_the_chain(parts, known(leaves))
     # Two readings of one mistake have one text.
     return Diagnosis(evidence, list(dict.fromkeys(causes)), part, rows)
 
 
-def _fits(parts: Parts, reading: Reading) -> bool:
-    """Whether a reading gives the gradient of the estimator on every part about which it says something.
+def _of_the_chain(parts: Parts, known: Known) -> list[str]:
+    """The readings that give the gradient of the estimator on every part about which they say something.
 
-    A reading that gives the right gradient everywhere, or says something about less than half of the parts, is none.
+    A reading that gives the exact gradient is none: its mistake makes no difference here.
     """
+    wheres = parts.all()
+    exact = {where: known.chain.of_rows(where[1]).gradient(where[0]) for where in wheres}
+    if not known.is_exact and not any(parts.is_wrong(parts.at(*where)[0], exact[where], FIT).any() for where in wheres):
+        return ["it is the full gradient: nothing is detached"]
     found = []
-    for where in parts.all():
-        predicted = reading.gradient(*where)
-        if np.isnan(predicted).any():
-            continue
-        got, wanted = parts.at(*where)
-        if parts.is_wrong(got, predicted, FIT).any():
-            return False
-        found.append(parts.is_wrong(got, wanted).any())
-    return any(found) and 2 * len(found) >= len(parts.all())
+    for reading in readings(known):
+        said, differs = 0, False
+        for where in wheres:
+            predicted = reading.gradient(*where)
+            if np.isnan(predicted).any():
+                continue
+            if parts.is_wrong(parts.at(*where)[0], predicted, FIT).any():
+                break
+            said += 1
+            differs = differs or bool(parts.is_wrong(predicted, exact[where], FIT).any())
+        else:
+            if differs and 2 * said >= len(wheres):
+                found.append(reading.text)
+    return found
 
 
 def _of_leaves(parts, leaves, wrong):
@@ -176,7 +132,9 @@ def _of_steps(parts, wrong):
         yield "right from the first step of the window on, and wrong on windows that begin later"
         return
     text = f"right for {_count(n - 1, 'step')}, wrong from step {n}" if n > 1 else "wrong from the first step"
-    special = _special(parts.path, n - 1)
+    # What is special about the step explains the mistake only if all is right that begins after it.
+    later = any(each.any() for (part, rows), each in wrong.items() if rows == parts.rows and part.first >= n)
+    special = "" if later else _special(parts.path, n - 1)
     yield text + (f", at which {special}" if special else "")
 
 
@@ -209,28 +167,11 @@ def _facts(path: Path) -> dict[str, list[bool]]:
 
 def _of_lags(parts):
     """The first wrong lag, if the gradient at lag 0 is right."""
-    wrong = [bool(parts.is_wrong(*lag_part(parts, lag)).any()) for lag in range(parts.path.num_steps)]
+    wrong = [bool(parts.is_wrong(*parts.lag(lag)).any()) for lag in range(parts.path.num_steps)]
     if any(wrong) and not wrong[0]:
         first = wrong.index(True)
         last = f" to {first - 1}" if first > 1 else ""
         yield f"right at lag{'s' * (first > 1)} 0{last}, wrong from lag {first}"
-
-
-def lag_part(parts: Parts, lag: int) -> tuple[np.ndarray, np.ndarray]:
-    """The part of the gradient that travels back `lag` steps, summed over the losses: the estimator's and the right one.
-
-    It follows from windows that end in the step of a loss and begin `lag` and `lag` - 1 steps before it.
-    """
-
-    def of_loss(t, back):
-        ends = [parts.at(Slice(t - back, last), parts.rows) for last in (t + 1, t)]
-        return [a - b for a, b in zip(*ends, strict=True)]
-
-    total = [np.zeros_like(a) for a in parts.at(Slice(0, 1), parts.rows)]
-    for t in range(lag, parts.path.num_steps):
-        near = of_loss(t, lag - 1) if lag else [0, 0]
-        total = [c + a - b for a, b, c in zip(of_loss(t, lag), near, total, strict=True)]
-    return total[0], total[1]
 
 
 def _of_rows(parts, wrong):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.testing.estimators.calling import Estimator, Slice
+from seqjax.testing.estimators.calling import Estimator
 from seqjax.testing.estimators.chain import Leaf, Path
 
 MOST_NUMBERS = 400

@@ -11,7 +11,7 @@ from seqjax.errors import Error
 from seqjax.gradients.contract.problem import Problem
 from seqjax.models.model import ModelProblem
 from seqjax.testing.proofs.calls import row_of
-from seqjax.testing.proofs.cases import case
+from seqjax.testing.proofs.cases import Case, case
 
 CASES = ("resting", "small", "linear")
 """The scans of seqjax: one that starts at zero, rests and is reset to zero, two tanh units, and a state that is linear
@@ -64,7 +64,7 @@ def scans() -> dict[str, Scan]:
     Returns:
         Name -> (step, params, state, windows, ...), see `check_estimator`.
     """
-    return {name: _resting() if name == "resting" else _of_case(name) for name in CASES}
+    return {name: _resting() if name == "resting" else scan_of_case(case(name)) for name in CASES}
 
 
 def scan_of(given: Any, batched: bool) -> Scan:
@@ -91,9 +91,8 @@ def _double(a: Any) -> Any:
     return a.astype(float) if jnp.issubdtype(a.dtype, jnp.floating) else a
 
 
-def _of_case(name: str) -> Scan:
-    """A scan of the conformance suite. Its steps read their weights too, so that no two losses can be exchanged."""
-    c = case(name)
+def scan_of_case(c: Case) -> Scan:
+    """One row of a case of the conformance suite. Its steps read their weights, so that no two losses are alike."""
 
     def step(params, state, x):
         x, weight = x

@@ -110,7 +110,7 @@ def rnn_rows(mistake=""):
     def estimator(step, params, h, xs, key):
         W, U, b, V = (params[name] for name in "WUbV")
         B = len(h)
-        M, size = np.zeros((B, HIDDEN, W.size)), W.size
+        M = np.zeros((B, HIDDEN, W.size))
         loss, grads = 0.0, {name: np.zeros_like(a) for name, a in params.items()}
         M_U, M_b = np.zeros((B, HIDDEN, U.size)), np.zeros((B, HIDDEN, HIDDEN))
         for t in range(len(xs["u"])):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error
-from seqjax.gradients import RTRL, Randomized, Truncated
+from seqjax.gradients import Randomized, Truncated
 from seqjax.testing import check_estimator
 
 SEGMENT = 3
@@ -124,7 +124,9 @@ def test_a_function_that_cannot_be_traced_is_called_as_it_is():
         ({"claim": "right"}, "must be exact, unbiased or biased"),
         ({"claim": "biased"}, "needs like="),
         ({"claim": "biased", "like": Randomized()}, "draws at random"),
-        ({"claim": "exact", "of": "history", "like": RTRL()}, "leave it out"),
+        ({"claim": "exact", "arrays": "tensorflow"}, "must be jax, numpy or torch"),
+        ({"claim": "exact", "batched": True}, "give scan="),
+        ({"claim": "exact", "scan": (step, {}, {})}, "or the problem of a model"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):

@@ -1,0 +1,96 @@
+"""Calls of an estimator on parts of a path, beside what they must return."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.gradients.calls.estimating import estimate
+from seqjax.gradients.contract.gradient import Gradient
+from seqjax.testing.estimators.calling import Estimator, Slice, like_gradient
+from seqjax.testing.estimators.chain import Leaf, Path, derivatives, leaves_of
+from seqjax.testing.estimators.known import Known
+from seqjax.testing.estimators.parts import Call, Parts
+from seqjax.testing.quick_jit import quick_jit
+
+
+class Asked:
+    """An estimator, and what its gradient is compared with.
+
+    Args:
+        estimator: the estimator.
+        like: a strategy; None: the exact gradient.
+        wanted: a tree like the gradient: the parameters, or a part of them.
+    """
+
+    def __init__(self, estimator: Estimator, like: Gradient | None, wanted: Any):
+        self.estimator, self.like, self.wanted = estimator, like, wanted
+
+    def parts(self, path: Path, by_one: bool = False) -> Parts:
+        """The gradients on parts of a path, beside the right ones.
+
+        Args:
+            path: the path.
+            by_one: whether each step is a window, with a memory that is carried from one to the next.
+        """
+        right = _exact(path, self.wanted) if self.like is None else _of_strategy(self.like, path, self.wanted)
+        got = _of_estimator(self.estimator, path, self.wanted, by_one)
+        return Parts(path, leaves_of(self.wanted), got, right)
+
+    def known(self, path: Path, wrong: Sequence[Leaf]) -> Known:
+        """What readings need."""
+        at = derivatives(path, _columns(path.scan.params, self.wanted))
+        state = leaves_of(jax.tree.map(lambda a: a[0, 0], path.states))
+        params, weights = leaves_of(self.wanted), vector(self.wanted)
+        return Known(path, at(path.before, path.xs), at, state, params, weights, wrong, self.like is None)
+
+
+def _of_estimator(estimator: Estimator, path: Path, wanted: Any, by_one: bool) -> Call:
+    key, scan = jax.random.key(0), path.scan
+
+    def one(state, xs, memory):
+        return estimator(scan.step, scan.params, state, xs, key, memory, wanted)[1:]
+
+    compiled = quick_jit(one) if estimator.traceable else one
+
+    def call(part, rows):
+        pieces = [Slice(t, t + 1) for t in range(*part)] if by_one else [part]
+        memory, total = None, 0.0
+        for piece in pieces:
+            grads, memory = compiled(*path.given(piece, rows), memory)
+            total = total + vector(grads)
+        return total
+
+    return call
+
+
+def _exact(path: Path, wanted: Any) -> Call:
+    chain = derivatives(path, _columns(path.scan.params, wanted))(path.before, path.xs)
+    return lambda part, rows: chain.of_rows(rows).gradient(part)
+
+
+def _of_strategy(strategy: Gradient, path: Path, wanted: Any) -> Call:
+    run = quick_jit(estimate(path.scan.problem, strategy, batched=path.scan.batched))
+
+    def call(part, rows):
+        state, xs = path.given(part, rows)
+        shape = (part.last - part.first, *((len(rows),) if path.scan.batched else ()))
+        grads = run(path.scan.params, state, xs, weights=jnp.ones(shape)).grads
+        return vector(like_gradient(grads, wanted))
+
+    return call
+
+
+def _columns(params: Any, wanted: Any) -> np.ndarray:
+    """The numbers of the parameters' vector that the gradient has."""
+    names = {leaf.name for leaf in leaves_of(wanted)}
+    at = [np.arange(leaf.at.start, leaf.at.stop) for leaf in leaves_of(params) if leaf.name in names]
+    return np.concatenate([np.zeros(0, int), *at])
+
+
+def vector(tree: Any) -> np.ndarray:
+    """The float leaves of a tree as a vector."""
+    leaves = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(jnp.asarray(a).dtype, jnp.inexact)]
+    return np.concatenate([np.zeros(0), *(np.ravel(np.asarray(a, np.float64)) for a in leaves)])
