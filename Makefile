@@ -10,6 +10,7 @@ SIMULATORS := build/env/simulators
 SEARCH := build/env/search
 SPHINX := build/env/docs
 OLDEST := build/env/oldest
+TORCH := build/torch
 
 # The machine and the lock file decide what is installed, not the user's settings. uv does not read the settings of
 # pip, so it is given the index of pip, and the certificates of the system, which pip trusts too. Without bytecode, each
@@ -42,7 +43,7 @@ The environment was not set up: uv has failed with the error above. Mend it, the
 endef
 export NO_PYTHON NO_UV NO_SEARCH
 
-.PHONY: help demo test test-all documents simulators search oldest docs slurm browser faults reproduce referee notebooks gallery bench lint types wheel authors lock tree nightly clean
+.PHONY: help demo test test-all documents simulators search oldest torch docs slurm browser faults reproduce referee notebooks gallery bench lint types wheel authors lock tree nightly clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
@@ -60,7 +61,7 @@ documents: $(READY)  ## run all commands and code of README.md, docs and docstri
 	@$(PYTHON) -m pytest -n 2 --dist worksteal $(SLOW) tests/test_docs.py tests/test_docstring_examples.py \
 		tests/test_notebooks.py tests/test_experiments.py $(ARGS)
 
-nightly: test-all authors slurm browser faults simulators search oldest  ## run everything that takes longer than `.ci/run` may
+nightly: test-all authors slurm browser faults simulators search oldest torch  ## run everything that takes longer than `.ci/run` may
 
 simulators: $(SIMULATORS)/.ready  ## run the tests with jaxley, brax, diffrax and braintrace, installed once in their own environment
 	@$(SIMULATORS)/bin/python -m pytest $(SLOW) tests/simulators $(ARGS)
@@ -71,6 +72,9 @@ search: $(SEARCH)/.ready  ## run the example of a search for hyper-parameters wi
 oldest: $(OLDEST)/.ready  ## run the quick tests of all that computes with the oldest versions of the dependencies
 	@$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" \
 		tests/gradients tests/diagnostics tests/models tests/plugins tests/training tests/runs $(ARGS)
+
+torch: $(TORCH)/.ready  ## run the tests with PyTorch, in the environment of `make bench`
+	@$(TORCH)/bin/python -m pytest $(SLOW) tests/testing/estimators/test_torch.py $(ARGS)
 
 docs: $(SPHINX)/.ready  ## build the site of the documents in build/docs, and check it; warnings are errors
 	@rm -rf build/docs build/doctrees  # a second build would not repeat the warnings of the first
@@ -164,6 +168,13 @@ build/env/%/.ready: pyproject.toml requirements-%.lock | $(READY) $(UV)
 	echo "$(BYTECODE)"; $(UV) pip sync --quiet --python $(@D)/bin/python --compile-bytecode --require-hashes requirements-$*.lock; \
 	$(UV) pip install --quiet --python $(@D)/bin/python --no-deps --no-build-isolation --editable .; \
 	$(UV) pip check --quiet --python $(@D)/bin/python || { echo 'requirements-$*.lock is older than pyproject.toml. Type: make lock' >&2; exit 2; }; \
+	touch $@
+
+# PyTorch has no lock file: its packages differ from machine to machine, and take gigabytes on some.
+$(TORCH)/.ready: pyproject.toml requirements.lock | $(READY) $(UV)
+	@export $(with_index); set -e; echo "Setting up $(@D) (once): PyTorch, and the packages of requirements.lock"; \
+	$(PYTHON) -c 'import sys; sys.path.insert(0, "benchmarks"); import training; training.torch_python()'; \
+	$(UV) pip install --quiet --python $(@D)/bin/python --constraint requirements.lock --editable . --group dev; \
 	touch $@
 
 .tools/bin/uv:

@@ -57,10 +57,10 @@ def _of_estimator(estimator: Estimator, path: Path, wanted: Any, by_one: bool) -
 
     def call(part, rows):
         pieces = [Slice(t, t + 1) for t in range(*part)] if by_one else [part]
-        memory, total = None, 0.0
+        memory, total = None, np.zeros(0)
         for piece in pieces:
             grads, memory = compiled(*path.given(piece, rows), memory)
-            total = total + vector(grads)
+            total = vector(grads) + (total if total.size else 0)
         return total
 
     return call

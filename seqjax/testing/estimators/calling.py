@@ -52,10 +52,8 @@ class Estimator(NamedTuple):
         Raises:
             Error: it returns something else.
         """
-        convert, seed = jnp.array, key
-        if self.arrays != "jax":
-            convert = _numpy if self.arrays == "numpy" else _torch
-            seed = int(jax.random.bits(key, dtype=jnp.uint32))
+        convert: Callable = {"jax": jnp.array, "numpy": _numpy, "torch": _torch}[self.arrays]
+        seed = key if self.arrays == "jax" else int(jax.random.bits(key, dtype=jnp.uint32))
         # Copies: the function may write into what it is given.
         arguments = step, *jax.tree.map(convert, (params, state, xs)), seed
         result = self.function(*arguments) if self.of == "window" else self.function(*arguments, memory)
@@ -173,8 +171,7 @@ def aligned(got: Any, wanted: Any, at: str = "") -> Any:
             raise Error(f"check_estimator: the gradient{at and ' at ' + at} is an empty dict")
         return {name: aligned(got[name], wanted[name], f"{at}[{name!r}]") for name in wanted if name in got}
     if isinstance(wanted, Sequence) and isinstance(got, Sequence) and len(got) == len(wanted):
-        parts = [aligned(g, w, f"{at}[{i}]") for i, (g, w) in enumerate(zip(got, wanted, strict=True))]
-        return type(wanted)(*parts) if hasattr(wanted, "_fields") else type(wanted)(parts)
+        return _same(wanted, [aligned(g, w, f"{at}[{i}]") for i, (g, w) in enumerate(zip(got, wanted, strict=True))])
     returned, shapes = (jax.tree.map(np.shape, tree) for tree in (got, wanted))
     if returned != shapes:
         where = f" at {at}" if at else ""
@@ -187,9 +184,13 @@ def like_gradient(wanted: Any, got: Any) -> Any:
     if isinstance(wanted, Mapping) and isinstance(got, Mapping):
         return {name: like_gradient(wanted[name], got[name]) for name in got}
     if isinstance(wanted, Sequence) and isinstance(got, Sequence):
-        parts = [like_gradient(w, g) for w, g in zip(wanted, got, strict=True)]
-        return type(wanted)(*parts) if hasattr(wanted, "_fields") else type(wanted)(parts)
+        return _same(wanted, [like_gradient(w, g) for w, g in zip(wanted, got, strict=True)])
     return wanted
+
+
+def _same(sequence: Any, parts: list[Any]) -> Any:
+    """A list, a tuple or a named tuple with other entries."""
+    return type(sequence)(*parts) if hasattr(sequence, "_fields") else type(sequence)(parts)
 
 
 def _numpy(a: Any) -> Any:
@@ -198,7 +199,7 @@ def _numpy(a: Any) -> Any:
 
 def _torch(a: Any) -> Any:
     try:
-        import torch
+        import torch  # type: ignore[import-not-found]
     except ImportError as fault:
         raise Error("check_estimator: arrays='torch' needs PyTorch: pip install torch") from fault
     return torch.tensor(_numpy(a))

@@ -94,9 +94,9 @@ class Path(NamedTuple):
 
     def given(self, part: Slice, rows: Sequence[int]) -> tuple[Any, Any]:
         """The state and the inputs of some steps and rows, as an estimator gets them."""
-        rows = np.array(rows) if self.scan.batched else 0
-        state = jax.tree.map(lambda a: a[part.first][rows], self.states)
-        return state, jax.tree.map(lambda a: a[slice(*part)][:, rows], self.xs)
+        at: Any = np.array(rows) if self.scan.batched else 0
+        state = jax.tree.map(lambda a: a[part.first][at], self.states)
+        return state, jax.tree.map(lambda a: a[slice(*part)][:, at], self.xs)
 
 
 def path_of(scan: Scan, windows: Sequence[Any], state: Any) -> Path:

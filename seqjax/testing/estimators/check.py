@@ -217,7 +217,8 @@ def _truths(scan: Scan) -> list[Truth]:
     """The truth of each window, which starts in the state that the window before has left; the sum over rows."""
     rows = []
     for b in range(scan.num_rows):
-        state, truths = row_of(scan.state, b) if scan.batched else scan.state, []
+        state = row_of(scan.state, b) if scan.batched else scan.state
+        truths: list[Truth] = []
         for xs in scan.windows:
             xs = jax.tree.map(lambda a, b=b: a[:, b], xs) if scan.batched else xs
             truths.append(truth_of_scan(scan.step, scan.params, truths[-1].state if truths else state, [xs]))

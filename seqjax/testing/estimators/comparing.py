@@ -87,12 +87,12 @@ def _compared(estimator: Estimator, scan: Scan, max_lag: int) -> list[tuple]:
     if np.linalg.norm(others[1]) > EXACT * np.linalg.norm(whole[1]) or np.linalg.norm(
         others[0]
     ) > EXACT * np.linalg.norm(whole[0]):
-        pairs["others"] = others
+        pairs["others"] = others[0], others[1]
     pairs["all"] = whole
     return [(lag, *_closeness(*pair, np.linalg.norm(whole[1]))) for lag, pair in pairs.items()]
 
 
-def _sum(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def _sum(pairs: Iterable[tuple]) -> tuple[Any, Any]:
     got, right = zip(*pairs, strict=True)
     return sum(got), sum(right)
 

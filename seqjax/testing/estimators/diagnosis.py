@@ -1,5 +1,6 @@
 """Says what is wrong with a gradient: where it is wrong, and the mistake that explains all of it."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -107,7 +108,8 @@ def _of_leaves(parts, leaves, wrong):
         if place:
             yield f"wrong in {leaf.name} only at {place}"
     if right:
-        yield f"only {_names(leaves)} is wrong" if len(leaves) == 1 else f"only {_names(leaves)} are wrong"
+        names = _groups(leaves, right)
+        yield f"only {few(names)} {'is' if len(names) == 1 else 'are'} wrong"
 
 
 def _place(where):
@@ -240,6 +242,16 @@ def _as_factor(factor: float) -> str:
     if abs(factor + 1) < FIT:
         return "right but for its sign"
     return f"{factor:.6g} times the right one"
+
+
+def _groups(leaves, others):
+    """The names of leaves; one name for a part of the tree, such as a layer, all of whose leaves are among them."""
+    names = []
+    for leaf in leaves:
+        parts = re.findall(r"\[.*?\]|\.\w+", leaf.name)
+        inside = ["".join(parts[:n]) for n in range(1, len(parts) + 1)]
+        names.append(next(name for name in inside if not any(other.name.startswith(name) for other in others)))
+    return list(dict.fromkeys(names))
 
 
 def _names(leaves):

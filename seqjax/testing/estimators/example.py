@@ -1,5 +1,6 @@
 """The smallest case on which an estimator fails, as code that runs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ MOST_NUMBERS = 400
 """The most numbers that are written out."""
 
 
-def example(estimator: Estimator, path: Path, where: tuple, leaves: list[Leaf], pair: Any, step: str) -> str:
+def example(estimator: Estimator, path: Path, where: tuple, leaves: Sequence[Leaf], pair: Any, step: str) -> str:
     """Code that calls the estimator on a part of a path, with what it returns and what it must return as comments.
 
     Args:

@@ -71,20 +71,19 @@ def _of_the_window(known: Known) -> Iterator[Reading]:
         lambda part, rows: each_loss(part, rows, lambda t: t),
     )
     for steps in range(2, num_steps):
-        yield Reading(
-            f"the gradient of each loss goes back {steps} steps, and no further",
-            lambda part, rows, steps=steps: each_loss(part, rows, lambda t: max(part.first, t - steps + 1)),
-        )
+
+        def of_last(part, rows, steps=steps):
+            return each_loss(part, rows, lambda t: max(part.first, t - steps + 1))
+
+        yield Reading(f"the gradient of each loss goes back {steps} steps, and no further", of_last)
     for cuts in _all_cuts(num_steps):
 
-        def since(t, part, cuts=cuts):
-            return max([part.first, *(part.first + cut for cut in cuts if part.first + cut <= t)])
+        def of_segments(part, rows, cuts=cuts):
+            starts = [part.first, *(part.first + cut for cut in cuts)]
+            return each_loss(part, rows, lambda t: max(start for start in starts if start <= t))
 
         before = f"step{'s' * (len(cuts) > 1)} {few(str(cut + 1) for cut in cuts)}"
-        yield Reading(
-            f"the state is detached before {before}, counted from the start of a window",
-            lambda part, rows, since=since: each_loss(part, rows, lambda t: since(t, part)),
-        )
+        yield Reading(f"the state is detached before {before}, counted from the start of a window", of_segments)
     shorter = lambda part: Slice(part.first, max(part.first, part.last - 1))
     yield Reading("the loss of the last step is left out", lambda part, rows: true(shorter(part), rows))
     yield Reading(

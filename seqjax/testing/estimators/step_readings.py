@@ -64,7 +64,7 @@ class Acting(NamedTuple):
     times: Callable[[np.ndarray], np.ndarray]
 
 
-def _acting(known) -> Iterator[Acting]:
+def _acting(known: Known) -> Iterator[Acting]:
     """The weights that act on the state.
 
     The derivative by W is V times h, a matrix of rank one, so that V can be read from it. Where h is zero V cannot be
@@ -90,7 +90,7 @@ def _acting(known) -> Iterator[Acting]:
                     break
 
 
-FORMS = {
+FORMS: dict[int, tuple] = {
     2: (
         ("bnsij,bnj->bnsi", "bnsi,bnj->bnsij", lambda a: a),  # W h, as in PyTorch
         ("bnsji,bnj->bnsi", "bnsi,bnj->bnsji", lambda a: a.T),  # h W
