@@ -52,7 +52,7 @@ class Estimator(NamedTuple):
         Raises:
             Error: it returns something else.
         """
-        convert: Callable = {"jax": jnp.array, "numpy": _numpy, "torch": _torch}[self.arrays]
+        convert: Any = {"jax": jnp.array, "numpy": _numpy, "torch": _torch}[self.arrays]
         seed = key if self.arrays == "jax" else int(jax.random.bits(key, dtype=jnp.uint32))
         # Copies: the function may write into what it is given.
         arguments = step, *jax.tree.map(convert, (params, state, xs)), seed
