@@ -16,6 +16,14 @@ from seqjax.testing.estimators.parts import Call, Parts
 from seqjax.testing.quick_jit import quick_jit
 
 
+class CallFailed(Exception):  # noqa: N818
+    """The estimator has raised `fault`. It may not be made for windows of this length."""
+
+    def __init__(self, fault: Exception):
+        self.fault = fault
+        super().__init__(str(fault))
+
+
 class Asked:
     """An estimator, and what its gradient is compared with.
 
@@ -59,7 +67,11 @@ def _of_estimator(estimator: Estimator, path: Path, wanted: Any, by_one: bool) -
         pieces = [Slice(t, t + 1) for t in range(*part)] if by_one else [part]
         memory, total = None, np.zeros(0)
         for piece in pieces:
-            grads, memory = compiled(*path.given(piece, rows), memory)
+            given = path.given(piece, rows)
+            try:
+                grads, memory = compiled(*given, memory)
+            except Exception as fault:
+                raise CallFailed(fault) from fault
             total = vector(grads) + (total if total.size else 0)
         return total
 

@@ -56,9 +56,8 @@ def diagnose(parts: Parts, known: Callable[[Sequence[Leaf]], Known]) -> Diagnosi
     wrong = {where: parts.is_wrong(*parts.at(*where)) for where in parts.all()}
     if not any(each.any() for each in wrong.values()):
         return None
-    part, rows = min(
-        (w for w in wrong if wrong[w].any()), key=lambda w: (w[0].last - w[0].first, len(w[1]), w[0].first)
-    )
+    failing = [where for where in wrong if wrong[where].any()]
+    part, rows = min(failing, key=lambda where: (where[0].last - where[0].first, len(where[1]), where[0].first))
     if not any(parts.is_wrong(*parts.at(*where), ROUNDING).any() for where in wrong):
         text = "right but for rounding: its errors are those of float32, in which it computes somewhere"
         return Diagnosis([text], [], part, rows)
@@ -67,8 +66,7 @@ def diagnose(parts: Parts, known: Callable[[Sequence[Leaf]], Known]) -> Diagnosi
     # Lags say nothing new where a step or a row explains what is wrong.
     lags = [] if rows_seen or ", at which" in steps[0] else list(_of_lags(parts))
     evidence = [*_of_leaves(parts, leaves, wrong), *steps, *lags, *rows_seen]
-    causes = list(_of_the_gradient(parts, leaves))
-    causes += _of_the_chain(parts, known(leaves))
+    causes = [*_of_the_gradient(parts, leaves), *_of_the_chain(parts, known(leaves))]
     # Two readings of one mistake have one text.
     return Diagnosis(evidence, list(dict.fromkeys(causes)), part, rows)
 
@@ -202,7 +200,7 @@ def _is_padded(parts, b):
 
 def _of_the_gradient(parts, leaves):
     """Readings of the wrong entries of the gradient alone."""
-    names, scale = _names(leaves), parts.scale()
+    names, scale = _names(leaves), parts.scale
     pairs = [parts.at(*where) for where in parts.all()]
 
     def fits(change):
@@ -232,7 +230,7 @@ def _factor(parts, wheres, leaves=None):
     got, wanted = (np.concatenate([parts.at(*where)[i][at] for where in wheres]) for i in (0, 1))
     norm = wanted @ wanted
     factor = float(got @ wanted / norm) if norm else 1.0
-    good = np.abs(got - factor * wanted) <= FIT * np.tile(parts.scale()[at], len(wheres))
+    good = np.abs(got - factor * wanted) <= FIT * np.tile(parts.scale[at], len(wheres))
     return factor if good.all() and abs(factor - 1) > FIT else None
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from seqjax.gradients.contract.gradient import Gradient
-from seqjax.testing.estimators.asking import Asked
+from seqjax.testing.estimators.asking import Asked, CallFailed
 from seqjax.testing.estimators.calling import Estimator, Slice, like_gradient
 from seqjax.testing.estimators.chain import Path, path_of
 from seqjax.testing.estimators.diagnosis import diagnose
@@ -57,13 +57,12 @@ def explain(
             return _of_path(asked, path, step)
         if estimator.of == "history":
             return _of_windows(asked, scan, states, w, step)
-    except Exception as fault:
-        # The user's function is called on windows of other lengths here, for which it may not be made.
-        said = (str(fault).splitlines() or [""])[0]
-        return f"What is wrong was not looked for: on a part of a window it raises {type(fault).__name__}: {said:.200}"
-    return (
-        "What is wrong: every part of the window is right in a call of its own, so that it depends on the calls before."
-    )
+        if whole.num_steps > MOST_STEPS:
+            return _of_length(asked, whole)
+    except CallFailed as error:
+        said = f"{type(error.fault).__name__}: {(str(error).splitlines() or [''])[0]:.200}"
+        return f"What is wrong was not looked for: on a part of a window it raises {said}"
+    return "What is wrong: the window is right in a call of its own, so that it depends on the calls before."
 
 
 def _of_two_calls(asked: Asked, path: Path) -> str:
@@ -94,6 +93,24 @@ def _failing(asked: Asked, path: Path) -> Path | None:
         last *= 2
 
 
+def _of_length(asked: Asked, path: Path) -> str:
+    """The first wrong step of a long window, short stretches of which are right."""
+    parts, rows = asked.parts(path), range(path.scan.num_rows)
+    right, wrong = MOST_STEPS, path.num_steps
+    if not parts.differs(Slice(0, wrong), rows):
+        return "What is wrong: the window is right in a call of its own, so that it depends on the calls before."
+    while wrong - right > 1:
+        middle = (right + wrong) // 2
+        if parts.differs(Slice(0, middle), rows):
+            wrong = middle
+        else:
+            right = middle
+    return (
+        f"What is wrong: right for {right} steps, wrong from step {wrong}. Stretches of {MOST_STEPS} steps are right, "
+        "so it depends on what is further away."
+    )
+
+
 def _of_path(asked: Asked, path: Path, step: str | None, by_one: bool = False) -> str:
     """What is wrong on a path, and the smallest case."""
     parts = asked.parts(path, by_one)
@@ -102,9 +119,8 @@ def _of_path(asked: Asked, path: Path, step: str | None, by_one: bool = False) -
         return ""
     if by_one or step is None:
         return str(found)
-    code = example(
-        asked.estimator, path, (found.part, found.rows), parts.leaves, parts.at(found.part, found.rows), step
-    )
+    where = found.part, found.rows
+    code = example(asked.estimator, path, where, parts.leaves, parts.at(*where), step)
     if not code:
         return f"{found}\nThe smallest part that fails has {found.part.last - found.part.first} steps."
     return f"{found}\nThe smallest case that fails:\n{textwrap.indent(code, '    ')}"

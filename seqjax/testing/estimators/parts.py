@@ -1,5 +1,6 @@
 """`Parts`: the gradients of an estimator on parts of a path, beside the right ones."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -47,6 +48,7 @@ class Parts:
             parts += [(Slice(0, n), (b,)) for b in self.rows for n in range(1, num_steps + 1)]
         return parts
 
+    @functools.cached_property
     def scale(self) -> np.ndarray:
         """For each number of the gradient the largest right one of its leaf, on all parts."""
         largest = np.max([np.abs(self.at(*where)[1]) for where in self.all()], 0)
@@ -66,7 +68,7 @@ class Parts:
 
     def is_wrong(self, got: np.ndarray, wanted: np.ndarray, bound: float = EXACT) -> np.ndarray:
         """Which numbers differ by more than the bound, relative to `scale`."""
-        return ~(np.abs(got - wanted) <= bound * self.scale())
+        return ~(np.abs(got - wanted) <= bound * self.scale)
 
     def lag(self, lag: int) -> tuple[np.ndarray, np.ndarray]:
         """The part of the gradient that travels back `lag` steps from a loss: the estimator's and the right one.

@@ -215,3 +215,17 @@ def test_rounding_in_float32_is_named():
 
     with pytest.raises(Error, match="right but for rounding: its errors are those of float32"):
         check_estimator(estimator, claim="exact", scan=RNN_SCAN, arrays="numpy")
+
+
+@pytest.mark.slow
+def test_a_long_window_has_its_first_wrong_step():
+    """A cut after 12 steps shows on no stretch of 8 steps."""
+    u = np.random.default_rng(3).normal(size=(20, 2))
+
+    def step(params, h, x):
+        h = jnp.tanh(params["w"] @ h + x)
+        return h, jnp.sum(h**2)
+
+    scan = step, {"w": np.array([[0.5, 1.1], [-1.2, 0.3]])}, np.array([0.2, -0.4]), [u]
+    with pytest.raises(Error, match="right for 12 steps, wrong from step 13. Stretches of 8 steps are right"):
+        check_estimator(autodiff(lambda t: t == 12), claim="exact", scan=scan)
