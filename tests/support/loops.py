@@ -82,8 +82,7 @@ def rnn_rtrl(mistake=""):
             if mistake != "no derivative in I":
                 I = D[:, None] * I
             if mistake == "after the step":
-                I = D[:, None] * np.concatenate([np.kron(np.eye(HIDDEN), new), *parts[1:]], 1) * 1.0
-                I[:, W.size :] = D[:, None] * np.concatenate(parts[1:], 1)
+                I = D[:, None] * np.concatenate([np.kron(np.eye(HIDDEN), new), *parts[1:]], 1)
             old, M = M, J @ M + I
             if reset and mistake == "zero after the reset":
                 M = np.zeros_like(M)
@@ -157,7 +156,7 @@ def gru_rtrl(mistake=""):
             z = sigmoid(params["Wz"] @ h + params["Uz"] @ x)
             r = sigmoid(params["Wr"] @ h + params["Ur"] @ x)
             n = np.tanh(params["Wn"] @ (r * h) + params["Un"] @ x)
-            dz, dr, dn = (n * 0 + h - n) * z * (1 - z), r * (1 - r), (1 - z) * (1 - n**2)
+            dz, dr, dn = (h - n) * z * (1 - z), r * (1 - r), (1 - z) * (1 - n**2)
             to_r = dn[:, None] * params["Wn"] * (h * dr)
             J = np.diag(z) + dz[:, None] * params["Wz"] + dn[:, None] * params["Wn"] * r + to_r @ params["Wr"]
             if mistake == "no reset gate":

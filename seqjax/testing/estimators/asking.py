@@ -1,6 +1,7 @@
 """Calls of an estimator on parts of a path, beside what they must return."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from seqjax.testing.estimators.calling import Estimator, Slice, like_gradient
 from seqjax.testing.estimators.chain import Leaf, Path, derivatives, leaves_of
 from seqjax.testing.estimators.known import Known
 from seqjax.testing.estimators.parts import Call, Parts
+from seqjax.testing.estimators.scans import Scan
 from seqjax.testing.quick_jit import quick_jit
 
 
@@ -29,12 +31,13 @@ class Asked:
 
     Args:
         estimator: the estimator.
+        scan: the scan.
         like: a strategy; None: the exact gradient.
         wanted: a tree like the gradient: the parameters, or a part of them.
     """
 
-    def __init__(self, estimator: Estimator, like: Gradient | None, wanted: Any):
-        self.estimator, self.like, self.wanted = estimator, like, wanted
+    def __init__(self, estimator: Estimator, scan: Scan, like: Gradient | None, wanted: Any):
+        self.estimator, self.scan, self.like, self.wanted = estimator, scan, like, wanted
 
     def parts(self, path: Path, by_one: bool = False) -> Parts:
         """The gradients on parts of a path, beside the right ones.
@@ -43,9 +46,8 @@ class Asked:
             path: the path.
             by_one: whether each step is a window, with a memory that is carried from one to the next.
         """
-        right = _exact(path, self.wanted) if self.like is None else _of_strategy(self.like, path, self.wanted)
-        got = _of_estimator(self.estimator, path, self.wanted, by_one)
-        return Parts(path, leaves_of(self.wanted), got, right)
+        right = self._exact(path) if self.like is None else functools.partial(self._of_strategy, path)
+        return Parts(path, leaves_of(self.wanted), functools.partial(self._of_estimator, path, by_one), right)
 
     def known(self, path: Path, wrong: Sequence[Leaf]) -> Known:
         """What readings need."""
@@ -54,45 +56,42 @@ class Asked:
         params, weights = leaves_of(self.wanted), vector(self.wanted)
         return Known(path, at(path.before, path.xs), at, state, params, weights, wrong, self.like is None)
 
+    # Compiled once for each number of steps, whatever the path.
+    @functools.cached_property
+    def _compiled(self) -> Callable:
+        key, scan = jax.random.key(0), self.scan
 
-def _of_estimator(estimator: Estimator, path: Path, wanted: Any, by_one: bool) -> Call:
-    key, scan = jax.random.key(0), path.scan
+        def one(state, xs, memory):
+            return self.estimator(scan.step, scan.params, state, xs, key, memory, self.wanted)[1:]
 
-    def one(state, xs, memory):
-        return estimator(scan.step, scan.params, state, xs, key, memory, wanted)[1:]
+        return quick_jit(one) if self.estimator.traceable else one
 
-    compiled = quick_jit(one) if estimator.traceable else one
+    @functools.cached_property
+    def _strategy(self) -> Callable:
+        assert self.like is not None
+        return quick_jit(estimate(self.scan.problem, self.like, batched=self.scan.batched))
 
-    def call(part, rows):
+    def _of_estimator(self, path: Path, by_one: bool, part: Slice, rows: Sequence[int]) -> np.ndarray:
         pieces = [Slice(t, t + 1) for t in range(*part)] if by_one else [part]
         memory, total = None, np.zeros(0)
         for piece in pieces:
             given = path.given(piece, rows)
             try:
-                grads, memory = compiled(*given, memory)
+                grads, memory = self._compiled(*given, memory)
             except Exception as fault:
                 raise CallFailed(fault) from fault
             total = vector(grads) + (total if total.size else 0)
         return total
 
-    return call
-
-
-def _exact(path: Path, wanted: Any) -> Call:
-    chain = derivatives(path, _columns(path.scan.params, wanted))(path.before, path.xs)
-    return lambda part, rows: chain.of_rows(rows).gradient(part)
-
-
-def _of_strategy(strategy: Gradient, path: Path, wanted: Any) -> Call:
-    run = quick_jit(estimate(path.scan.problem, strategy, batched=path.scan.batched))
-
-    def call(part, rows):
+    def _of_strategy(self, path: Path, part: Slice, rows: Sequence[int]) -> np.ndarray:
         state, xs = path.given(part, rows)
         shape = (part.last - part.first, *((len(rows),) if path.scan.batched else ()))
-        grads = run(path.scan.params, state, xs, weights=jnp.ones(shape)).grads
-        return vector(like_gradient(grads, wanted))
+        grads = self._strategy(path.scan.params, state, xs, weights=jnp.ones(shape)).grads
+        return vector(like_gradient(grads, self.wanted))
 
-    return call
+    def _exact(self, path: Path) -> Call:
+        chain = derivatives(path, _columns(path.scan.params, self.wanted))(path.before, path.xs)
+        return lambda part, rows: chain.of_rows(rows).gradient(part)
 
 
 def _columns(params: Any, wanted: Any) -> np.ndarray:

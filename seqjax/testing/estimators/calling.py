@@ -1,5 +1,7 @@
 """Calls of an estimator: with the arrays of its library, on any steps of a scan."""
 
+import inspect
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +14,12 @@ from seqjax.testing.quick_jit import quick_jit
 
 Arrays = Literal["jax", "numpy", "torch"]
 """The library whose arrays an estimator takes."""
+
+
+NOT_JAX = (
+    "the function was traced by JAX. If it is written in NumPy or PyTorch, give arrays='numpy' or arrays='torch'; if it "
+    "is a Python loop with JAX that cannot be traced, traceable=False"
+)
 
 
 class Estimator(NamedTuple):
@@ -31,9 +39,9 @@ class Estimator(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its name in Python, or "estimator" if it has none."""
-        name = getattr(self.function, "__name__", "")
-        return name if name.isidentifier() else "estimator"
+        """Code for it, or "estimator" if it has no name."""
+        name = getattr(self.function, "__name__", "<lambda>")
+        return "estimator" if "<" in name else name
 
     def __call__(
         self, step: Callable, params: Any, state: Any, xs: Any, key: jax.Array, memory: Any, wanted: Any
@@ -56,15 +64,19 @@ class Estimator(NamedTuple):
         seed = key if self.arrays == "jax" else int(jax.random.bits(key, dtype=jnp.uint32))
         # Copies: the function may write into what it is given.
         arguments = step, *jax.tree.map(convert, (params, state, xs)), seed
-        result = self.function(*arguments) if self.of == "window" else self.function(*arguments, memory)
+        arguments += () if self.of == "window" else (memory,)
+        _check_signature(self.function, arguments)
+        result = self.function(*arguments)
         form = "(loss, gradient)" if self.of == "window" else "(loss, gradient, memory)"
         if not isinstance(result, tuple) or len(result) != 2 + (self.of == "history"):
             returned = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
-            raise Error(f"check_estimator: the function returned {returned}, and must return {form}")
+            raise Error(f"the function returned {returned}, and must return {form}")
         loss, grads, *left = result
         if self.arrays == "torch":
             loss, grads = jax.tree.map(_from_torch, (loss, grads))
-        return loss, aligned(grads, wanted), left[0] if left else None
+        grads = aligned(grads, wanted)
+        # A copy, since the function may go on to use its arrays for the next gradient.
+        return loss, grads if self.traceable else jax.tree.map(np.array, grads), left[0] if left else None
 
 
 class Slice(NamedTuple):
@@ -107,12 +119,15 @@ def by_step(make: Callable[[Any, Any], Any]) -> Callable:
         learner = make(params, state) if not memory or memory[0] is None else memory[0]
         loss, grads = 0.0, None
         for t in range(len(jax.tree.leaves(xs)[0])):
-            step_loss, part = learner.update(jax.tree.map(lambda a, t=t: a[t], xs))
-            loss = loss + step_loss
-            grads = part if grads is None else jax.tree.map(lambda a, b: a + b, grads, part)
+            result = learner.update(jax.tree.map(lambda a, t=t: a[t], xs))
+            if not isinstance(result, tuple) or len(result) != 2:
+                raise Error(f"by_step: update returned {type(result).__name__}, and must return (loss, gradient)")
+            loss = loss + result[0]
+            # New arrays, since the object may go on to use its own for the next gradient.
+            grads = jax.tree.map(lambda a: a + 0, result[1]) if t == 0 else jax.tree.map(operator.add, grads, result[1])
         return (loss, grads, learner) if memory else (loss, grads)
 
-    estimator.__name__ = getattr(make, "__name__", "estimator")
+    estimator.__name__ = f"sj.testing.by_step({getattr(make, '__name__', 'make')})"
     return estimator
 
 
@@ -133,7 +148,13 @@ def all_calls(
         losses, grads, memory = [], [], None
         for w, (state, xs, like) in enumerate(zip(states, scan.windows, wanted, strict=True)):
             each = jax.random.fold_in(key, w)
-            loss, gradient, memory = estimator(scan.step, scan.params, state, xs, each, memory, like)
+            try:
+                loss, gradient, memory = estimator(scan.step, scan.params, state, xs, each, memory, like)
+            except Exception as fault:
+                fault.add_note(f"raised in the call of the function on window {w}")
+                if estimator.traceable:
+                    fault.add_note(NOT_JAX)
+                raise
             losses.append(loss)
             grads.append(gradient)
         return losses, grads
@@ -142,13 +163,27 @@ def all_calls(
         try:
             losses, grads = quick_jit(lambda keys: jax.lax.map(one, keys, batch_size=256))(keys)
         except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as fault:
-            raise Error(
-                f"check_estimator: {fault}\nA function that JAX cannot trace needs traceable=False, or arrays='numpy' "
-                "or 'torch' if it takes the arrays of NumPy or PyTorch"
-            ) from fault
+            raise Error(f"the function cannot be traced by JAX: {str(fault).splitlines()[0]}\n{NOT_JAX}") from fault
     else:
         losses, grads = jax.tree.map(lambda *a: np.stack(a), *[one(key) for key in keys])
     return np.stack(losses, -1), jax.device_get(grads)
+
+
+def _check_signature(function: Callable, arguments: Sequence[Any]) -> None:
+    """Checks that a function takes the arguments of an estimator.
+
+    Raises:
+        Error: it takes others.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some functions that are written in C have none
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as fault:
+        names = ("step", "params", "state", "xs", "key", "memory")[: len(arguments)]
+        raise Error(f"the function is called with ({', '.join(names)}), and has the arguments {signature}") from fault
 
 
 def aligned(got: Any, wanted: Any, at: str = "") -> Any:
@@ -164,18 +199,18 @@ def aligned(got: Any, wanted: Any, at: str = "") -> Any:
     if isinstance(wanted, Mapping) and isinstance(got, Mapping):
         if unknown := [name for name in got if name not in wanted]:
             raise Error(
-                f"check_estimator: the gradient has an entry {at}[{unknown[0]!r}], which the parameters do not have"
+                f"the gradient has an entry {at}[{unknown[0]!r}], which the parameters do not have"
                 + nearest(unknown[0], map(str, wanted))
             )
         if not got:
-            raise Error(f"check_estimator: the gradient{at and ' at ' + at} is an empty dict")
+            raise Error(f"the gradient{at and ' at ' + at} is an empty dict")
         return {name: aligned(got[name], wanted[name], f"{at}[{name!r}]") for name in wanted if name in got}
     if isinstance(wanted, Sequence) and isinstance(got, Sequence) and len(got) == len(wanted):
         return _same(wanted, [aligned(g, w, f"{at}[{i}]") for i, (g, w) in enumerate(zip(got, wanted, strict=True))])
     returned, shapes = (jax.tree.map(np.shape, tree) for tree in (got, wanted))
     if returned != shapes:
         where = f" at {at}" if at else ""
-        raise Error(f"check_estimator: the gradient has the shapes {returned}{where}, and must have {shapes}")
+        raise Error(f"the gradient has the shapes {returned}{where}, and must have {shapes}")
     return got
 
 
@@ -201,7 +236,7 @@ def _torch(a: Any) -> Any:
     try:
         import torch  # type: ignore[import-not-found]
     except ImportError as fault:
-        raise Error("check_estimator: arrays='torch' needs PyTorch: pip install torch") from fault
+        raise Error("arrays='torch' needs PyTorch: pip install torch") from fault
     return torch.tensor(_numpy(a))
 
 

@@ -105,7 +105,7 @@ def path_of(scan: Scan, windows: Sequence[Any], state: Any) -> Path:
     if not scan.batched:
         state, xs = jax.tree.map(lambda a: a[None], _on_host(state)), jax.tree.map(lambda a: a[:, None], xs)
     later = _on_host(_all_states(scan.step, scan.params, state, xs))
-    states = jax.tree.map(lambda a, b: _joined(a[None].astype(b.dtype), b), _on_host(state), later)
+    states = jax.tree.map(lambda a, b: _joined(a[None], b), _on_host(state), later)
     return Path(scan, xs, states)
 
 

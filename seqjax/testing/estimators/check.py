@@ -125,7 +125,7 @@ def _check_arguments(
             "the history has a gradient by params only: leave argnums out for of='history'": (
                 argnums == 0 or of == "window"
             ),
-            "like= draws at random, so that no call can agree with it": not getattr(like, "draws", False),
+            "like= draws at random, so that no call can agree with it": not (isinstance(like, Gradient) and like.draws),
             f"calls = {calls!r} must be a whole number, at least {FEWEST}": is_whole(calls) and calls >= FEWEST,
             f"arrays = {arrays!r} must be jax, numpy or torch": arrays in ("jax", "numpy", "torch"),
             "batched=True is for a scan of your own: give scan=, or leave it out": not batched or scan is not None,
@@ -153,10 +153,10 @@ def _check_on(
         for w, (truth, state) in enumerate(zip(truths, states, strict=True))
     ]
     losses, grads = all_calls(estimator, scan, states, [truth.grads for truth in truths], keys)
-    error = assert_close(losses[0], np.stack([truth.loss for truth in truths]), f"{name}, the losses of the windows")
+    error = _check_losses(losses[0], np.stack([truth.loss for truth in truths]), scan, name)
     rows: list[tuple] = [("loss", "yes", error, BOUND, name)]
     first = [_first(each) for each in grads]
-    asked = _Asked(estimator, scan, states, name, step if argnums == 0 else None)
+    asked = _Claims(estimator, scan, states, name, step if argnums == 0 else None)
     if like is not None:
         wanted = _like(like, argnums, scan, estimator.of)
         what = f"the gradient of {type(like).__name__}, "
@@ -178,8 +178,31 @@ def _check_on(
     return [*rows, (check, "yes", worst, 1.0, f"{name}, mean of {len(keys):,} calls")]
 
 
-class _Asked:
-    """What is needed to say what is wrong."""
+def _check_losses(losses: np.ndarray, wanted: np.ndarray, scan: Scan, name: str) -> float:
+    """The worst error of the losses of the windows.
+
+    Raises:
+        Failed: it is too large.
+    """
+    try:
+        return assert_close(losses, wanted, f"{name}, the losses of the windows")
+    except Failed as fault:
+        found, T, B = losses / wanted, scan.num_steps, scan.num_rows
+        means = {f"the mean over the {T} steps": 1 / T, f"the mean over the {B} rows": 1 / B}
+        means["the mean over steps and rows"] = 1 / (T * B)
+        said = "the loss of a window is the sum of the losses of its steps" + (
+            ", over all rows" if scan.batched else ""
+        )
+        for text, factor in means.items():
+            if factor != 1 and np.allclose(found, factor, 1e-6):
+                raise Failed(f"{fault}\nWhat is wrong: it is {text}; {said}", fault.error) from None
+        if np.allclose(found, 1, 1e-5):
+            said = "it is right to about 6 digits, as if it were computed in float32; all arrays are given in float64"
+        raise Failed(f"{fault}\nWhat is wrong: {said}", fault.error) from None
+
+
+class _Claims:
+    """Compares the gradients of an estimator with others, and says what is wrong."""
 
     def __init__(self, estimator: Estimator, scan: Scan, states: list[Any], name: str, step: str | None):
         self.estimator, self.scan, self.states, self.name, self.step = estimator, scan, states, name, step

@@ -73,7 +73,7 @@ def _compared(estimator: Estimator, scan: Scan, max_lag: int) -> list[tuple]:
     """The rows of the table for one scan."""
     states = states_of(scan)
     _, grads = all_calls(estimator, scan, states, [scan.params] * len(states), jax.random.split(jax.random.key(0), 1))
-    asked = Asked(estimator, None, like_gradient(scan.params, grads[0]))
+    asked = Asked(estimator, scan, None, like_gradient(scan.params, grads[0]))
     lags = min(max_lag, scan.num_steps - 1)
     parts = [asked.parts(path_of(scan, [xs], state)) for xs, state in zip(scan.windows, states, strict=True)]
     pairs = {str(lag): _sum(each.lag(lag) for each in parts) for lag in range(lags + 1)}

@@ -1,7 +1,7 @@
 """Says what is wrong with a gradient: where it is wrong, and the mistake that explains all of it."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -26,13 +26,14 @@ class Diagnosis(NamedTuple):
 
     Args:
         evidence: what was seen, each a sentence without its full stop.
-        causes: the readings that give the wrong gradient on every part; a cause is stated if there is one.
+        causes: the mistakes that give the wrong gradient, with the number of parts on which they do, and the number of
+            all parts. A cause is stated if there is one.
         part: the fewest steps on which it is wrong.
         rows: the rows of this part.
     """
 
     evidence: Sequence[str]
-    causes: Sequence[str]
+    causes: Mapping[str, tuple[int, int]]
     part: Slice
     rows: Sequence[int]
 
@@ -40,9 +41,11 @@ class Diagnosis(NamedTuple):
         seen = "; ".join(self.evidence)
         text = f"What is wrong: {seen}."
         if len(self.causes) == 1:
-            text += f"\nThe cause: {self.causes[0]}. This gives the same numbers on every part of the window."
+            ((cause, (said, calls)),) = self.causes.items()
+            among = f"all {calls}" if said == calls else f"{said} of {calls}"
+            text += f"\nThe cause: {cause}. This gives the same numbers in {among} calls on parts of the window."
         elif self.causes:
-            text += "\nSeveral causes give the same numbers, so that none is stated: " + "; ".join(self.causes) + "."
+            text += f"\nNo cause is stated, since several give the same numbers: {'; or '.join(self.causes)}."
         return text
 
 
@@ -59,42 +62,57 @@ def diagnose(parts: Parts, known: Callable[[Sequence[Leaf]], Known]) -> Diagnosi
     failing = [where for where in wrong if wrong[where].any()]
     part, rows = min(failing, key=lambda where: (where[0].last - where[0].first, len(where[1]), where[0].first))
     if not any(parts.is_wrong(*parts.at(*where), ROUNDING).any() for where in wrong):
-        text = "right but for rounding: its errors are those of float32, in which it computes somewhere"
-        return Diagnosis([text], [], part, rows)
+        text = "right to about 6 digits. Rounding in float32, finite differences or a small added term do this"
+        if all((parts.at(*where)[0] == parts.at(*where)[0].astype(np.float32)).all() for where in wrong):
+            text = "right but for rounding: the gradient is in float32"
+        return Diagnosis([text], {}, part, rows)
     leaves = [leaf for leaf in parts.leaves if any(each[leaf.at].any() for each in wrong.values())]
-    steps, rows_seen = list(_of_steps(parts, wrong)), list(_of_rows(parts, wrong))
-    # Lags say nothing new where a step or a row explains what is wrong.
-    lags = [] if rows_seen or ", at which" in steps[0] else list(_of_lags(parts))
-    evidence = [*_of_leaves(parts, leaves, wrong), *steps, *lags, *rows_seen]
-    causes = [*_of_the_gradient(parts, leaves), *_of_the_chain(parts, known(leaves))]
+    rows_seen = list(_of_rows(parts, wrong))
+    when = _of_steps_and_lags(parts, leaves, wrong, with_lags=not rows_seen)
+    evidence = [*_not_finite(parts, wrong), *_of_leaves(parts, leaves, wrong), *when, *rows_seen]
+    calls = len(wrong)
     # Two readings of one mistake have one text.
-    return Diagnosis(evidence, list(dict.fromkeys(causes)), part, rows)
+    causes = dict.fromkeys(_of_the_gradient(parts, leaves), (calls, calls)) | _of_the_chain(parts, known(leaves))
+    return Diagnosis(evidence, causes, part, rows)
 
 
-def _of_the_chain(parts: Parts, known: Known) -> list[str]:
+def _not_finite(parts, wrong):
+    if not all(np.isfinite(parts.at(*where)[0]).all() for where in wrong):
+        yield "not finite (NaN or infinite) on some parts"
+
+
+def _of_the_chain(parts: Parts, known: Known) -> dict[str, tuple[int, int]]:
     """The readings that give the gradient of the estimator on every part about which they say something.
 
-    A reading that gives the exact gradient is none: its mistake makes no difference here.
+    A reading that gives the exact gradient is none: its mistake makes no difference here. If none gives all of a
+    gradient, those of its wrong leaves alone are looked for.
     """
     wheres = parts.all()
+    wrong = np.zeros(known.chain.I.shape[-1], bool)
+    for leaf in known.wrong:
+        wrong[leaf.at] = True
     exact = {where: known.chain.of_rows(where[1]).gradient(where[0]) for where in wheres}
     if not known.is_exact and not any(parts.is_wrong(parts.at(*where)[0], exact[where], FIT).any() for where in wheres):
-        return ["it is the full gradient: nothing is detached"]
-    found = []
+        return {"it is the full gradient: nothing is detached": (len(wheres), len(wheres))}
+    found, of_wrong = {}, {}
     for reading in readings(known):
-        said, differs = 0, False
+        said, differs, is_whole = 0, False, True
         for where in wheres:
             predicted = reading.gradient(*where)
             if np.isnan(predicted).any():
                 continue
-            if parts.is_wrong(parts.at(*where)[0], predicted, FIT).any():
+            misses = parts.is_wrong(parts.at(*where)[0], predicted, FIT)
+            if misses[wrong].any():
                 break
-            said += 1
-            differs = differs or bool(parts.is_wrong(predicted, exact[where], FIT).any())
+            said, is_whole = said + 1, is_whole and not misses.any()
+            differs = differs or bool(parts.is_wrong(predicted, exact[where], FIT)[wrong].any())
         else:
             if differs and 2 * said >= len(wheres):
-                found.append(reading.text)
-    return found
+                (found if is_whole else of_wrong)[reading.text] = said, len(wheres)
+    if found or not of_wrong:
+        return found
+    names = few(_groups(known.wrong, [leaf for leaf in parts.leaves if leaf not in known.wrong]))
+    return {f"for {names}: {text}": count for text, count in of_wrong.items()}
 
 
 def _of_leaves(parts, leaves, wrong):
@@ -124,18 +142,34 @@ def _place(where):
     return ""
 
 
-def _of_steps(parts, wrong):
-    """The first wrong step, and what is special about it."""
+def _of_steps_and_lags(parts, leaves, wrong, with_lags):
+    """The first wrong step and lag; of each leaf apart, if they differ."""
+    leaves_of: dict[str, list[Leaf]] = {}
+    for leaf in leaves:
+        said = _of_steps(parts, leaf, wrong)
+        # Lags say nothing new where a step or a row explains what is wrong.
+        if with_lags and ", at which" not in said and (lags := _of_lags(parts, leaf)):
+            said = f"{said}; {lags}"
+        leaves_of.setdefault(said, []).append(leaf)
+    if len(leaves_of) == 1:
+        return list(leaves_of)
+    return [
+        f"{few(_groups(some, [a for a in parts.leaves if a not in some]))}: {said}" for said, some in leaves_of.items()
+    ]
+
+
+def _of_steps(parts, leaf, wrong):
+    """The first wrong step of a leaf, and what is special about it."""
     num_steps = parts.path.num_steps
+    wrong = {where: each[leaf.at] for where, each in wrong.items()}
     n = next((n for n in range(1, num_steps + 1) if wrong[Slice(0, n), parts.rows].any()), None)
     if n is None:
-        yield "right from the first step of the window on, and wrong on windows that begin later"
-        return
+        return "right from the first step of the window on, and wrong on windows that begin later"
     text = f"right for {_count(n - 1, 'step')}, wrong from step {n}" if n > 1 else "wrong from the first step"
     # What is special about the step explains the mistake only if all is right that begins after it.
     later = any(each.any() for (part, rows), each in wrong.items() if rows == parts.rows and part.first >= n)
     special = "" if later else _special(parts.path, n - 1)
-    yield text + (f", at which {special}" if special else "")
+    return text + (f", at which {special}" if special else "")
 
 
 def _special(path: Path, t: int) -> str:
@@ -156,7 +190,9 @@ def _facts(path: Path) -> dict[str, list[bool]]:
 
     chain = derivatives(path)(path.before, path.xs)
     return {
-        "the state is reset": list((np.abs(chain.J).max((-1, -2), initial=0) == 0).any(0)),
+        "nothing of the state before is kept, as at a reset": list(
+            (np.abs(chain.J).max((-1, -2), initial=0) == 0).any(0)
+        ),
         "the state that enters is zero": [t > 0 and zero(path.states, t) for t in range(path.num_steps)],
         "the loss depends on nothing, as in a padded step": list(
             ((np.abs(chain.a).max(-1, initial=0) == 0) & (np.abs(chain.d).max(-1, initial=0) == 0)).any(0)
@@ -165,13 +201,14 @@ def _facts(path: Path) -> dict[str, list[bool]]:
     }
 
 
-def _of_lags(parts):
-    """The first wrong lag, if the gradient at lag 0 is right."""
-    wrong = [bool(parts.is_wrong(*parts.lag(lag)).any()) for lag in range(parts.path.num_steps)]
-    if any(wrong) and not wrong[0]:
-        first = wrong.index(True)
-        last = f" to {first - 1}" if first > 1 else ""
-        yield f"right at lag{'s' * (first > 1)} 0{last}, wrong from lag {first}"
+def _of_lags(parts, leaf):
+    """The first wrong lag of a leaf, if lag 0 is right; else nothing."""
+    wrong = [bool(parts.is_wrong(*parts.lag(lag))[leaf.at].any()) for lag in range(parts.path.num_steps)]
+    if not any(wrong) or wrong[0]:
+        return ""
+    first = wrong.index(True)
+    right = {1: " 0", 2: "s 0 and 1"}.get(first, f"s 0 to {first - 1}")
+    return f"right at lag{right}, wrong from lag {first}"
 
 
 def _of_rows(parts, wrong):

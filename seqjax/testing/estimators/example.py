@@ -77,4 +77,5 @@ def _code(tree: Any, array: str) -> str:
     if not hasattr(tree, "dtype") or jnp.issubdtype(tree.dtype, jax.dtypes.prng_key):
         raise TypeError(f"no code for {type(tree).__name__}")
     values = np.asarray(tree)
-    return f"{array}({values.tolist()!r})"
+    dtype = ", dtype=torch.float64" if array == "torch.tensor" and values.dtype == np.float64 else ""
+    return f"{array}({values.tolist()!r}{dtype})"

@@ -57,12 +57,12 @@ class Parts:
             scale[leaf.at] = largest[leaf.at].max(initial=0)
         return np.maximum(scale, max(1e-6 * largest.max(initial=0), 1e-300))
 
-    def differs(self, part: Slice, rows: Sequence[int]) -> bool:
-        """Whether a gradient differs from the right one, relative to the largest number of each leaf."""
+    def differs(self, part: Slice, rows: Sequence[int], bound: float = EXACT) -> bool:
+        """Whether a gradient differs from the right one by more than a bound, relative to the leaf's largest number."""
         got, wanted = self.at(part, rows)
         for leaf in self.leaves:
             scale = max(np.abs(wanted[leaf.at]).max(initial=0), 1e-6 * np.abs(wanted).max(initial=0), 1e-300)
-            if not (np.abs(got - wanted)[leaf.at] <= EXACT * scale).all():
+            if not (np.abs(got - wanted)[leaf.at] <= bound * scale).all():
                 return True
         return False
 

@@ -16,6 +16,7 @@ from seqjax.testing.estimators.calling import Slice
 from seqjax.testing.estimators.known import After, Known, by_new_state, flat_states, resting_inputs
 from seqjax.testing.estimators.step_readings import step_readings
 
+NOT_BACK = "the gradient does not go back at all: the state that enters each step is a constant"
 BEFORE = "the loss meets the influence of the step before: it reads the influence before it is updated"
 """The text of two readings, which differ where the state is reset."""
 
@@ -66,9 +67,10 @@ def _of_the_window(known: Known) -> Iterator[Reading]:
             np.zeros(chain.I.shape[-1]),
         )
 
+    yield Reading(NOT_BACK, lambda part, rows: each_loss(part, rows, lambda t: t))
     yield Reading(
-        "the gradient does not go back at all: the state that enters each step is a constant",
-        lambda part, rows: each_loss(part, rows, lambda t: t),
+        "the state is detached before the last step",
+        lambda part, rows: each_loss(part, rows, lambda t: t if t == part.last - 1 else part.first),
     )
     for steps in range(2, num_steps):
 
@@ -83,7 +85,8 @@ def _of_the_window(known: Known) -> Iterator[Reading]:
             return each_loss(part, rows, lambda t: max(start for start in starts if start <= t))
 
         before = f"step{'s' * (len(cuts) > 1)} {few(str(cut + 1) for cut in cuts)}"
-        yield Reading(f"the state is detached before {before}, counted from the start of a window", of_segments)
+        text = f"the state is detached before {before}, counted from the start of a window"
+        yield Reading(f"{text}, or the influence is zero there", of_segments)
     shorter = lambda part: Slice(part.first, max(part.first, part.last - 1))
     yield Reading("the loss of the last step is left out", lambda part, rows: true(shorter(part), rows))
     yield Reading(

@@ -75,15 +75,56 @@ def scan_of(given: Any, batched: bool) -> Scan:
     """
     if isinstance(given, ModelProblem):
         given = _of_model(given, batched)
-    if not isinstance(given, Sequence) or len(given) < 4 or not len(given[3]):
+    if not isinstance(given, Sequence) or len(given) < 4:
         raise Error(
-            "check_estimator: scan must be (step, params, state, windows) with at least one window, or the problem of "
-            f"a model, such as RNN(hidden=4).problem(Spec(Values(2), Values(1))), not {given!r:.80}"
+            "scan must be (step, params, state, windows), or the problem of a model, such as "
+            f"RNN(hidden=4).problem(Spec(Values(2), Values(1))), not {given!r:.80}"
         )
     first, params, state, windows = given[:4]
+    if not isinstance(windows, list | tuple) or not windows:
+        raise Error(
+            f"scan: windows must be a list with what the steps of each window read, such as [xs] for one window, not "
+            f"{type(windows).__name__}"
+        )
     step = first.step if isinstance(first, Problem) else first
     params, state, windows = jax.tree.map(_double, (params, state, list(windows)))
-    return Scan(step, params, state, windows, first, batched)
+    scan = Scan(step, params, state, windows, first, batched)
+    _check_shapes(scan)
+    return scan
+
+
+def _check_shapes(scan: Scan) -> None:
+    """Checks that windows, state and step fit together; traces the step, and computes nothing.
+
+    Raises:
+        Error: they do not.
+    """
+    lengths = {np.shape(a)[:1] for xs in scan.windows for a in jax.tree.leaves(xs)}
+    if len(lengths) != 1 or lengths == {()}:
+        raise Error(f"scan: all arrays of all windows must have one number of steps as their first axis, not {lengths}")
+    if not any(jnp.issubdtype(a.dtype, jnp.inexact) for a in jax.tree.leaves(scan.params)):
+        raise Error("scan: params must have arrays of floats, such as 1.0 in place of 1")
+    x = jax.tree.map(lambda a: a[0], scan.windows[0])
+    state, x = jax.tree.map(lambda a: a[0], (scan.state, x)) if scan.batched else (scan.state, x)
+    where = "step(params, state, x) for one sequence and one step"
+    try:
+        result = jax.eval_shape(scan.step, scan.params, state, x)
+    except Exception as fault:
+        shown = [jax.tree.map(jnp.shape, a) for a in (scan.params, state, x)]
+        rows = "" if scan.batched else "; if the scan has an axis of rows, give batched=True"
+        raise Error(
+            f"scan: {where} raises {type(fault).__name__}: {str(fault).splitlines()[0]:.200}\n"
+            f"It is called with the shapes {shown[0]}, {shown[1]} and {shown[2]}{rows}"
+        ) from fault
+    if (
+        not isinstance(result, tuple)
+        or len(result) != 2
+        or jax.tree.map(np.shape, result[0]) != jax.tree.map(np.shape, state)
+    ):
+        shapes = jax.tree.map(np.shape, result)
+        raise Error(f"scan: {where} returned {shapes}, and must return (new state, loss) with a state like the old one")
+    if np.shape(result[1]) != ():
+        raise Error(f"scan: {where} returned a loss of shape {np.shape(result[1])}, and must return one number")
 
 
 def _double(a: Any) -> Any:
@@ -122,7 +163,7 @@ def _of_model(problem: ModelProblem, batched: bool) -> tuple:
 
     if problem.x_like is None:
         raise Error(
-            "check_estimator: a loss of your own may read any targets: give scan=(problem, params, state, windows), "
+            "a loss of your own may read any targets: give scan=(problem, params, state, windows), "
             "where a window is (inputs, targets), [T, ...]"
         )
     params = jax.tree.map(moved, problem.init(jax.random.key(0)))

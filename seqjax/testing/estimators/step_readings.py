@@ -21,6 +21,7 @@ def step_readings(known: Known) -> Iterator[tuple[str, Chain]]:
         kept = J * np.eye(J.shape[-1])
         yield "of the Jacobian of the state only the diagonal is kept", chain._replace(J=kept)
         yield "the diagonal of the Jacobian of the state is missing", chain._replace(J=J - kept)
+        yield "the identity is missing from the Jacobian of the state", chain._replace(J=J - np.eye(J.shape[-1]))
     yield from _of_the_parts_of_the_state(known)
     yield from _of_the_weights(known)
     yield from _of_the_function(known)
@@ -32,6 +33,10 @@ def _of_the_parts_of_the_state(known):
     """Blocks of J, where the state has several leaves."""
     J = known.chain.J
     across = np.zeros(J.shape[-2:], bool)
+    for old in known.state if len(known.state) > 1 else ():
+        J_without, a_without = J.copy(), known.chain.a.copy()
+        J_without[..., old.at], a_without[..., old.at] = 0, 0
+        yield f"the state {old.name} is detached before each step", known.chain._replace(J=J_without, a=a_without)
     for new in known.state:
         for old in known.state:
             without = J.copy()
@@ -71,20 +76,25 @@ def _acting(known: Known) -> Iterator[Acting]:
     read; without a bias it is taken for zero, since at a start and at a reset nothing is carried that it could act on.
     """
     states = flat_states(known.path)[:, :-1]  # [B, N, S]
+    zero = jax.tree.map(lambda a: np.zeros_like(a) if jnp.issubdtype(a.dtype, jnp.inexact) else a, known.path.before)
+    at_zero = known.at(zero, known.path.xs).I
     for leaf in known.params:
-        by_leaf = known.chain.I[..., leaf.at].reshape(*known.chain.I.shape[:3], *leaf.shape)
-        weights = known.weights[leaf.at].reshape(leaf.shape)
+        if np.abs(at_zero[..., leaf.at]).max(initial=0) > 0:  # a bias, or weights that act on something else
+            continue
+        shape = tuple(n for n in leaf.shape if n > 1)  # [1, n] is a vector
+        by_leaf = known.chain.I[..., leaf.at].reshape(*known.chain.I.shape[:3], *shape)
+        weights = known.weights[leaf.at].reshape(shape)
         largest = np.abs(by_leaf).max()
         if largest == 0 or weights.size < 2:
             continue
         for of in known.state:
             h = states[..., of.at]
-            for read, write, W in FORMS.get(len(leaf.shape), ()):
+            for read, write, W in FORMS.get(len(shape), ()):
                 W = W(weights)
                 if W.shape[1] != h.shape[-1]:
                     continue
                 times = lambda value, V, write=write: np.einsum(write, V, value)
-                V = _quotient(np.einsum(read, by_leaf, h), h, len(leaf.shape))
+                V = _quotient(np.einsum(read, by_leaf, h), h, len(shape))
                 if np.abs(times(h, V) - by_leaf).max() <= EXACT * largest:
                     yield Acting(leaf, of, V, W, functools.partial(times, V=_with_bias(known, V)))
                     break
@@ -164,27 +174,19 @@ def _of_the_function(known):
 
 
 def _derivative_of_function(known):
-    """D [B, N, S]: the derivative by a bias of each unit, if there is a parameter that acts as one; else None."""
-    for leaf in known.params:
-        by_leaf = known.chain.I[..., leaf.at]
-        for h in known.state:
-            if leaf.at.stop - leaf.at.start != h.at.stop - h.at.start or len(known.state) > 1:
-                continue
-            diagonal = np.einsum("bnii->bni", by_leaf)
-            if np.abs(by_leaf - diagonal[..., None] * np.eye(by_leaf.shape[-1])).max() > EXACT:
-                continue
-            if (np.abs(diagonal) > EXACT).all() and np.abs(diagonal - 1).max() > EXACT:
-                return diagonal
+    """D [B, N, S], where h = f(W h + ...) unit by unit: V of a matrix W, if it is diagonal and all of J is V W."""
     for each in _acting(known):
         V, n = each.V, each.V.shape[-1]
-        if n != V.shape[-2]:
+        J = np.zeros_like(known.chain.J)
+        J[..., each.of.at] = V @ each.W
+        seen = np.abs(V).max((-1, -2)) > 0  # V is zero where h is
+        if len(each.leaf.shape) != 2 or n != V.shape[-2] or np.abs(J - known.chain.J)[seen].max(initial=0) > EXACT:
             continue
         diagonal = np.einsum("bnii->bni", V)
-        # V is zero where h is.
-        seen = np.abs(V).max((-1, -2)) > 0
         is_diagonal = np.abs(V - diagonal[..., None] * np.eye(n)).max() <= EXACT
         if is_diagonal and (np.abs(diagonal[seen]) > EXACT).all() and np.abs(diagonal[seen] - 1).max(initial=0) > EXACT:
-            return np.where(seen[..., None], diagonal, 1)
+            filled = np.einsum("bnii->bni", _with_bias(known, V))
+            return np.where(np.abs(filled) > EXACT, filled, 1)
     return None
 
 
