@@ -17,8 +17,8 @@ Arrays = Literal["jax", "numpy", "torch"]
 
 
 NOT_JAX = (
-    "the function was traced by JAX. If it is written in NumPy or PyTorch, give arrays='numpy' or arrays='torch'; if it "
-    "is a Python loop with JAX that cannot be traced, traceable=False"
+    "the function was traced by JAX. If it is written in NumPy or PyTorch, give arrays='numpy' or arrays='torch'; if "
+    "it is a Python loop with JAX that cannot be traced, traceable=False"
 )
 
 

@@ -94,7 +94,8 @@ def _of_the_chain(parts: Parts, known: Known) -> dict[str, tuple[int, int]]:
     exact = {where: known.chain.of_rows(where[1]).gradient(where[0]) for where in wheres}
     if not known.is_exact and not any(parts.is_wrong(parts.at(*where)[0], exact[where], FIT).any() for where in wheres):
         return {"it is the full gradient: nothing is detached": (len(wheres), len(wheres))}
-    found, of_wrong = {}, {}
+    found: dict[str, tuple[int, int]] = {}
+    of_wrong: dict[str, tuple[int, int]] = {}
     for reading in readings(known):
         said, differs, is_whole = 0, False, True
         for where in wheres:
