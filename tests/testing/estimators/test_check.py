@@ -139,3 +139,26 @@ def test_results_of_another_form_are_named():
         check_estimator(lambda *args: autodiff(*args[:5]), claim="exact", of="history", scan=SCAN)
     with pytest.raises(Error, match="the gradient has the shapes"):
         check_estimator(lambda *args: (autodiff(*args)[0], {"w": jnp.zeros(3)}), claim="exact", scan=SCAN)
+
+
+@pytest.mark.parametrize(
+    ("scan", "message"),
+    [
+        ((step, SCAN[1], SCAN[2], {"u": XS}), "windows must be a list .* not dict"),
+        ((step, SCAN[1], SCAN[2], [XS[0], XS[1][:3]]), "one number of steps as their first axis"),
+        ((step, {"w": 1}, SCAN[2], [*XS]), "such as 1.0 in place of 1"),
+        ((step, SCAN[1], {"h": np.zeros((5, 2))}, [np.zeros((4, 5))]), "has an axis of rows, give batched=True"),
+        ((lambda params, state, x: state, *SCAN[1:]), r"must return \(new state, loss\)"),
+        ((lambda params, state, x: (state, state["h"]), *SCAN[1:]), "must return one number"),
+    ],
+)
+def test_scans_that_do_not_fit_are_refused(scan, message):
+    with pytest.raises(Error, match=message):
+        check_estimator(autodiff, claim="exact", scan=scan)
+
+
+def test_a_function_with_other_arguments_is_refused():
+    with pytest.raises(
+        Error, match=r"called with \(step, params, state, xs, key\), and has the arguments \(params, xs\)"
+    ):
+        check_estimator(lambda params, xs: None, claim="exact", scan=SCAN)

@@ -3,6 +3,7 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import loops
@@ -229,3 +230,79 @@ def test_a_long_window_has_its_first_wrong_step():
     scan = step, {"w": np.array([[0.5, 1.1], [-1.2, 0.3]])}, np.array([0.2, -0.4]), [u]
     with pytest.raises(Error, match=r"right for 12 steps, wrong from step 13\. Stretches of 8 steps are right"):
         check_estimator(autodiff(lambda t: t == 12), claim="exact", scan=scan)
+
+
+def linear(mistake=""):
+    """A linear network of units that do not read each other: h = a h + w x + d."""
+
+    def step(params, h, x):
+        h = params["a"] * h + params["w"] * x["u"] + params["d"]
+        return h, jnp.sum((h - x["y"]) ** 2)
+
+    def estimator(_, params, h, xs, key):
+        M = {name: np.zeros(3) for name in params}
+        loss, grads = 0.0, {name: np.zeros(3) for name in params}
+        for u, y in zip(xs["u"], xs["y"], strict=True):
+            now = {"a": h, "w": u, "d": np.ones(3)}
+            if mistake:
+                now[mistake] = np.ones(3) * (2.5 if mistake == "d" else 1)
+            M = {name: params["a"] * M[name] + now[name] for name in M}
+            h = params["a"] * h + params["w"] * u + params["d"]
+            loss += np.sum((h - y) ** 2)
+            grads = {name: grads[name] + 2 * (h - y) * M[name] for name in grads}
+        return loss, grads
+
+    rng = np.random.default_rng(4)
+    params = {name: rng.uniform(0.3, 0.9, 3) for name in ("a", "w", "d")}
+    windows = [{"u": rng.normal(size=(4, 3)), "y": rng.normal(size=(4, 3))} for _ in range(2)]
+    return estimator, {"claim": "exact", "scan": (step, params, rng.normal(size=3), windows), "arrays": "numpy"}
+
+
+@pytest.mark.parametrize("mistake", ["a", "w", "d"])
+def test_no_function_of_the_units_is_missing_where_there_is_none(mistake):
+    """A factor that is lost, h or x, looks like the derivative of a function of the units."""
+    estimator, claim = linear(mistake)
+    with pytest.raises(Error, match="What is wrong: only") as found:
+        check_estimator(estimator, **claim)
+    assert "1 - tanh" not in str(found.value)
+
+
+def test_gradients_that_are_not_finite_are_named():
+    def estimator(step, params, state, xs, key):
+        loss, grads = loops.rnn_rtrl()(step, params, state, xs, key)
+        grads["W"][0, 0] = np.nan if len(xs["u"]) > 2 else grads["W"][0, 0]
+        return loss, grads
+
+    seen = r"not finite \(NaN or infinite\) on some parts; wrong in \['W'\] only at \[0, 0\]; .*wrong from step 3"
+    with pytest.raises(Error, match=seen):
+        check_estimator(estimator, claim="exact", scan=RNN_SCAN, arrays="numpy")
+
+
+def test_a_small_added_term_is_not_called_rounding():
+    def estimator(step, params, state, xs, key):
+        loss, grads = loops.rnn_rtrl()(step, params, state, xs, key)
+        return loss, grads | {"W": grads["W"] + 1e-6 * params["W"]}
+
+    with pytest.raises(Error, match=r"right to about 6 digits\. Rounding in float32, finite differences or a small"):
+        check_estimator(estimator, claim="exact", scan=RNN_SCAN, arrays="numpy")
+
+
+def test_the_loss_is_a_sum():
+    def estimator(step, params, state, xs, key):
+        loss, grads = loops.rnn_rtrl()(step, params, state, xs, key)
+        return loss / len(xs["u"]), grads
+
+    with pytest.raises(Error, match="What is wrong: it is the mean over the 6 steps; the loss of a window is the sum"):
+        check_estimator(estimator, claim="exact", scan=RNN_SCAN, arrays="numpy")
+
+
+def test_a_function_may_use_its_arrays_again():
+    kept = {name: np.zeros_like(a) for name, a in RNN_SCAN[1].items()}
+
+    def estimator(step, params, state, xs, key):
+        loss, grads = loops.rnn_rtrl()(step, params, state, xs, key)
+        for name in kept:
+            kept[name][...] = grads[name]
+        return loss, kept
+
+    check_estimator(estimator, claim="exact", scan=RNN_SCAN, arrays="numpy")
