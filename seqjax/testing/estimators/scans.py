@@ -128,8 +128,10 @@ def _check_shapes(scan: Scan) -> None:
 
 
 def _double(a: Any) -> Any:
-    a = jnp.asarray(a)
-    return a.astype(float) if jnp.issubdtype(a.dtype, jnp.floating) else a
+    if hasattr(a, "dtype") and jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+        return a
+    a = np.asarray(a)
+    return jnp.asarray(a.astype(float) if jnp.issubdtype(a.dtype, jnp.floating) else a)
 
 
 def scan_of_case(c: Case) -> Scan:

@@ -232,12 +232,13 @@ def test_a_long_window_has_its_first_wrong_step():
         check_estimator(autodiff(lambda t: t == 12), claim="exact", scan=scan)
 
 
-def linear(mistake=""):
-    """A linear network of units that do not read each other: h = a h + w x + d."""
+def linear_step(params, h, x):
+    h = params["a"] * h + params["w"] * x["u"] + params["d"]
+    return h, jnp.sum((h - x["y"]) ** 2)
 
-    def step(params, h, x):
-        h = params["a"] * h + params["w"] * x["u"] + params["d"]
-        return h, jnp.sum((h - x["y"]) ** 2)
+
+def linear(mistake=""):
+    """A linear network of units that do not read each other: h = a h + w u + d."""
 
     def estimator(_, params, h, xs, key):
         M = {name: np.zeros(3) for name in params}
@@ -255,7 +256,7 @@ def linear(mistake=""):
     rng = np.random.default_rng(4)
     params = {name: rng.uniform(0.3, 0.9, 3) for name in ("a", "w", "d")}
     windows = [{"u": rng.normal(size=(4, 3)), "y": rng.normal(size=(4, 3))} for _ in range(2)]
-    return estimator, {"claim": "exact", "scan": (step, params, rng.normal(size=3), windows), "arrays": "numpy"}
+    return estimator, {"claim": "exact", "scan": (linear_step, params, rng.normal(size=3), windows), "arrays": "numpy"}
 
 
 @pytest.mark.parametrize("mistake", ["a", "w", "d"])
