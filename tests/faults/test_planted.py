@@ -14,8 +14,8 @@ from faults import children, crash, errors, escapes, flips, fuzz, signals
 from faults.children import Outcome, in_new_process
 from faults.kinds import BY_NAME
 from seqjax.cli import command, new
-from seqjax.runs import listen
-from seqjax.runs.files import checkpoint, folder, store
+from seqjax.runs import job, listen
+from seqjax.runs.files import folder, store
 from seqjax.runs.files.manifest import content_of, read_manifest, write_manifest
 from seqjax.terminal.lasting import LastingStream
 from seqjax.terminal.stream import unescaped
@@ -112,7 +112,7 @@ FAULTS = {
     "a manifest before the results": ("kills", planted("rnn", (store, "_write", manifest_first)), "params.safetensors"),
     "a config at once": ("kills", planted("more epochs", (store, "write_manifest", config_at_once)), "config.toml has"),
     "rows that are not synced": ("cuts", planted("rnn", (store, "sync", but_metrics)), "metrics.jsonl"),
-    "a cursor off by one": ("kills", planted("rnn", (checkpoint, "restore", off_by_one)), "params.safetensors"),
+    "a cursor off by one": ("kills", planted("rnn", (job, "restore", off_by_one)), "params.safetensors"),
     "a file that is not listed": ("flips", planted("rnn", unlisted(folder.SAMPLES)), "silent"),
     "a temporary file that stays": ("errors", planted("rnn", (os, "unlink", keep_parts)), ".part"),
 }

@@ -199,7 +199,8 @@ def in_windows(problem, strategy, params, state, xs, weights, shared=None):
 
     @quick_jit
     def run(params, state, xs, weights, shared):
-        memory = init_memory(strategy, problem, params, jax.tree.map(lambda a: a[None], state), 1)
+        first = jax.tree.map(lambda a: a[0, 0], xs)
+        memory = init_memory(strategy, problem, params, jax.tree.map(lambda a: a[None], state), 1, first)
         memory = memory if shared is None else memory._replace(shared=shared)
         keys = jax.random.split(jax.random.key(0), count) if strategy.draws else None
 

@@ -59,7 +59,7 @@ class Kronecker(Influence):
         raise NotImplementedError
 
     def init(self, problem, params, state, x=None):
-        """For each matrix u = 0 and A = 0, for each vector M = 0; () for a parameter that does not change the state."""
+        """For each matrix u = 0 and A = 0, for each vector M = 0; () for a matrix that does not change the state."""
         check_real(self, params, state)
         own = problem.own
         x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), known_input(self, problem, x))

@@ -119,6 +119,8 @@ class Rolling(SequenceGradient):
 
 def _joined(kept, window):
     """What was kept and what a window adds, [K - 1 + T, ...], with the dtype that is kept."""
+    if jnp.issubdtype(kept.dtype, jax.dtypes.prng_key):
+        return jnp.concatenate([kept, window])
     if jnp.promote_types(kept.dtype, window.dtype) != kept.dtype:
         raise Error(
             f"rolling keeps what the steps read as {kept.dtype}, as the example x was, and this step reads "

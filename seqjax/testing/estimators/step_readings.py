@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqjax.gradients.steps.precision import is_float
 from seqjax.testing.estimators.chain import EXACT, Chain, Leaf
 from seqjax.testing.estimators.known import Known, flat_states
 
@@ -76,7 +77,7 @@ def _acting(known: Known) -> Iterator[Acting]:
     read; without a bias it is taken for zero, since at a start and at a reset nothing is carried that it could act on.
     """
     states = flat_states(known.path)[:, :-1]  # [B, N, S]
-    zero = jax.tree.map(lambda a: np.zeros_like(a) if jnp.issubdtype(a.dtype, jnp.inexact) else a, known.path.before)
+    zero = jax.tree.map(lambda a: np.zeros_like(a) if is_float(a) else a, known.path.before)
     at_zero = known.at(zero, known.path.xs).I
     for leaf in known.params:
         if np.abs(at_zero[..., leaf.at]).max(initial=0) > 0:  # a bias, or weights that act on something else
@@ -204,7 +205,8 @@ def _of_the_place(known):
         yield f"the derivative of the state by {_names(known.wrong)} {text}", partial
     # A rule that goes on with the input before cannot be tried at the first step, which has none.
     for by, name in ((1, "after"), (-1, "before")):
-        xs = jax.tree.map(lambda a, by=by: jnp.roll(a, -by, 0), path.xs)
+        order = np.roll(np.arange(path.num_steps), -by)
+        xs = jax.tree.map(lambda a, order=order: a[order], path.xs)
         moved = known.at(path.before, xs)
         unknown = -1 if by > 0 else 0
         text = f"is taken with the input of the step {name}"
@@ -230,14 +232,11 @@ def _of_the_resets(known):
     names, without = _without_flags(known.path, zero)
     if not names:
         return
-    states = jax.tree.map(
-        lambda a: (
-            jnp.where(jnp.reshape(zero.T, zero.T.shape + (1,) * (a.ndim - 2)), jnp.zeros_like(a), a)
-            if jnp.issubdtype(a.dtype, jnp.inexact)
-            else a
-        ),
-        known.path.before,
-    )
+
+    def reset(a):
+        return np.where(zero.T.reshape(zero.T.shape + (1,) * (a.ndim - 2)), 0, a) if is_float(a) else a
+
+    states = jax.tree.map(reset, known.path.before)
     plain = known.at(states, without)
     stale = known.chain._replace(J=plain.J)
     yield f"the influence is not set to zero where the state is reset ({', '.join(names)})", stale
@@ -257,7 +256,7 @@ def _without_flags(path, zero):
         is_flag = value.shape == zero.T.shape and np.array_equal(value != 0, zero.T) and set(np.unique(value)) <= {0, 1}
         if is_flag:
             names.append("x" + jax.tree_util.keystr(where))
-        leaves.append(jnp.zeros_like(leaf) if is_flag else leaf)
+        leaves.append(np.zeros_like(leaf) if is_flag else leaf)
     return names, jax.tree.unflatten(jax.tree.structure(path.xs), leaves)
 
 

@@ -64,6 +64,7 @@ def test_a_hand_written_loop_is_the_truncated_gradient_and_not_exact():
         check_estimator(hand_written, claim="exact", scan=SCAN)
 
 
+@pytest.mark.slow
 def test_a_state_that_is_detached_at_every_step_is_found():
     def wrong(*args):
         return hand_written(*args, detach="after each step")

@@ -110,7 +110,7 @@ WRONG = {
     "rflo in full": (*like(RFLO(leak=0.5), autodiff(), PROBLEM), "it is the full gradient", "wrong from step 3"),
     "e-prop in full": (*like(EProp(), autodiff(), PROBLEM), "it is the full gradient", "wrong from lag 1"),
 }
-QUICK = {"J transposed", "stale", "no derivative in I", "step before", "no leak", "row before", "padded"}
+QUICK = {"J transposed", "stale", "no derivative in I", "step before", "row before", "padded"}
 """They share their compiled programs. The others are in the slow suite."""
 
 
