@@ -1,5 +1,6 @@
 """What `kf-rtrl` and `ok` share: the influence of a weight matrix as a random sum of Kronecker products."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -59,17 +60,11 @@ class Kronecker(Influence):
         raise NotImplementedError
 
     def init(self, problem, params, state, x=None):
-        """For each matrix u = 0 and A = 0, for each vector M = 0; () for a matrix that does not change the state."""
+        """For each matrix u = 0 and A = 0, for each vector M = 0; () for a parameter that does not change the state."""
         check_real(self, params, state)
-        own = problem.own
         x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), known_input(self, problem, x))
         leaves = jax.tree.leaves(params)
         size, dtype = ravel_float(state)[0].size, jnp.result_type(*leaves)
-
-        def starts(params):
-            # With a key, the initial state may be another function of the parameters than without one.
-            keys = () if own.init_state is None else (None, jax.random.key(0))
-            return [own.init_state(params, key) for key in keys]
 
         def zeros(leaf, entry):
             if entry == "unused":
@@ -79,7 +74,7 @@ class Kronecker(Influence):
             n, m = entry.shape
             return Sum(jnp.zeros((self.length, n), dtype), jnp.zeros((self.length, size, m), dtype))
 
-        found = entries(self, own.step, params, starts, state, x)
+        found = entries(self, problem.own.step, params, functools.partial(_initial_states, problem), state, x)
         return Memory(rows=[zeros(*each) for each in zip(leaves, found, strict=True)])
 
     def draw(self, key, problem, params, memory, num_steps):
@@ -96,8 +91,11 @@ class Kronecker(Influence):
         first = jax.tree.map(lambda a: a[0], trajectory.steps)
         at = first.floats, first.others, first.xs
 
-        def starts(params):  # both may depend on the parameters
-            return start(params), None if initial is None else initial(params)
+        def starts(params):
+            # All of them may depend on the parameters. Those of `init` give a parameter its place in what is carried,
+            # although the start of this window may be a constant.
+            states = _initial_states(trajectory.problem, params)
+            return start(params), None if initial is None else initial(params), states
 
         found = entries(self, trajectory.problem.step, params, starts, trajectory.join(*at[:2]), first.xs)
         M = _plus_start(found, carried, start, params)
@@ -145,6 +143,12 @@ class Kronecker(Influence):
         a, D = (each.astype(M.u.dtype) for each in derivative)
         A = jnp.einsum("st,ltm->lsm", J, M.A)
         return self.shorten(Sum(jnp.concatenate([M.u, a[None]]), jnp.concatenate([A, D[None]])), signs)
+
+
+def _initial_states(problem, params):
+    """The states in which a sequence may start; with a key they may depend on the parameters in another way."""
+    init_state = problem.own.init_state
+    return [] if init_state is None else [init_state(params, key) for key in (None, jax.random.key(0))]
 
 
 def _plus_start(found, M, start, params):

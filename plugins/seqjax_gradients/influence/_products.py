@@ -43,7 +43,7 @@ class Product(NamedTuple):
 
 
 Entry = Product | Literal["whole", "unused"]
-"""How a parameter enters a step: through a product; as a vector or a scalar; or as a matrix that changes no state."""
+"""How a parameter enters a step: through a product; as a vector or a scalar; or without changing the state."""
 
 
 def entries(strategy: Any, advance: Callable, params: Any, start: Callable, state: Any, x: Any) -> list[Entry]:
@@ -71,12 +71,10 @@ def entries(strategy: Any, advance: Callable, params: Any, start: Callable, stat
     of_start = depends_on(lambda params: ravel_float(start(params))[0], params)
     found: list[Entry] = []
     for index, (name, leaf) in enumerate(leaf_names(params, "params")):
-        # A vector that only a learned initial state reads is "unused" in a call whose start is a constant, and not in
-        # `init`. So it has its place in the memory in any case.
-        if leaf.ndim < 2:
-            found.append("whole")
-        elif not of_step[index] and not of_start[index]:
+        if not of_step[index] and not of_start[index]:
             found.append("unused")
+        elif leaf.ndim < 2:
+            found.append("whole")
         else:
             entry = "changes the initial state" if of_start[index] else _product(closed, index, leaf.ndim)
             if isinstance(entry, str):

@@ -10,6 +10,7 @@ import numpy as np
 from seqjax.errors import Error
 from seqjax.gradients.calls.estimating import estimate
 from seqjax.gradients.contract.gradient import Gradient
+from seqjax.gradients.contract.problem import Problem
 from seqjax.gradients.contract.rows import init_memory, one_input
 from seqjax.gradients.contract.wrapping import Wrapping
 from seqjax.models.model import ModelProblem
@@ -33,15 +34,17 @@ def check_scan(strategy: Gradient, cases: Sequence[str] = ("foreign",)) -> float
     for name in cases:
         c = case(name)
         even = c.windows[0]._replace(weights=jnp.full((T, B), 1 / (T * B)), reset=jnp.zeros(B, bool))
-        memory = initial_memory(strategy, c.problem, c.params, c.state, row_input(c))
-        want = call(strategy, c.problem, c.params, c.state, memory, even, key)
+        # Without the initial state of the problem, of which a bare scan body does not know.
+        problem = Problem(c.step)
         try:
             got = quick_jit(estimate(c.step, strategy, batched=True))(c.params, c.state, even.xs, key=key)
         except Error as why:
             if not isinstance(c.problem, ModelProblem):
                 raise Skipped(f"refused: {why}") from None
-            # It takes models alone.
-            got = quick_jit(estimate(c.problem, strategy, batched=True))(c.params, c.state, even.xs, key=key)
+            problem = c.problem  # it takes models alone
+            got = quick_jit(estimate(problem, strategy, batched=True))(c.params, c.state, even.xs, key=key)
+        memory = initial_memory(strategy, problem, c.params, c.state, row_input(c))
+        want = call(strategy, problem, c.params, c.state, memory, even, key)
         worst = max(worst, assert_close(got, want, f"{name}, "))
     return worst
 
