@@ -167,6 +167,8 @@ def _of_steps(parts, leaf, wrong):
     if n is None:
         return "right from the first step of the window on, and wrong on windows that begin later"
     text = f"right for {_count(n - 1, 'step')}, wrong from step {n}" if n > 1 else "wrong from the first step"
+    if n > 1 and not any(parts.at(Slice(0, m), parts.rows)[1][leaf.at].any() for m in range(1, n)):
+        text = f"wrong from step {n}, the first one with a gradient"  # zeros are no evidence of being right
     # What is special about the step explains the mistake only if all is right that begins after it.
     later = any(each.any() for (part, rows), each in wrong.items() if rows == parts.rows and part.first >= n)
     special = "" if later else _special(parts.path, n - 1)
@@ -204,10 +206,13 @@ def _facts(path: Path) -> dict[str, list[bool]]:
 
 def _of_lags(parts, leaf):
     """The first wrong lag of a leaf, if lag 0 is right; else nothing."""
-    wrong = [bool(parts.is_wrong(*parts.lag(lag))[leaf.at].any()) for lag in range(parts.path.num_steps)]
+    pairs = [parts.lag(lag) for lag in range(parts.path.num_steps)]
+    wrong = [bool(parts.is_wrong(*pair)[leaf.at].any()) for pair in pairs]
     if not any(wrong) or wrong[0]:
         return ""
     first = wrong.index(True)
+    if not any(right[leaf.at].any() for _, right in pairs[:first]):
+        return ""  # zeros are no evidence of being right
     right = {1: " 0", 2: "s 0 and 1"}.get(first, f"s 0 to {first - 1}")
     return f"right at lag{right}, wrong from lag {first}"
 
