@@ -57,12 +57,16 @@ class Directional(SequenceGradient):
         return loss, grads, state, memory
 
 
-def slope_along(problem, params, start, xs, weights, direction):
-    """The derivative of a row's loss along a direction, float[], the loss, and the state after the last step."""
+def slope_along(problem, theta, start, xs, weights, direction, to_params=lambda params: params):
+    """The derivative of a row's loss along a direction, float[], the loss, and the state after the last step.
 
-    def loss(params):
+    `theta` and `direction` are trees like the parameters, or other arguments of `to_params`, which returns these.
+    """
+
+    def loss(theta):
+        params = to_params(theta)
         state, losses = jax.lax.scan(functools.partial(problem.step, params), start(params), xs)
         return weighted_sum(weights, losses), state
 
-    total, slope, state = jax.jvp(loss, (params,), (direction,), has_aux=True)
+    total, slope, state = jax.jvp(loss, (theta,), (direction,), has_aux=True)
     return slope, total, state
