@@ -10,8 +10,8 @@ import numpy as np
 
 from seqjax.gradients.calls.estimating import estimate
 from seqjax.gradients.contract.gradient import Gradient
-from seqjax.testing.estimators.calling import Estimator, Slice, like_gradient
-from seqjax.testing.estimators.chain import Leaf, Path, derivatives, leaves_of
+from seqjax.testing.estimators.calling import Estimator, like_gradient
+from seqjax.testing.estimators.chain import Leaf, Path, Slice, derivatives, leaves_of, vector
 from seqjax.testing.estimators.known import Known
 from seqjax.testing.estimators.parts import Call, Parts
 from seqjax.testing.estimators.scans import Scan
@@ -99,9 +99,3 @@ def _columns(params: Any, wanted: Any) -> np.ndarray:
     names = {leaf.name for leaf in leaves_of(wanted)}
     at = [np.arange(leaf.at.start, leaf.at.stop) for leaf in leaves_of(params) if leaf.name in names]
     return np.concatenate([np.zeros(0, int), *at])
-
-
-def vector(tree: Any) -> np.ndarray:
-    """The float leaves of a tree as a vector."""
-    leaves = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(jnp.asarray(a).dtype, jnp.inexact)]
-    return np.concatenate([np.zeros(0), *(np.ravel(np.asarray(a, np.float64)) for a in leaves)])

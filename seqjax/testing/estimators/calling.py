@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqjax.array_files.arrays import is_key
 from seqjax.errors import Error, nearest
 from seqjax.testing.quick_jit import quick_jit
 
@@ -77,13 +78,6 @@ class Estimator(NamedTuple):
         grads = aligned(grads, wanted)
         # A copy, since the function may go on to use its arrays for the next gradient.
         return loss, grads if self.traceable else jax.tree.map(np.array, grads), left[0] if left else None
-
-
-class Slice(NamedTuple):
-    """Steps first <= t < last, counted from the first step of the scan."""
-
-    first: int
-    last: int
 
 
 def by_step(make: Callable[[Any, Any], Any]) -> Callable:
@@ -229,7 +223,7 @@ def _same(sequence: Any, parts: list[Any]) -> Any:
 
 
 def _numpy(a: Any) -> Any:
-    return np.array(jax.random.key_data(a) if jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else a)
+    return np.array(jax.random.key_data(a) if is_key(a) else a)
 
 
 def _torch(a: Any) -> Any:

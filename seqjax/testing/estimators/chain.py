@@ -9,13 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from seqjax.array_files.arrays import is_key
 from seqjax.gradients.steps.floats import ravel_float
-from seqjax.testing.estimators.calling import Slice
 from seqjax.testing.estimators.scans import Scan
 from seqjax.testing.quick_jit import quick_jit
 
 EXACT = 1e-9
 """The relative error below which numbers are taken for equal."""
+
+
+class Slice(NamedTuple):
+    """Steps first <= t < last of a path."""
+
+    first: int
+    last: int
 
 
 class Leaf(NamedTuple):
@@ -110,16 +117,12 @@ def path_of(scan: Scan, windows: Sequence[Any], state: Any) -> Path:
 
 
 def _joined(*arrays):
-    return np.concatenate([_on_host(a) for a in arrays]) if not _is_key(arrays[0]) else jnp.concatenate(arrays)
+    return np.concatenate([_on_host(a) for a in arrays]) if not is_key(arrays[0]) else jnp.concatenate(arrays)
 
 
 def _on_host(tree):
     """The arrays as those of NumPy, whose parts are taken without a program for each; keys stay as they are."""
-    return jax.tree.map(lambda a: a if _is_key(a) else np.asarray(a), tree)
-
-
-def _is_key(a):
-    return jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+    return jax.tree.map(lambda a: a if is_key(a) else np.asarray(a), tree)
 
 
 def states_of(scan: Scan) -> list[Any]:
@@ -171,6 +174,16 @@ def _all_derivatives(step, params, states, xs):
         return J, I, a, d
 
     return [jnp.swapaxes(each, 0, 1) for each in jax.vmap(jax.vmap(one))(states, xs)]
+
+
+def floats_of(tree: Any) -> list[np.ndarray]:
+    """The float leaves of a tree, as arrays of NumPy."""
+    return [np.asarray(a) for a in jax.tree.leaves(tree) if jnp.issubdtype(jnp.asarray(a).dtype, jnp.inexact)]
+
+
+def vector(tree: Any) -> np.ndarray:
+    """The float leaves of a tree as a vector of float64. `ravel_float` would compile a program for each shape."""
+    return np.concatenate([np.zeros(0), *(np.ravel(a).astype(np.float64) for a in floats_of(tree))])
 
 
 def leaves_of(tree: Any) -> list[Leaf]:

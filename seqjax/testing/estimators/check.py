@@ -15,7 +15,6 @@ from seqjax.testing.compare import BOUND, Failed, assert_close
 from seqjax.testing.estimators.calling import Arrays, Estimator, all_calls, like_gradient
 from seqjax.testing.estimators.explaining import explain
 from seqjax.testing.estimators.scans import Scan, scan_of, scans
-from seqjax.testing.proofs.calls import row_of
 from seqjax.testing.proofs.claims import largest_deviation
 from seqjax.testing.proofs.oracle import Truth, arguments_of_scan, truth_of_scan
 from seqjax.testing.quick_jit import quick_jit
@@ -187,16 +186,16 @@ def _check_losses(losses: np.ndarray, wanted: np.ndarray, scan: Scan, name: str)
     try:
         return assert_close(losses, wanted, f"{name}, the losses of the windows")
     except Failed as fault:
-        found, T, B = losses / wanted, scan.num_steps, scan.num_rows
+        T, B = scan.num_steps, scan.num_rows
         means = {f"the mean over the {T} steps": 1 / T, f"the mean over the {B} rows": 1 / B}
         means["the mean over steps and rows"] = 1 / (T * B)
         said = "the loss of a window is the sum of the losses of its steps" + (
             ", over all rows" if scan.batched else ""
         )
         for text, factor in means.items():
-            if factor != 1 and np.allclose(found, factor, 1e-6):
+            if factor != 1 and np.allclose(losses, factor * wanted, 1e-6):
                 raise Failed(f"{fault}\nWhat is wrong: it is {text}; {said}", fault.error) from None
-        if np.allclose(found, 1, 1e-5):
+        if np.allclose(losses, wanted, 1e-5):
             said = "it is right to about 6 digits, as if it were computed in float32; all arrays are given in float64"
         raise Failed(f"{fault}\nWhat is wrong: {said}", fault.error) from None
 
@@ -238,33 +237,22 @@ def _without(wanted: Any, got: Any) -> str:
 
 def _truths(scan: Scan) -> list[Truth]:
     """The truth of each window, which starts in the state that the window before has left; the sum over rows."""
-    rows = []
-    for b in range(scan.num_rows):
-        state = row_of(scan.state, b) if scan.batched else scan.state
-        truths: list[Truth] = []
-        for xs in scan.windows:
-            xs = jax.tree.map(lambda a, b=b: a[:, b], xs) if scan.batched else xs
-            truths.append(truth_of_scan(scan.step, scan.params, truths[-1].state if truths else state, [xs]))
-        rows.append(truths)
-    if not scan.batched:
-        return rows[0]
-    return [_over_rows(truths) for truths in zip(*rows, strict=True)]
+    if scan.batched:
+        return [_over_rows(truths) for truths in zip(*map(_truths, scan.rows()), strict=True)]
+    truths: list[Truth] = []
+    for xs in scan.windows:
+        truths.append(truth_of_scan(scan.step, scan.params, truths[-1].state if truths else scan.state, [xs]))
+    return truths
+
+
+def _whole(scan: Scan) -> Truth:
+    """The truth of all windows together; the sum over rows."""
+    return _over_rows([truth_of_scan(row.step, row.params, row.state, row.windows) for row in scan.rows()])
 
 
 def _over_rows(truths: Sequence[Truth]) -> Truth:
     loss, grads = jax.tree.map(lambda *a: sum(a), *[(truth.loss, truth.grads) for truth in truths])
     return Truth(loss, grads, jax.tree.map(lambda *a: jnp.stack(a), *[truth.state for truth in truths]))
-
-
-def _whole(scan: Scan) -> Truth:
-    """The truth of all windows together."""
-    if not scan.batched:
-        return truth_of_scan(scan.step, scan.params, scan.state, scan.windows)
-    rows = []
-    for b in range(scan.num_rows):
-        windows = [jax.tree.map(lambda a, b=b: a[:, b], xs) for xs in scan.windows]
-        rows.append(truth_of_scan(scan.step, scan.params, row_of(scan.state, b), windows))
-    return _over_rows(rows)
 
 
 def _of_arguments(truth: Truth, scan: Scan, state: Any, w: int, argnums: Any) -> Truth:

@@ -8,9 +8,9 @@ import numpy as np
 
 from seqjax.errors import check_all, is_whole
 from seqjax.report.table import Table
-from seqjax.testing.estimators.asking import Asked, vector
-from seqjax.testing.estimators.calling import Arrays, Estimator, Slice, all_calls, like_gradient
-from seqjax.testing.estimators.chain import EXACT, path_of, states_of
+from seqjax.testing.estimators.asking import Asked
+from seqjax.testing.estimators.calling import Arrays, Estimator, all_calls, like_gradient
+from seqjax.testing.estimators.chain import EXACT, Slice, path_of, states_of, vector
 from seqjax.testing.estimators.scans import Scan, scan_of, scans
 
 
@@ -84,9 +84,7 @@ def _compared(estimator: Estimator, scan: Scan, max_lag: int) -> list[tuple]:
         right = asked.parts(path).right(Slice(0, path.num_steps), parts[0].rows)
         whole = sum(vector(jax.tree.map(lambda a: a[0], each)) for each in grads), right
     others = [a - sum(pair[i] for pair in pairs.values()) for i, a in enumerate(whole)]
-    if np.linalg.norm(others[1]) > EXACT * np.linalg.norm(whole[1]) or np.linalg.norm(
-        others[0]
-    ) > EXACT * np.linalg.norm(whole[0]):
+    if any(np.linalg.norm(rest) > EXACT * np.linalg.norm(all_) for rest, all_ in zip(others, whole, strict=True)):
         pairs["others"] = others[0], others[1]
     pairs["all"] = whole
     return [(lag, *_closeness(*pair, np.linalg.norm(whole[1]))) for lag, pair in pairs.items()]

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.errors import few
-from seqjax.testing.estimators.calling import Slice
-from seqjax.testing.estimators.chain import Leaf, Path, derivatives
+from seqjax.testing.estimators.chain import Leaf, Path, Slice, derivatives
 from seqjax.testing.estimators.known import Known
 from seqjax.testing.estimators.parts import Parts
 from seqjax.testing.estimators.readings import readings

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from seqjax.array_files.arrays import is_key
 from seqjax.testing.estimators.calling import Estimator
 from seqjax.testing.estimators.chain import Leaf, Path
 
@@ -74,7 +74,7 @@ def _code(tree: Any, array: str) -> str:
         return "(" + "".join(_code(value, array) + ", " for value in tree).removesuffix(" ") + ")"
     if type(tree) is list:
         return "[" + ", ".join(_code(value, array) for value in tree) + "]"
-    if not hasattr(tree, "dtype") or jnp.issubdtype(tree.dtype, jax.dtypes.prng_key):
+    if not hasattr(tree, "dtype") or is_key(tree):
         raise TypeError(f"no code for {type(tree).__name__}")
     values = np.asarray(tree)
     dtype = ", dtype=torch.float64" if array == "torch.tensor" and values.dtype == np.float64 else ""

@@ -10,8 +10,8 @@ import numpy as np
 from seqjax.gradients.contract.gradient import Gradient
 from seqjax.testing.compare import BOUND
 from seqjax.testing.estimators.asking import Asked, CallFailed
-from seqjax.testing.estimators.calling import Estimator, Slice, like_gradient
-from seqjax.testing.estimators.chain import Path, path_of
+from seqjax.testing.estimators.calling import Estimator, like_gradient
+from seqjax.testing.estimators.chain import Path, Slice, path_of
 from seqjax.testing.estimators.diagnosis import diagnose
 from seqjax.testing.estimators.example import example
 from seqjax.testing.estimators.readings import NOT_BACK
@@ -54,15 +54,24 @@ def explain(
     try:
         if twice := _of_two_calls(asked, whole):
             return twice
-        path = _failing(asked, whole)
-        if path is not None:
-            return _of_path(asked, path, step)
+        if found := explain_window(asked, whole, step):
+            return found
         if estimator.of == "history":
             return _of_windows(asked, scan, states, w, step)
         return _of_length(asked, whole)
     except CallFailed as error:
         said = f"{type(error.fault).__name__}: {(str(error).splitlines() or [''])[0]:.200}"
         return f"What is wrong was not looked for: on a part of a window it raises {said}"
+
+
+def explain_window(asked: Asked, window: Path, step: str | None) -> str:
+    """What is wrong on a short stretch of a window, and the smallest case; "" if the gradient is right on all of them.
+
+    Raises:
+        CallFailed: the estimator raises an exception.
+    """
+    path = _failing(asked, window)
+    return "" if path is None else _of_path(asked, path, step)
 
 
 def _of_two_calls(asked: Asked, path: Path) -> str:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from seqjax.testing.estimators.chain import Chain, Leaf, Path
+from seqjax.array_files.arrays import is_key
+from seqjax.testing.estimators.chain import Chain, Leaf, Path, floats_of
 
 
 class Known(NamedTuple):
@@ -67,18 +67,14 @@ def by_new_state(chain: Chain) -> After | None:
     return After(q, d - np.einsum("bns,bnsp->bnp", q, I))
 
 
-def _floats(tree):
-    return [np.asarray(a) for a in jax.tree.leaves(tree) if jnp.issubdtype(jnp.asarray(a).dtype, jnp.inexact)]
-
-
 def flat_states(path):
     """The float leaves of the states before each step and after the last one [B, N + 1, S]."""
-    floats = [np.moveaxis(a, 1, 0).reshape(a.shape[1], a.shape[0], -1) for a in _floats(path.states)]
+    floats = [np.moveaxis(a, 1, 0).reshape(a.shape[1], a.shape[0], -1) for a in floats_of(path.states)]
     return np.concatenate(floats, -1) if floats else np.zeros((path.scan.num_rows, path.num_steps + 1, 0))
 
 
 def resting_inputs(path):
     """Whether all inputs of a step are zero [B, N]."""
-    numbers = [np.asarray(a) for a in jax.tree.leaves(path.xs) if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key)]
+    numbers = [np.asarray(a) for a in jax.tree.leaves(path.xs) if not is_key(a)]
     zero = [np.abs(a).reshape(*a.shape[:2], -1).max(-1, initial=0) == 0 for a in numbers]
     return np.stack(zero).all(0).T if zero else np.zeros((path.scan.num_rows, path.num_steps), bool)

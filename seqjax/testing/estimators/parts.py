@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from seqjax.testing.estimators.calling import Slice
-from seqjax.testing.estimators.chain import EXACT, Leaf, Path
+from seqjax.testing.estimators.chain import EXACT, Leaf, Path, Slice
 
 Call = Callable[[Slice, Sequence[int]], np.ndarray]
 """(steps, rows) -> the gradient, a vector."""

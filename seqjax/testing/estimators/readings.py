@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seqjax.errors import few
-from seqjax.testing.estimators.calling import Slice
+from seqjax.testing.estimators.chain import Slice
 from seqjax.testing.estimators.known import After, Known, by_new_state, flat_states, resting_inputs
 from seqjax.testing.estimators.step_readings import step_readings
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqjax.array_files.arrays import is_key
 from seqjax.errors import Error
 from seqjax.gradients.contract.problem import Problem
 from seqjax.models.model import ModelProblem
@@ -45,6 +46,19 @@ class Scan(NamedTuple):
     def num_steps(self) -> int:
         """The steps of a window."""
         return len(jax.tree.leaves(self.windows[0])[0])
+
+    def rows(self) -> list["Scan"]:
+        """Each row as a scan of one sequence."""
+        if not self.batched:
+            return [self]
+        return [
+            self._replace(
+                state=row_of(self.state, b),
+                windows=[jax.tree.map(lambda a, b=b: a[:, b], xs) for xs in self.windows],
+                batched=False,
+            )
+            for b in range(self.num_rows)
+        ]
 
     @property
     def num_rows(self) -> int:
@@ -128,7 +142,7 @@ def _check_shapes(scan: Scan) -> None:
 
 
 def _double(a: Any) -> Any:
-    if hasattr(a, "dtype") and jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+    if is_key(a):
         return a
     a = np.asarray(a)
     return jnp.asarray(a.astype(float) if jnp.issubdtype(a.dtype, jnp.floating) else a)

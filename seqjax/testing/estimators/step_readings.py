@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from seqjax.array_files.arrays import is_key
 from seqjax.gradients.steps.precision import is_float
 from seqjax.testing.estimators.chain import EXACT, Chain, Leaf
 from seqjax.testing.estimators.known import Known, flat_states
@@ -166,12 +166,6 @@ def _of_the_function(known):
     yield f"{name} is missing from the Jacobian of the state", known.chain._replace(J=plain_J)
     yield f"{name} is missing from the derivative of the state by the parameters", known.chain._replace(I=plain_I)
     yield f"{name} is missing from the step", known.chain._replace(J=plain_J, I=plain_I)
-    if _is_part(known):
-        partial = _only(known.wrong, plain_I, I)
-        yield (
-            f"{name} is missing from the derivative of the state by {_names(known.wrong)}",
-            known.chain._replace(I=partial),
-        )
 
 
 def _derivative_of_function(known):
@@ -200,9 +194,6 @@ def _of_the_place(known):
     yield f"the Jacobian of the state {text}", chain._replace(J=after.J)
     yield f"the derivative of the state by the parameters {text}", chain._replace(I=after.I)
     yield f"the derivative of the step {text}", chain._replace(J=after.J, I=after.I)
-    if _is_part(known):
-        partial = chain._replace(I=_only(known.wrong, after.I, chain.I))
-        yield f"the derivative of the state by {_names(known.wrong)} {text}", partial
     # A rule that goes on with the input before cannot be tried at the first step, which has none.
     for by, name in ((1, "after"), (-1, "before")):
         order = np.roll(np.arange(path.num_steps), -by)
@@ -252,26 +243,9 @@ def _without_flags(path, zero):
     """The flags that are set exactly where the state is reset, and the inputs without them."""
     names, leaves = [], []
     for where, leaf in jax.tree.leaves_with_path(path.xs):
-        value = np.zeros(0) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.asarray(leaf)
+        value = np.zeros(0) if is_key(leaf) else np.asarray(leaf)
         is_flag = value.shape == zero.T.shape and np.array_equal(value != 0, zero.T) and set(np.unique(value)) <= {0, 1}
         if is_flag:
             names.append("x" + jax.tree_util.keystr(where))
         leaves.append(np.zeros_like(leaf) if is_flag else leaf)
     return names, jax.tree.unflatten(jax.tree.structure(path.xs), leaves)
-
-
-def _only(leaves, changed, other):
-    """`other` with some leaves of the parameters from `changed`."""
-    result = other.copy()
-    for leaf in leaves:
-        result[..., leaf.at] = changed[..., leaf.at]
-    return result
-
-
-def _is_part(known):
-    """Whether some of the parameters that act on the state are right."""
-    return any(np.abs(known.chain.I[..., leaf.at]).max() > 0 for leaf in known.params if leaf not in known.wrong)
-
-
-def _names(leaves):
-    return ", ".join(leaf.name for leaf in leaves)

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from seqjax.gradients.calls.estimating import estimate
 from seqjax.gradients.contract.gradient import Gradient
+from seqjax.testing.estimators.asking import Asked
 from seqjax.testing.estimators.calling import Estimator
-from seqjax.testing.estimators.chain import states_of
-from seqjax.testing.estimators.explaining import explain
+from seqjax.testing.estimators.chain import path_of, states_of
+from seqjax.testing.estimators.explaining import explain_window
 from seqjax.testing.estimators.scans import scan_of_case
 from seqjax.testing.proofs.cases import case
 
@@ -16,10 +17,9 @@ def explain_strategy(strategy: Gradient, cases: Sequence[str]) -> str:
     for name in cases:
         c = case(name)
         scan = scan_of_case(c)
-        estimator = Estimator(_function(strategy, c), strategy.of)
-        states = states_of(scan)
-        for w in range(len(scan.windows)):
-            if text := explain(estimator, scan, states, w, None, scan.params, None):
+        asked = Asked(Estimator(_function(strategy, c), strategy.of), scan, None, scan.params)
+        for w, (xs, state) in enumerate(zip(scan.windows, states_of(scan), strict=True)):
+            if text := explain_window(asked, path_of(scan, [xs], state), None):
                 return f"{name}, one row, window {w}. {text}"
     return ""
 

@@ -1,6 +1,7 @@
 """Wrong estimators, written by hand in NumPy and JAX: what is said of each, and that no wrong cause is stated."""
 
 import re
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 from support import loops
 
-from seqjax import Error
+from seqjax import Error, WeightedEdges
 from seqjax.data import Spec, Values
 from seqjax.gradients import RFLO, EProp, Truncated
 from seqjax.models import RNN
 from seqjax.testing import check_estimator
+from seqjax.testing.estimators.strategies import explain_strategy
 
 RNN_SCAN, ROWS_SCAN, GRU_SCAN = loops.rnn_scan(resets=(3,)), loops.rnn_scan(rows=3, padded=1), loops.gru_scan()
 PROBLEM = RNN(hidden=3).problem(Spec(Values(2), Values(1)))
@@ -307,3 +309,25 @@ def test_a_function_may_use_its_arrays_again():
         return loss, kept
 
     check_estimator(estimator, claim="exact", scan=RNN_SCAN, arrays="numpy")
+
+
+@dataclass(frozen=True)
+class Doubled(WeightedEdges):
+    """Twice the gradient in batches of at least so many rows."""
+
+    rows: int = 1
+    claim = "exact"
+
+    def edge_weights(self, noise, memory, num_steps):
+        return None, memory
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        found = super().estimate(problem, params, start, memory, batch, noise)
+        factor = 2 if len(batch.rows) >= self.rows else 1
+        return found._replace(grads=jax.tree.map(lambda a: factor * a, found.grads))
+
+
+@pytest.mark.slow
+def test_nothing_is_said_of_a_strategy_that_is_right_for_one_row(x64):
+    assert "2 times the right one" in explain_strategy(Doubled(), ["small"])
+    assert explain_strategy(Doubled(rows=2), ["small"]) == ""
