@@ -27,6 +27,7 @@ from .diagnostics.state_jacobians import jacobians as jacobians
 from .errors import Error as Error
 from .gradients.calls.estimating import estimate as estimate
 from .gradients.calls.estimating import value_and_grad as value_and_grad
+from .gradients.calls.looping import while_loop as while_loop
 from .gradients.calls.scanning import scan as scan
 from .gradients.contract.gradient import Gradient as Gradient
 from .gradients.contract.gradient import SequenceGradient as SequenceGradient

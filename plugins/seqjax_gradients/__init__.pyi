@@ -21,6 +21,7 @@ from .reverse.dni import DNI as DNI
 from .reverse.full import Full as Full
 from .reverse.immediate import Immediate as Immediate
 from .reverse.k1k2 import K1K2 as K1K2
+from .reverse.last import Last as Last
 from .reverse.learned_hazard import LearnedHazard as LearnedHazard
 from .reverse.randomized import Randomized as Randomized
 from .reverse.rolling import Rolling as Rolling

@@ -20,6 +20,7 @@ from seqjax_gradients import Forward as Forward
 from seqjax_gradients import Full as Full
 from seqjax_gradients import Immediate as Immediate
 from seqjax_gradients import KeRNL as KeRNL
+from seqjax_gradients import Last as Last
 from seqjax_gradients import Layerwise as Layerwise
 from seqjax_gradients import LearnedHazard as LearnedHazard
 from seqjax_gradients import Only as Only
@@ -32,6 +33,7 @@ from seqjax_gradients import Truncated as Truncated
 
 from .calls.estimating import estimate as estimate
 from .calls.estimating import value_and_grad as value_and_grad
+from .calls.looping import while_loop as while_loop
 from .calls.scanning import scan as scan
 from .contract.gradient import Gradient as Gradient
 from .contract.gradient import SequenceGradient as SequenceGradient
@@ -63,8 +65,10 @@ from .reverse.edges import WeightedEdges as WeightedEdges
 from .reverse.edges import bit_patterns as bit_patterns
 from .reverse.edges import sign_patterns as sign_patterns
 from .reverse.edges import window_gradient as window_gradient
+from .reverse.implicit import Implicit as Implicit
 from .reverse.scan_call import ScanCall as ScanCall
 from .reverse.segments import segment_gradient as segment_gradient
+from .reverse.while_call import WhileCall as WhileCall
 from .steps.floats import combine as combine
 from .steps.floats import leaf_names as leaf_names
 from .steps.floats import norm as norm

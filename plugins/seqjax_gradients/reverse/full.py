@@ -8,7 +8,7 @@ from typing import Annotated
 from annotated_types import Interval
 
 from seqjax import Error, Problem, WeightedEdges, register
-from seqjax.gradients import Batch, Params, State, partition_float, scored_steps
+from seqjax.gradients import Batch, Memory, Params, State, partition_float, scored_steps
 from seqjax.gradients.contract.checkpointed import checkpointed
 from seqjax.gradients.reverse.budget import Window, levels_within, num_bytes
 
@@ -63,6 +63,10 @@ class Full(WeightedEdges):
     def scan(self, call, noise, memory):
         """One scan, or with levels of checkpoints."""
         return call.checkpointed(self._levels_of(call.window))
+
+    def loop(self, call):
+        """A scan of the largest number of steps, which does nothing after the stop."""
+        return call.masked(lambda scan: self.scan(scan, (), Memory()))
 
     def _levels_of(self, window: Callable[[], Window]) -> int:
         """The number of levels; `window` gives the window whose reverse pass is to fit into a budget."""

@@ -67,3 +67,7 @@ class Truncated(WeightedEdges):
     def scan(self, call, noise, memory):
         """Runs one segment after the other."""
         return call.in_segments(self.steps)
+
+    def loop(self, call):
+        """Cuts between segments of executed steps, counted from the first step."""
+        return call.masked(lambda scan: scan.in_segments(self.steps))

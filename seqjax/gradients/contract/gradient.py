@@ -114,6 +114,10 @@ class Gradient(Plugin):
     differentiated by this strategy. `noise` is what `draw` returned, and `memory` what `init` returned. None: the
     strategy needs the losses of the steps, which such a call does not give."""
 
+    loop: ClassVar[Any] = None
+    """loop(call) -> state: runs a call of `seqjax.while_loop`, a `WhileCall`, so that the state after it is
+    differentiated by this strategy. None: the strategy is not for loops that stop early."""
+
     def check_values(self, memory: Memory, num_steps: int) -> None:
         """Checks numbers that have no values while the strategy is traced. Training calls it before the first window.
 

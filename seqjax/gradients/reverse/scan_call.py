@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from seqjax.gradients.contract.problem import where_rows
 from seqjax.gradients.reverse.budget import Window, num_bytes
 from seqjax.gradients.steps.floats import combine, partition_float
-from seqjax.gradients.steps.segmented import Steps, run_checkpointed, run_overlapping, run_segments
+from seqjax.gradients.steps.running import any_running
+from seqjax.gradients.steps.segmented import Order, Steps, run_checkpointed, run_overlapping, run_segments
 from seqjax.gradients.steps.unrolling import weigh_edge
 
 
@@ -28,6 +29,8 @@ class ScanCall(NamedTuple):
         reset: bool[T], the steps that start from `initial`; None: no step.
         initial: a carry; None: no step is reset.
         chosen: for each leaf of the carry, whether edge weights and cuts apply to it; None: to all.
+        is_running: (carry) -> bool[], whether the steps that follow change this carry, in a call without y. Segments of
+            a loop that has stopped are left out, and what is carried through them is not cut; None: always.
     """
 
     f: Callable[[Any, Any], tuple[Any, Any]]
@@ -39,6 +42,7 @@ class ScanCall(NamedTuple):
     reset: Any = None
     initial: Any = None
     chosen: tuple[bool, ...] | None = None
+    is_running: Callable[[Any], Bool[Array, ""]] | None = None
 
     def run(self, edge_weights: Float[Array, " T"] | None = None) -> tuple[Any, PyTree]:
         """One `jax.lax.scan`.
@@ -65,7 +69,8 @@ class ScanCall(NamedTuple):
             return run_overlapping(*arguments, lead, cut, self.reverse)
 
         def enter(carry, is_first):
-            return weigh_edge(carry, jnp.where(is_first, 1.0, 0.0), self.chosen)
+            uncut = is_first if self.is_running is None else is_first | ~self.is_running(carry)
+            return weigh_edge(carry, jnp.where(uncut, 1.0, 0.0), self.chosen)
 
         return run_segments(*arguments, enter, self.reverse)
 
@@ -76,6 +81,29 @@ class ScanCall(NamedTuple):
             levels: the number of levels, see `run_checkpointed`.
         """
         return run_checkpointed(self._run, self.init, self._steps(), levels, self.reverse)
+
+    def last(self, steps: int) -> tuple[Any, PyTree]:
+        """Runs all steps. Everything before the last `steps` executed ones is a constant, the earlier y too."""
+        all_steps, order = self._steps(), Order(self.reverse, self.num_steps)
+        early = self.num_steps - steps
+        if early <= 0:
+            return self._run(self.init, all_steps)
+        first, last = order.part(all_steps, 0, early), order.part(all_steps, early, self.num_steps)
+        carry, early_ys = self._as_constant()._run(jax.lax.stop_gradient(self.init), first)
+        carry, ys = self._run(carry, last)
+        return carry, order.join([jax.lax.stop_gradient(early_ys), ys])
+
+    def _as_constant(self) -> "ScanCall":
+        """The call without the derivatives of what `f` closes over and of the carry at a reset."""
+        x = jax.tree.map(lambda a: a[0], self.xs)
+        closed, shapes = jax.make_jaxpr(self.f, return_shape=True)(self.init, x)
+        constants = ClosedJaxpr(closed.jaxpr, jax.lax.stop_gradient(closed.consts))
+
+        def f(carry, x):
+            results = jaxpr_as_fun(constants)(*jax.tree.leaves((carry, jax.lax.stop_gradient(x))))
+            return jax.tree.unflatten(jax.tree.structure(shapes), results)
+
+        return self._replace(f=f, initial=jax.lax.stop_gradient(self.initial))
 
     def window(self) -> Window:
         """All steps as a window, differentiated by the float arrays that `f` closes over and the state at a reset.
@@ -115,7 +143,13 @@ class ScanCall(NamedTuple):
         return Steps.of((self.xs, edge_weights, self.reset), self.num_steps)
 
     def _run(self, carry, steps):
-        """Runs consecutive steps."""
+        """Runs consecutive steps; none if the loop has stopped."""
+        if self.is_running is None:
+            return self._scan(carry, steps)
+        running = any_running(self.is_running(carry))
+        return jax.lax.cond(running, lambda carry: self._scan(carry, steps), lambda carry: (carry, None), carry)
+
+    def _scan(self, carry, steps):
         xs, *others = steps.read()
         if others == [None, None]:
             return jax.lax.scan(self.f, carry, xs, steps.length, self.reverse, self.unroll)

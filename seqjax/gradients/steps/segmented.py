@@ -140,7 +140,7 @@ def run_segments(
     if size >= num_steps:
         return run(carry, steps)
     count, rest = divmod(num_steps, size)
-    order = _Order(reverse, num_steps)
+    order = Order(reverse, num_steps)
     entries, part = steps.parts(order.starts(size * np.arange(count), size), size)
 
     def segment(carry, inputs):
@@ -211,12 +211,12 @@ def run_overlapping(
         reverse: as in `run_segments`.
     """
     num_steps = steps.length
-    order = _Order(reverse, num_steps)
+    order = Order(reverse, num_steps)
     head, entered, count, rest = Overlap.of(num_steps, size, lead)
 
     def run_part(carry, steps, lead, mid):
         """Runs steps, and returns the carry that enters step `mid`, the last carry, and the results from `lead` on."""
-        within, entering, results = _Order(reverse, steps.length), carry, []
+        within, entering, results = Order(reverse, steps.length), carry, []
         for first, last in parts_between(lead, mid, steps.length):
             carry, some = run(carry, within.part(steps, first, last))
             results += [some] if first >= lead else []
@@ -246,7 +246,7 @@ def run_overlapping(
     return end, order.join(parts)
 
 
-class _Order(NamedTuple):
+class Order(NamedTuple):
     """Finds steps that are counted in the order of execution in arrays [T, ...].
 
     Args:
