@@ -35,7 +35,7 @@ BANDS = [
         [
             [(ALL, "full")],
             ["and a learned future", (ALL, "dni")],
-            ["cut", (47, "truncated"), (90, "k1k2"), (116, "sliding"), (152, "adaptive")],
+            ["cut", (25, "last"), (47, "truncated"), (90, "k1k2"), (116, "sliding"), (152, "adaptive")],
             ["cut, and across windows (K S)", (127, "rolling")],
             ["cut and reweighted", (78, "randomized"), (127, "artbp"), (155, "learned-hazard")],
             ["made smaller", (78, "clipped"), (127, "discounted")],

@@ -23,7 +23,7 @@ class Last(Gradient):
     networks", arXiv:2510.04871). The reverse pass keeps K steps, however many there are.
     """
 
-    cites = ("geng2021attention", "jolicoeur2025less")
+    cites = ("geng2021training", "jolicoeur2025less")
 
     steps: Annotated[int, Interval(ge=1)] = 1
     """K, the number of steps that are differentiated."""
@@ -31,6 +31,7 @@ class Last(Gradient):
     claim = "biased"
     of = "window"
     argnums = (0, 1, 2)
+    of_every_loss = False
 
     @property
     def for_one_step(self):

@@ -68,11 +68,11 @@ def check_units(strategy: Gradient, cases: Sequence[str] = ("cell",)) -> float:
 def check_no_floats(strategy: Gradient, cases: Sequence[str] = NO_FLOATS) -> float:
     """Checks states without float leaves: there is nothing to cut, so the mean over outcomes is the gradient.
 
-    Only loss and state are checked where outcomes cannot be enumerated, and of a wrapper that claims to be biased:
-    it may change any gradient.
+    Only loss and state are checked where outcomes cannot be enumerated, and of a strategy that is biased for another
+    reason than cuts: a wrapper may change any gradient, and `of_every_loss = False` leaves losses out.
     """
-    changes_all = isinstance(strategy, Wrapping) and strategy.claim == "biased"
-    if changes_all or len(enumerable(strategy, cases, "window")) < len(cases):
+    changes_all = isinstance(strategy, Wrapping) or not strategy.of_every_loss
+    if (changes_all and strategy.claim == "biased") or len(enumerable(strategy, cases, "window")) < len(cases):
         return check_values(strategy, cases)
     return check_unbiased(strategy, cases=cases)
 

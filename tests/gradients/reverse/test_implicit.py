@@ -1,0 +1,104 @@
+"""The implicit gradient against linear solves, and where there is none."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqjax as sj
+from seqjax.errors import Error
+from seqjax.gradients import Implicit
+from seqjax.testing.quick_jit import quick_jit
+
+B, N = 6, 5
+RNG = np.random.default_rng(0)
+# Random maps with largest singular values from .3 to .95; they are not symmetric, so that J and its transpose differ.
+W_B = RNG.normal(size=(B, N, N))
+W_B *= np.linspace(0.3, 0.95, B)[:, None, None] / np.linalg.norm(W_B, 2, axis=(1, 2), keepdims=True)
+X_B = RNG.normal(size=(B, N))
+
+
+def solve(W, x, steps=2000, gradient=Implicit(), far=1e-13):
+    """A fixed point of s = tanh(W s + x), beside an integer and a copy of the last but one state."""
+
+    def body(state):
+        (s, _), n = state
+        return (jnp.tanh(W @ s + x), s), n + 1
+
+    def is_far(state):
+        (s, before), _ = state
+        return jnp.max(jnp.abs(s - before)) > far
+
+    start = (jnp.zeros_like(x), jnp.ones_like(x)), jnp.int32(0)
+    return sj.while_loop(is_far, body, start, steps, gradient)[0][0]
+
+
+def loss(W, x, *args):
+    return jnp.sum(jnp.sin(solve(W, x, *args)))
+
+
+def by_solve(W, x):
+    """The gradients by W and x, from a linear solve in float64."""
+    s = np.zeros(N)
+    for _ in range(2000):
+        s = np.tanh(W @ s + x)
+    slope = 1 - s**2
+    v = np.linalg.solve((np.eye(N) - slope[:, None] * W).T, np.cos(s)) * slope
+    return np.outer(v, s), v
+
+
+def error(got, want):
+    got, want = (np.concatenate([np.ravel(a) for a in tree]) for tree in (got, want))
+    return np.linalg.norm(got - want) / np.linalg.norm(want)
+
+
+@pytest.mark.usefixtures("x64")
+def test_random_contractions_have_the_gradient_of_a_linear_solve():
+    """To ten times the tolerance, each row of a batch."""
+    for implicit in (Implicit(), Implicit(tolerance=1e-4)):
+        run = jax.vmap(jax.grad(lambda W, x: loss(W, x, 2000, implicit), (0, 1)))
+        got = jax.jit(run)(W_B, X_B)
+        for i in range(B):
+            of_row = jax.tree.map(lambda a, i=i: a[i], got)
+            assert error(of_row, by_solve(W_B[i], X_B[i])) < 10 * (implicit.tolerance or 1e-10), (i, implicit)
+
+
+@pytest.mark.usefixtures("x64")
+def test_what_is_close_to_the_fixed_point_has_a_gradient_and_what_is_far_has_none():
+    W, x = W_B[3], X_B[3]
+    gradient = jax.jit(jax.grad(lambda W, x, far, gradient: loss(W, x, 500, gradient, far)), static_argnums=3)
+    single = gradient(W.astype(np.float32), x.astype(np.float32), np.float32(1e-4), Implicit())
+    assert single.dtype == jnp.float32
+    assert error([single], [by_solve(W, x)[0]]) < 1e-3
+    # The condition never holds, so that the loop ends at `max_steps`, at its fixed point.
+    assert error([gradient(W, x, -1.0, Implicit())], [by_solve(W, x)[0]]) < 1e-9
+    assert np.isnan(gradient(W, x, 0.3, Implicit())).all()
+    assert np.isfinite(gradient(W, x, 0.3, Implicit(residual=10.0))).all()
+
+
+def test_a_map_that_does_not_contract_has_no_gradient():
+    """It drifts; it expands; every state is a fixed point, so that I - J is zero."""
+
+    def run(w):
+        loops = (lambda s: s + w, 0.0), (lambda s: 3 * w * s + 1, 0.0), (lambda s: s + 0 * w, 1.0)
+        return jnp.stack([sj.while_loop(lambda s: True, *loop, 20, Implicit()) for loop in loops])
+
+    assert np.isnan(quick_jit(jax.jacrev(run))(1.0)).all()
+
+
+def test_rows_without_a_gradient_do_not_disturb_the_others():
+    run = lambda w: sj.while_loop(lambda s: True, lambda s: w * s + 1.0, 0.0, 100, Implicit())
+    got = quick_jit(jax.vmap(jax.grad(run)))(jnp.array([0.5, 3.0]))  # s = 1 / (1 - w)
+    assert abs(got[0] - 4) < 1e-3
+    assert jnp.isnan(got[1])
+
+
+def test_second_derivatives_are_refused():
+    first = jax.grad(lambda x: loss(jnp.asarray(W_B[0], jnp.float32), x))
+    with pytest.raises(Error, match="first derivatives only"):
+        jax.make_jaxpr(jax.grad(lambda x: first(x).sum()))(jnp.asarray(X_B[0], jnp.float32))
+
+
+def test_fields_are_checked():
+    with pytest.raises(Error, match="residual"):
+        Implicit(residual=-1.0)
