@@ -13,10 +13,12 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive, primitives
 from jaxtyping import PyTree
 
 from seqjax.gradients.steps.floats import combine, partition_float, split_float
+from seqjax.gradients.steps.running import ANY_RUNNING, OF_RUNNING, ZERO_STOPPED
 from seqjax.gradients.steps.tangents import WITH_TANGENT_OF
 
 _PUBLIC = [v for module in (primitives, jax.lax, jax.lax.linalg) for v in vars(module).values()]
-_MAPPED = {v for v in _PUBLIC if isinstance(v, Primitive)} - {primitives.rng_bit_generator_p} | {WITH_TANGENT_OF}
+_OURS = {WITH_TANGENT_OF, ANY_RUNNING, OF_RUNNING, ZERO_STOPPED}
+_MAPPED = {v for v in _PUBLIC if isinstance(v, Primitive)} - {primitives.rng_bit_generator_p} | _OURS
 """The primitives of JAX, and ours, that compute the same for each entry of a batch as for this entry alone."""
 _MAPPED_BY_NAME = {
     "composite",

@@ -16,9 +16,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Bool
 
 
-def run_where_running[T](
-    step: Callable[[Any, T], T], closed_over: Any, state: T, running: Bool[Array, ""]
-) -> T:
+def run_where_running[T](step: Callable[[Any, T], T], closed_over: Any, state: T, running: Bool[Array, ""]) -> T:
     """The state after a step if `running`, else the same state.
 
     Args:
@@ -79,7 +77,7 @@ def _of_running_rows(arguments, axes):
     if value_axis is None:
         return of_running(value, any_row), value_axis
     rows = jnp.moveaxis(value, value_axis, 0)
-    row = jax.lax.dynamic_index_in_dim(rows, jnp.argmax(running), 0)
+    row = jax.lax.stop_gradient(jax.lax.dynamic_index_in_dim(rows, jnp.argmax(running), 0))
     return of_running(jnp.where(_like(running, rows), rows, row), any_row), 0
 
 

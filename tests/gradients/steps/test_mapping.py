@@ -8,7 +8,7 @@ import pytest
 from support.slow import slow
 
 import seqjax as sj
-from seqjax.gradients import sees_vmap
+from seqjax.gradients import Full, Truncated, sees_vmap
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
 
@@ -128,6 +128,26 @@ def arguments(num_rows=B):
 def check_is_that_without(flag, run, what):
     """Compares what `run`, which takes a flag, computes with the flag and without it, in one program."""
     assert_close(*quick_jit(lambda: (run(flag), run(lambda flag: flag)))(), what)
+
+
+def test_a_while_loop_in_a_step_does_not_count_as_one_that_sees_vmap():
+    """Each time step stops by itself, in the derivative too."""
+
+    def step(p, s, x):
+        far = lambda c: c < x["u"] + 1
+        y = sj.while_loop(far, lambda c: 1.5 * p["w"] * c, 0.3 + s["y"] ** 2, 20, Full())
+        return {"y": jnp.sin(y), "k": s["k"]}, (y - p["b"]) ** 2
+
+    params, state, xs = arguments(1)
+    row = jax.tree.map(lambda a: a[0], state), jax.tree.map(lambda a: a[:, 0], xs)
+    assert not sees_vmap(step, params, row[0], jax.tree.map(lambda a: a[0], row[1]))
+    full, others = Full(), [sj.create("gradient", name) for name in ("rtrl", "immediate", "directional")]
+    run = quick_jit(
+        lambda: [sj.value_and_grad(step, each)(params, *row) for each in (full, *others, Truncated(steps=1))]
+    )
+    want, rtrl, immediate, directional, one = run()
+    assert_close([rtrl, directional], [want, want], "exact")
+    assert_close(immediate, one, "one step")
 
 
 @pytest.mark.parametrize("kind", STEPS)
