@@ -12,11 +12,7 @@ from seqjax.gradients.reverse.while_call import WhileCall
 
 
 def while_loop[T](
-    cond: Callable[[T], Bool[Array, ""]],
-    body: Callable[[T], T],
-    init: T,
-    max_steps: int,
-    gradient: Gradient | Implicit,
+    cond: Callable[[T], Bool[Array, ""]], body: Callable[[T], T], init: T, max_steps: int, gradient: Gradient | Implicit
 ) -> T:
     """`jax.lax.while_loop`, of at most `max_steps` steps, whose result is differentiated by a strategy.
 
