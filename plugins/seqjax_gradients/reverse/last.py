@@ -42,11 +42,12 @@ class Last(Gradient):
         early = len(batch.weights) - self.steps
 
         def run(params, state, xs, edge_weights=None, scored=None):
-            first, last = (jax.tree.map(lambda a: a[part], (xs, scored)) for part in (slice(early), slice(early, None)))
-            fixed = jax.lax.stop_gradient((params, state, first[0]))
-            state, *early_results = problem.unroll_with_outputs(*fixed, None, first[1])
-            state, *results = problem.unroll_with_outputs(params, state, last[0], None, last[1])
-            return state, *jax.tree.map(lambda a, b: jnp.concatenate([a, b]), early_results, results)
+            first_xs, first_scored = jax.tree.map(lambda a: a[:early], (xs, scored))
+            last_xs, last_scored = jax.tree.map(lambda a: a[early:], (xs, scored))
+            fixed = jax.lax.stop_gradient((params, state, first_xs))
+            state, *first = problem.unroll_with_outputs(*fixed, None, first_scored)
+            state, *last = problem.unroll_with_outputs(params, state, last_xs, None, last_scored)
+            return state, *jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, last)
 
         problem_of_last = problem.changed(run=run) if early > 0 else problem
         return window_gradient(problem_of_last, params, start, batch)._replace(memory=memory)

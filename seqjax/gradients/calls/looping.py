@@ -1,7 +1,6 @@
 """`while_loop`: `jax.lax.while_loop` with a gradient strategy."""
 
 from collections.abc import Callable
-from typing import Any
 
 from jaxtyping import Array, Bool
 
@@ -17,10 +16,10 @@ def while_loop[T](
     """`jax.lax.while_loop`, of at most `max_steps` steps, whose result is differentiated by a strategy.
 
     Whether the loop ended by itself is `~cond(result)`. The initial state and what `body` closes over are
-    differentiated. It composes with `jax.jit`, `jax.vmap`, where each row stops by itself, `jax.checkpoint`, and other
-    scans and loops. Steps after the stop are not executed; under `jax.vmap` a row that has stopped waits for the others,
-    and neither a value nor a derivative of a step that this row does not execute comes through. Call it inside of
-    `jax.jit`: outside, it is compiled anew at each call.
+    differentiated. It composes with `jax.jit`, `jax.vmap`, `jax.checkpoint`, and other scans and loops. Steps after the
+    stop are not executed. Under `jax.vmap` each row stops by itself and waits for the others; neither a value nor a
+    derivative of a step that a row does not execute reaches its results. Call it inside of `jax.jit`: outside, it is
+    compiled anew at each call.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -28,8 +27,8 @@ def while_loop[T](
     >>> from seqjax.gradients import Full, Last
     >>> def product(w, gradient):
     ...     return sj.while_loop(lambda s: s < 100, lambda s: w * s, 1.0, max_steps=50, gradient=gradient)
-    >>> jax.value_and_grad(product)(3.0, Full())  # five steps: w^5 and 5 w^4
-    (Array(243., dtype=float32), Array(405., dtype=float32))
+    >>> product(3.0, Full()).item(), jax.grad(product)(3.0, Full()).item()  # five steps: w^5 and 5 w^4
+    (243.0, 405.0)
     >>> jax.grad(product)(3.0, Last(steps=2)).item()  # the state before is the constant 27: 2 * 27 w
     162.0
 

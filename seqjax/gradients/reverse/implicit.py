@@ -10,6 +10,7 @@ from annotated_types import Gt, Interval
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.scipy.sparse.linalg import gmres
+
 from seqjax.errors import Error
 from seqjax.gradients.reverse.while_call import WhileCall
 from seqjax.gradients.steps.floats import combine, norm, partition_float, ravel_float
