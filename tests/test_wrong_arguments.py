@@ -81,7 +81,7 @@ MESSAGES = {
     "noise": r"^noise = nan must be positive and finite",
     "shares": r"^kept = \[1j, .*\] must be a real number, or an array of real numbers$",
     "hazard of lags": r"^hazard = 'x' must be a real number, or an array of real numbers$",
-    "more lags than steps": r"^max_lag = 1000000000 must be at most 3, the number of steps in xs$",
+    "more lags than steps": r"^max_lag = 1000000000 must be at most 3, the number of steps$",
     "draws": r"^draws = 10+ must be a whole number, at least 1, and below 2\^31",
     "bytes of draws": r"^the keys of .* draws and the gradients of 2,000,000,000 side by side take 80,016.0 GB",
     "bytes of lags": r"^the parts of the gradient by 3 lags take 8,000.0 GB, and this machine has",

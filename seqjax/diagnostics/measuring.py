@@ -192,6 +192,7 @@ def measure(
     xs: PyTree,
     gradients: Mapping[str, Gradient] | Sequence[Gradient] | Gradient,
     *,
+    length: int | None = None,
     draws: int = 100,
     windows: int = 1,
     weights: Weights = None,
@@ -226,8 +227,9 @@ def measure(
         step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
         params: the parameters at which to measure.
         state: the state in which the first window starts.
-        xs: what the steps read, leaves [T, ...], cut into `windows` of equal length.
+        xs: what the steps read, leaves [T, ...], cut into `windows` of equal length; None: nothing.
         gradients: a dict of strategies by name; or a list, or a single one, which are named by their config.
+        length: T, if `xs` has no arrays, as in `jax.lax.scan`.
         draws: how many draws from each random strategy. Rounded up, so that the draws split into equal batches of
             `together`, at most 20 groups of them.
         windows: how many consecutive windows.
@@ -241,12 +243,14 @@ def measure(
             number of draws; None: on a terminal and in a notebook.
 
     Raises:
-        Error: there is no strategy; there are too few draws; `windows` does not divide T; a true gradient is zero; the
-            arguments, or what the step returns, do not fit together.
+        Error: there is no strategy; there are too few draws; `windows` does not divide T; a true gradient is zero;
+            `length` is no number of steps, or not T, or it is missing; the arguments, or what the step returns, do not
+            fit together.
     """
     named = named_strategies(gradients)
     check_options(named, draws, windows, seed, together)
-    scan = read_scan(step_or_problem, params, state, xs, weights, has_aux=has_aux, batched=batched)
+    options: dict[str, Any] = {"length": length, "has_aux": has_aux, "batched": batched}
+    scan = read_scan(step_or_problem, params, state, xs, weights, **options)
     windows_N = _cut_scan(scan, windows)
     return measure_windows(scan.problem, scan.params, windows_N, named, draws, seed, together, progress)
 
@@ -360,7 +364,7 @@ def _cut_scan(scan: CheckedScan, count: int) -> WindowSequence:
     """The steps of one batch, cut into windows of equal length."""
     T, B = scan.weights.shape
     if T % count:
-        raise Error(f"windows = {count} must divide the {T} steps of xs")
+        raise Error(f"windows = {count} must divide the {T} steps")
     xs, weights = jax.tree.map(lambda a: a.reshape(count, T // count, *a.shape[1:]), (scan.xs, scan.weights))
     rows = jnp.broadcast_to(jnp.arange(B, dtype=jnp.int32), (count, B))
     return WindowSequence(scan.state, Batch(xs, weights, None, rows))

@@ -147,8 +147,9 @@ def first_nonfinite(
     step_or_problem: Callable | Problem,
     params: Params,
     state: State,
-    xs: PyTree,
+    xs: PyTree = None,
     *,
+    length: int | None = None,
     weights: Weights = None,
     has_aux: bool = False,
     batched: bool = False,
@@ -181,7 +182,8 @@ def first_nonfinite(
         step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
         params: the parameters.
         state: the state in which the window starts.
-        xs: what the steps read, leaves [T, ...].
+        xs: what the steps read, leaves [T, ...]; None: nothing.
+        length: T, if `xs` has no arrays, as in `jax.lax.scan`.
         weights: float[T], the weights of the losses; None: 1 / T; "last": only the last loss counts.
         has_aux: whether the step returns (new state, (loss, outputs)).
         batched: whether there are rows: state has leaves [B, ...], xs [T, B, ...], and weights are float[T, B].
@@ -189,10 +191,11 @@ def first_nonfinite(
         initial: as in `estimate`.
 
     Raises:
-        Error: the arguments, or what the step returns, do not fit together.
+        Error: `length` is no number of steps, or not T, or it is missing; the arguments, or what the step returns, do
+            not fit together.
     """
     options: dict[str, Any] = {"has_aux": has_aux, "batched": batched, "reset": reset, "initial": initial}
-    scan = read_scan(step_or_problem, params, state, xs, weights, **options)
+    scan = read_scan(step_or_problem, params, state, xs, weights, length=length, **options)
     if any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(scan[1:])):
         raise Error("first_nonfinite looks at the values of its arguments: call it outside of jax.jit, grad and vmap")
     size = max(1, math.isqrt(len(scan.weights)))

@@ -167,9 +167,10 @@ def jacobians(
     step_or_problem: Callable | Problem,
     params: Params,
     state: State,
-    xs: PyTree,
-    max_lag: int,
+    xs: PyTree = None,
+    max_lag: int | None = None,
     *,
+    length: int | None = None,
     every: int = 1,
     has_aux: bool = False,
     batched: bool = False,
@@ -195,18 +196,20 @@ def jacobians(
         step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
         params: its parameters.
         state: the state in which the sequence starts. Leaves that are not floats are carried along.
-        xs: what the steps read, leaves [T, ...].
-        max_lag: the largest lag, at most T.
+        xs: what the steps read, leaves [T, ...]; None: nothing.
+        max_lag: the largest lag, at most T; None: T.
+        length: T, if `xs` has no arrays, as in `jax.lax.scan`.
         every: norms and eigenvalues are computed at each `every`-th step.
         has_aux: whether the step returns (new state, (loss, outputs)).
         batched: whether there are rows: state has leaves [B, ...], and xs [T, B, ...].
 
     Raises:
-        Error: the state has no float leaves; the sequence has no such lag; the arguments, or what the step returns, do
-            not fit together.
+        Error: the state has no float leaves; the sequence has no such lag; `length` is no number of steps, or not T, or
+            it is missing; the arguments, or what the step returns, do not fit together.
     """
-    scan = read_scan(step_or_problem, params, state, xs, has_aux=has_aux, batched=batched)
+    scan = read_scan(step_or_problem, params, state, xs, length=length, has_aux=has_aux, batched=batched)
     T, B = scan.weights.shape
+    max_lag = T if max_lag is None else max_lag
     check_whole(below_2_to=31, max_lag=(max_lag, 1), every=(every, 1))
     check_max_lag(max_lag, T)
     floats, _ = partition_float(jax.tree.map(lambda a: a[0], scan.state))

@@ -330,3 +330,74 @@ def test_a_scan_with_outputs_and_one_sequence():
 
 def test_truncated_keeps_a_falling_share_of_each_lag():
     assert Truncated(steps=4).kept(5).tolist() == [1, 0.75, 0.5, 0.25, 0, 0]
+
+
+PULL, GOAL = np.array([0.3, -0.2, 0.5]), np.array([0.1, 0.4, -0.3])
+
+
+def iteration(W, s, x):
+    """One step of a fixed-point iteration, and the squared distance from a goal. It cannot read anything."""
+    assert x is None
+    s = jnp.tanh(W @ s + PULL)
+    return s, jnp.sum((s - GOAL) ** 2)
+
+
+def start_of_iteration(rows=()):
+    rng = np.random.default_rng(8)
+    return jax.device_put((rng.normal(size=(3, 3)) / 6, rng.normal(size=(*rows, 3))))
+
+
+def test_the_iterations_of_a_loop_have_the_parts_of_an_unrolled_loop():
+    """The loss of the last of 40 iterations, whose gradient travels back by hand. The parts form a Neumann series."""
+    W, start = start_of_iteration()
+    found = jax.device_get(seqjax.lags(iteration, W, start, length=40, weights="last"))
+    W, states = np.asarray(W), [np.asarray(start)]
+    for _ in range(40):
+        states.append(np.tanh(W @ states[-1] + PULL))
+    want, v = np.zeros((41, 9)), 2 * (states[-1] - GOAL)
+    for lag in range(40):
+        before, after = states[-2 - lag], states[-1 - lag]
+        u = v * (1 - after**2)
+        want[lag], v = np.outer(u, before).ravel(), W.T @ u
+    assert_are_parts(found, want)
+    fixed = states[-1]
+    at_fixed_point = np.linalg.solve(np.eye(3) - W.T * (1 - fixed**2), 2 * (fixed - GOAL))  # the sum of the series
+    np.testing.assert_allclose(
+        flat(found.gradients).sum(0), np.outer((1 - fixed**2) * at_fixed_point, fixed).ravel(), atol=1e-9
+    )
+
+
+def test_iterations_of_rows_with_resets_are_those_of_a_step_that_ignores_its_input():
+    W, start = start_of_iteration((2,))
+    weights = np.random.default_rng(9).random((9, 2))
+    options = {"weights": weights, "reset": np.arange(9) == 5, "has_aux": True, "batched": True}
+
+    def with_outputs(W, s, x):
+        s, loss = iteration(W, s, x)
+        return s, (loss, s)
+
+    ignoring = lambda W, s, x: with_outputs(W, s, None)
+    found = seqjax.lags(with_outputs, W, start, None, 4, length=9, **options)
+    want = seqjax.lags(ignoring, W, start, jax.device_put(np.zeros((9, 2, 1))), 4, **options)
+    assert found.norms[4] > 0
+    jax.tree.map(np.testing.assert_array_equal, found, want)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"length": None}, r"^xs = None has no arrays, so that the number of steps is not known: pass it, such as len"),
+        ({"xs": np.zeros(5)}, r"^length = 4, and the leaves of xs have T = 5: leave length out$"),
+        ({"length": 0}, r"^length = 0 must be a whole number, at least 1"),
+        ({"length": 2.5}, r"^length = 2\.5 must be a whole number, at least 1"),
+        ({"max_lag": 5}, r"^max_lag = 5 must be at most 4, the number of steps$"),
+        ({"state": ()}, r"the leaves of state, \[B, \.\.\.\], must share B, at least 1; found \[\]"),
+        ({"state": np.zeros(())}, r"must share B.* found \[\(\)\]\n.* xs is None, .* leave batched=True out$"),
+        ({"state": (np.zeros(2), np.zeros(3))}, r"must share B, at least 1; found \[\(2,\), \(3,\)\]"),
+        ({"step_or_problem": lambda w, s, x: (s, w * x)}, r"^the step raises TypeError: .*\n.* xs is None, read"),
+    ],
+)
+def test_a_length_that_does_not_fit_is_named(change, message):
+    given = {"step_or_problem": lambda w, s, x: (s, w), "params": np.ones(()), "state": np.ones(2), "length": 4}
+    with pytest.raises(Error, match=message):
+        seqjax.lags(**given | change, batched="state" in change)

@@ -393,3 +393,30 @@ def test_an_update_does_not_pay_for_what_the_one_before_it_left_behind(monkeypat
     np.testing.assert_allclose(
         measuring._seconds([update(2e-4, 0), update(0.1, 0.01), update(1e-3, 0)]), [2e-4, 0.11, 1e-3]
     )
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_iterations_of_a_loop_are_measured_as_those_of_a_step_that_ignores_its_input():
+    """Each step back halves the part of the last loss, so that the last two of four have a bias of a fifth."""
+
+    def iteration(w, s, x):
+        assert x is None
+        s = 0.5 * s + w
+        return s, s
+
+    strategy, last = Truncated(steps=2), np.zeros((4, 2))
+    last[-1] = 0.5
+    w, start, weights = jax.device_put((np.ones(()), np.zeros(2), last))
+    options = {"weights": weights, "batched": True}
+    found = sj.measure(iteration, w, start, None, strategy, length=4, **options)
+    assert found.bias[0] == pytest.approx(1 - (1 + 0.5) / (1 + 0.5 + 0.25 + 0.125), rel=1e-12)
+    assert found.norms["window"] == pytest.approx(1.875, rel=1e-12)
+    assert found.shape == (1, 4, 2)
+    xs = jax.device_put(np.zeros((4, 2)))
+    want = sj.measure(lambda w, s, x: iteration(w, s, None), w, start, xs, strategy, **options)
+    for name in ("bias", "history_bias", "mean_cosine"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(want, name))
+    with pytest.raises(sj.Error, match="xs = None has no arrays, so that the number of steps is not known: pass it"):
+        sj.measure(iteration, w, start, None, strategy, **options)
+    with pytest.raises(sj.Error, match=r"^windows = 3 must divide the 4 steps$"):
+        sj.measure(iteration, w, start, None, strategy, length=4, windows=3, **options)

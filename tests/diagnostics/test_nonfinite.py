@@ -222,3 +222,27 @@ def test_text_table_and_figure():
     assert str(find(lambda p, s, t: (s, p["w"] * s["a"]), num_steps=4)).startswith(
         "the values and the gradients of each of 4 steps are finite"
     )
+
+
+def test_the_iterations_of_a_loop_are_followed_as_those_of_a_step_that_ignores_its_input():
+    """u falls by w in a step, and row 1 begins lower, so that its root is the first one of a negative number."""
+
+    def iteration(w, s, x):
+        assert x is None
+        v = jnp.sqrt(s["u"])
+        return {"u": s["u"] - w, "v": v}, v
+
+    w, state = np.float32(0.25), {"u": np.array([1.5, 0.875], np.float32), "v": np.zeros(2, np.float32)}
+    reset = np.arange(9) == 2
+    found = found_by(iteration, w, state, length=9, reset=reset)
+    # Row 1 starts again at step 2, and .875 - 4/4 is negative four steps later.
+    assert found.value[:6] == (6, 1, "state", "v", (), "sqrt")
+    assert found.value.line.startswith("test_nonfinite.py:")
+    u = np.array([1.5, 1.25, 1.5, 1.25, 1, 0.75, 0.5, 0.25, 0])
+    np.testing.assert_array_equal(found.norms["state u"], np.maximum(u - 0.25, np.abs(u - 0.625 - 0.25)))
+    want = found_by(lambda w, s, x: iteration(w, s, None), w, state, np.zeros((9, 2)), reset=reset)
+    assert (found.value, found.gradient) == (want.value, want.gradient)
+    for norms, others in ((found.norms, want.norms), (found.gradient_norms, want.gradient_norms)):
+        jax.tree.map(np.testing.assert_array_equal, norms, others)
+    with pytest.raises(sj.Error, match="xs = None has no arrays, so that the number of steps is not known: pass it"):
+        found_by(iteration, w, state)

@@ -161,3 +161,37 @@ def test_the_norms_by_state_variable():
     assert "state variable" in str(j)
     parts = jax.eval_shape(lambda params: lags(pair, params, state, steps(12, 2), 5, batched=True), np.ones(2))
     assert list(parts.by_state) == list(j.by_state) == ["slow", "fast"]
+
+
+def iteration(A, s, x):
+    """A linear map, which cannot read anything."""
+    assert x is None
+    return A @ s, jnp.sum(s)
+
+
+def test_a_linear_iteration_contracts_by_its_spectral_radius():
+    """A rotation that shrinks by .8, and a third variable that shrinks by .5, followed for as many lags as steps."""
+    A = np.array([[0.8 * np.cos(1), -0.8 * np.sin(1), 0], [0.8 * np.sin(1), 0.8 * np.cos(1), 0], [0, 0, 0.5]])
+    j = jacobians(iteration, *jax.device_put((A, np.ones(3))), length=6)
+    assert j.spectral_radius == pytest.approx(np.abs(np.linalg.eigvals(A)).max(), rel=1e-12)
+    np.testing.assert_allclose(j.max_norm, [np.linalg.norm(np.linalg.matrix_power(A, k), 2) for k in range(1, 7)])
+    assert j.growth == pytest.approx(0.8, rel=1e-10)
+
+
+def test_iterations_of_rows_are_those_of_a_step_that_ignores_its_input():
+    """The Jacobian depends on the state, which differs from row to row."""
+    A, start = jax.device_put((np.array([[0.5, -0.8], [0.3, 0.9]]), np.array([[1.0, 0.2], [-0.5, 2.0], [0.1, 0.4]])))
+
+    def curved(A, s, x):
+        s, loss = iteration(A, jnp.tanh(s), x)
+        return s, (loss, s)
+
+    options = {"every": 2, "has_aux": True, "batched": True}
+    found = jacobians(curved, A, start, None, 3, length=7, **options)
+    want = jacobians(lambda A, s, x: curved(A, s, None), A, start, steps(7, 3), 3, **options)
+    assert not np.array_equal(found.mean_norm, found.max_norm)
+    for name in ("mean_norm", "max_norm", "lyapunov", "spectral_radius"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(want, name))
+    assert "7 steps, 3 rows" in str(found)
+    with pytest.raises(Error, match="xs = None has no arrays, so that the number of steps is not known: pass it"):
+        jacobians(curved, A, start, None, 3, **options)

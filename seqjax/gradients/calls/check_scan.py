@@ -1,5 +1,6 @@
 """Checks the arguments of a scan by tracing one step, before anything is computed."""
 
+import operator
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from seqjax.errors import Error, check_flags, dtype_shape
+from seqjax.errors import Error, check_flags, check_whole, dtype_shape
 from seqjax.gradients.calls.scan_problem import Differentiated
 from seqjax.gradients.contract.problem import Params, Problem, State, as_problem
 from seqjax.gradients.contract.resetting import read_resets, with_resets
@@ -19,13 +20,13 @@ Weights = Float[Array, "T B"] | Float[Array, " T"] | Literal["last"] | None
 
 
 class CheckedScan(NamedTuple):
-    """The arguments of a scan, checked, with float parameters only.
+    """The arguments of a scan, checked. All leaves are arrays, except parameters that cannot be converted.
 
     Args:
-        problem: the problem of the scan. It holds the parameters that are not floats as constants.
-        params: the float leaves of the parameters.
+        problem: the problem of the scan.
+        params: the parameters.
         state: leaves [B, ...].
-        xs: leaves [T, B, ...].
+        xs: what the steps of `problem` read, leaves [T, B, ...]; at least one.
         weights: float[T, B].
     """
 
@@ -43,6 +44,7 @@ def read_scan(
     xs: PyTree,
     weights: Weights = None,
     *,
+    length: int | None = None,
     has_aux: bool = False,
     batched: bool = False,
     reset: Bool[Array, "T ..."] | None = None,
@@ -50,7 +52,8 @@ def read_scan(
 ) -> CheckedScan:
     """Checks the arguments of a scan, as `estimate` takes them, for a function that differentiates params.
 
-    With resets, the problem and `xs` that are returned have them.
+    The parameters that are returned are floats alone; the problem holds the others as constants. With resets, the
+    problem and `xs` have them.
 
     Raises:
         Error: the arguments, or what the step returns for them, do not fit together.
@@ -58,44 +61,56 @@ def read_scan(
     problem = as_problem(step_or_problem)
     check_flags(has_aux=has_aux, batched=batched)
     check_any_float(params)
-    params, state, xs, weights = check_scan(problem, params, state, xs, weights, has_aux, batched)
-    resets = read_resets(reset, initial, state, len(weights), weights.shape[1] if batched else None)
+    scan = check_scan(problem, params, state, xs, weights, has_aux, batched, length)
+    num_steps, num_rows = scan.weights.shape
+    resets = read_resets(reset, initial, scan.state, num_steps, num_rows if batched else None)
     if has_aux or jax.tree.leaves(partition_float(params)[1]):
-        scan = Differentiated(problem, params, state, xs, (0,), has_aux)
-        problem, params = scan.problem, scan.args
-    problem, xs = with_resets(problem, lambda _: state, xs, resets)
-    return CheckedScan(problem, params, state, xs, weights)
+        floats = Differentiated(scan.problem, scan.params, scan.state, scan.xs, (0,), has_aux)
+        scan = scan._replace(problem=floats.problem, params=floats.args)
+    problem, xs = with_resets(scan.problem, lambda _: scan.state, scan.xs, resets)
+    return scan._replace(problem=problem, xs=xs)
 
 
 def check_scan(
-    problem: Problem, params: Params, state: State, xs: PyTree, weights: Weights, has_aux: bool, batched: bool
-) -> tuple[Params, State, PyTree, Float[Array, "T B"]]:
+    problem: Problem,
+    params: Params,
+    state: State,
+    xs: PyTree,
+    weights: Weights,
+    has_aux: bool,
+    batched: bool,
+    length: int | None,
+) -> CheckedScan:
     """Checks that a scan can be differentiated. One step is traced, and nothing is computed.
 
     Args:
         problem: its step is traced.
         params: the parameters.
         state: leaves [...], or with rows [B, ...].
-        xs: leaves [T, ...], or with rows [T, B, ...].
+        xs: leaves [T, ...], or with rows [T, B, ...]; a tree without leaves, such as None: the steps read nothing.
         weights: float[T], or with rows [T, B]; None: 1 / (T B); "last": 1 / B at the last step, else 0.
         has_aux: whether the step returns (new state, (loss, outputs)).
         batched: whether there are rows; otherwise the arguments are those of one sequence.
+        length: T, if xs has no leaves; else None, or the T of the leaves.
 
     Returns:
-        params, state, xs and weights, with an axis of rows. All leaves are arrays, except parameters that cannot be
-        converted, such as functions.
+        The arguments with an axis of rows. If the steps read nothing, then `xs` is a number for each step, and the
+        problem is one whose step does not look at it.
 
     Raises:
-        Error: a leaf of state or xs is not an array; no parameter is a float; T or B differ between leaves; the step
-            raises an exception for these shapes, or does not return (new state, loss), with the state as it went in and
-            the loss one number.
+        Error: a leaf of state or xs is not an array; no parameter is a float; T or B differ between leaves; `length` is
+            no number of steps, or is not T, or is missing; the step raises an exception for these shapes, or does not
+            return (new state, loss), with the state as it went in and the loss one number.
     """
+    if length is not None:
+        length = operator.index(length) if isinstance(length, jax.Array) else length
+        check_whole(below_2_to=31, length=(length, 1))
     try:
-        return _read_arrays(problem, params, state, xs, weights, has_aux, batched)
+        return _read_arrays(problem, params, state, xs, weights, has_aux, batched, length)
     except jax.errors.JAXTypeError:  # the step reads a value that is traced, as in `if x > 0`
         raise
     except (Error, TypeError, ValueError) as fault:
-        other = problem, params, state, xs, weights, has_aux, not batched
+        other = problem, params, state, xs, weights, has_aux, not batched, length
         if isinstance(fault, Error) and not isinstance(fault, _ShapeError) and not _fits(*other):
             raise
         what = str(fault) if isinstance(fault, Error) else f"the step raises {type(fault).__name__}: {fault}"
@@ -125,17 +140,22 @@ def _reading(state: State, xs: PyTree, batched: bool) -> str:
 
 
 def _read_arrays(
-    problem: Problem, params: Params, state: State, xs: PyTree, weights: Weights, has_aux: bool, batched: bool
-) -> tuple[Params, State, PyTree, Float[Array, "T B"]]:
+    problem: Problem,
+    params: Params,
+    state: State,
+    xs: PyTree,
+    weights: Weights,
+    has_aux: bool,
+    batched: bool,
+    length: int | None,
+) -> CheckedScan:
     """`check_scan`, without the advice on rows in its errors."""
     if not batched:
         state, xs, weights = add_row_axis(state, xs, weights)
     params, state, xs = combine(*partition_float(params)), _arrays(state, "state"), _arrays(xs, "xs")
+    if not jax.tree.leaves(xs):
+        problem, xs = _without_inputs(problem, state, xs, batched, length)
     shapes = [leaf.shape for leaf in jax.tree.leaves(xs)]
-    if not shapes:
-        raise Error(
-            "xs has no arrays, so that the number of steps is not known; pass jnp.arange(T) if the step reads nothing"
-        )
     if min(map(len, shapes)) < 2:
         raise Error(f"with batched=True xs must have leaves [T, B, ...], found {shapes}")
     num_steps, num_rows = shapes[0][:2]
@@ -143,6 +163,8 @@ def _read_arrays(
         if batched:
             raise _ShapeError(f"the leaves of xs must share T and B, at least 1 each; found {shapes}")
         raise Error(f"the leaves of xs must share T, at least 1; found {[(T, *rest) for T, _, *rest in shapes]}")
+    if length not in (None, num_steps):
+        raise Error(f"length = {length}, and the leaves of xs have T = {num_steps}: leave length out")
     for path, leaf in jax.tree.leaves_with_path(state):
         if leaf.shape[:1] != (num_rows,):
             name = jax.tree_util.keystr(path)
@@ -153,7 +175,38 @@ def _read_arrays(
     after = check_step(problem, params, state, xs, has_aux)
     # A state of Python numbers takes the dtype that the step returns, as in `jax.lax.scan`.
     state = jax.tree.map(lambda a, new: a if a.dtype == new.dtype else a.astype(new.dtype), state, after)
-    return params, state, xs, weights_TB
+    return CheckedScan(problem, params, state, xs, weights_TB)
+
+
+def _without_inputs(
+    problem: Problem, state: State, xs: PyTree, batched: bool, length: int | None
+) -> tuple[Problem, Bool[Array, "T B"]]:
+    """The problem of steps that read nothing, and an array in place of what they read.
+
+    A strategy reads T and B from the leaves of xs. So there is one leaf, and the step gets `xs` in its place.
+
+    Args:
+        problem: its step reads `xs`, a tree without leaves, such as None.
+        state: leaves [B, ...].
+        xs: this tree.
+        batched: whether there are rows; otherwise B is 1.
+        length: T.
+    """
+    if length is None:
+        raise Error(
+            f"xs = {xs!r:.80} has no arrays, so that the number of steps is not known: pass it, such as length=100, if "
+            "the step reads nothing"
+        )
+    shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
+    sizes = {shape[0] if shape else 0 for shape in shapes} if batched else {1}
+    if len(sizes) != 1 or 0 in sizes:
+        raise _ShapeError(f"without xs the leaves of state, [B, ...], must share B, at least 1; found {shapes}")
+
+    def reading(function):
+        return None if function is None else lambda params, state, _: function(params, state, xs)
+
+    own = problem.changed(step=reading(problem.step), with_outputs=reading(problem.with_outputs), x_like=None)
+    return own, jnp.asarray(np.zeros((length, *sizes), bool))
 
 
 def _weights(weights: Any, num_steps: int, num_rows: int) -> Any:

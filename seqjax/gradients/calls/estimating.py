@@ -32,9 +32,10 @@ def value_and_grad(
 ) -> Callable[..., tuple[Any, Any]]:
     """Like `jax.value_and_grad`, for a scan: returns a function that differentiates T steps by a strategy.
 
-    The returned function takes `(params, state, xs, *, weights=None, key=None, reset=None, initial=None)`, which mean
-    the same as in `estimate`. It returns `(loss, grads)`, or with has_aux `((loss, outputs), grads)`. `estimate` also
-    returns the state after the last step and the memory of the strategy, with which the next window begins.
+    The returned function takes `(params, state, xs=None, *, length=None, weights=None, key=None, reset=None,
+    initial=None)`, which mean the same as in `estimate`. It returns `(loss, grads)`, or with has_aux
+    `((loss, outputs), grads)`. `estimate` also returns the state after the last step and the memory of the strategy,
+    with which the next window begins.
 
     >>> import jax.numpy as jnp
     >>> import seqjax as sj
@@ -66,15 +67,17 @@ def value_and_grad(
     def value_and_gradient(
         params: Params,
         state: State,
-        xs: PyTree,
+        xs: PyTree = None,
         *,
+        length: int | None = None,
         weights: Weights = None,
         key: jax.Array | None = None,
         reset: Bool[Array, "T ..."] | None = None,
         initial: State | None = None,
     ) -> tuple[Any, Any]:
         """(loss, grads), or with has_aux ((loss, outputs), grads); see `seqjax.value_and_grad`."""
-        found = function(params, state, xs, weights=weights, key=key, reset=reset, initial=initial)
+        options: dict[str, Any] = {"weights": weights, "key": key, "reset": reset, "initial": initial}
+        found = function(params, state, xs, length=length, **options)
         return (found.loss, found.outputs) if has_aux else found.loss, found.grads
 
     return value_and_gradient
@@ -102,13 +105,14 @@ def estimate(
     >>> ((first.grads + second.grads) / 2).item()  # the mean over the 8 steps, as `jax.grad` computes it
     51.0
 
-    The returned function takes `(params, state, xs, *, memory=None, weights=None, key=None, reset=None, initial=None)`
-    and returns an `Estimate`: loss, grads, state, memory and outputs.
+    The returned function takes `(params, state, xs=None, *, length=None, memory=None, weights=None, key=None,
+    reset=None, initial=None)` and returns an `Estimate`: loss, grads, state, memory and outputs.
 
     - `params`: the parameters, any pytree. Its float leaves are differentiated. Its other leaves, such as integers,
       keys and functions, are constants, and their gradient is None.
     - `state`: the state in which the window starts.
-    - `xs`: what the steps read, leaves [T, ...].
+    - `xs`: what the steps read, leaves [T, ...]; None: nothing.
+    - `length`: T, if `xs` has no arrays, as in `jax.lax.scan`.
     - `memory`: what the strategy carries from window to window, the `memory` of the estimate before; None: its initial
       memory, which `seqjax.gradients.init_memory` makes.
     - `weights`: float[T], the weights of the losses; None: 1 / T; "last": 1 for the loss of the last step and 0 for all
@@ -156,8 +160,9 @@ def estimate(
     def estimate_window(
         params: Params,
         state: State,
-        xs: PyTree,
+        xs: PyTree = None,
         *,
+        length: int | None = None,
         memory: Memory | None = None,
         weights: Weights = None,
         key: jax.Array | None = None,
@@ -171,13 +176,15 @@ def estimate(
             check_type("memory", memory, Memory, "what the call before returned, `estimate.memory`, or leave it out")
         if key is not None:
             check_key(gradient, key)
-        params, state, xs, weights = check_scan(problem, params, state, xs, weights, has_aux, batched)
+        checked = check_scan(problem, params, state, xs, weights, has_aux, batched, length)
+        params, state, weights_TB = checked.params, checked.state, checked.weights
         for i in {*numbers} - {0}:  # a state of Python numbers has the dtype of the step's state by now
             check_any_float((params, state, xs)[i], ARGUMENTS[i])
-        resets = read_resets(reset, initial, state, len(weights), weights.shape[1] if batched else None)
+        resets = read_resets(reset, initial, state, len(weights_TB), weights_TB.shape[1] if batched else None)
         if numbers == (0,) and not has_aux and not jax.tree.leaves(partition_float(params)[1]):
             # Some strategies use the structure of the problem itself, such as the layers of a `Cell`.
-            result = _estimate(gradient, problem, params, lambda _: state, xs, weights, memory, key, resets)
+            of, xs = checked.problem, checked.xs
+            result = _estimate(gradient, of, params, lambda _: state, xs, weights_TB, memory, key, resets)
             grads = (result.grads,)
         else:
             if memory is not None and gradient.of == "history" and numbers != (0,):
@@ -186,8 +193,8 @@ def estimate(
                     "and the state that enters a window is no argument of the windows before it: leave memory out, or "
                     "differentiate the parameters only, argnums=0"
                 )
-            scan = Differentiated(problem, params, state, xs, numbers, has_aux)
-            result = _estimate_arguments(gradient, scan, weights, memory, key, resets)
+            scan = Differentiated(checked.problem, params, state, checked.xs, numbers, has_aux)
+            result = _estimate_arguments(gradient, scan, weights_TB, memory, key, resets)
             grads = tuple(scan.by_argument(result.grads)[i] for i in numbers)
         if not batched:
             result, grads = _drop_row_axis(result, grads, numbers)

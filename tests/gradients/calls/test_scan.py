@@ -12,6 +12,7 @@ from support.passes import Passes, by_passes
 import seqjax
 from seqjax import create, estimate, value_and_grad
 from seqjax.gradients import Memory
+from seqjax.gradients.calls.check_scan import check_scan
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
 
@@ -240,3 +241,83 @@ def test_an_argument_without_floats_is_refused_as_jax_grad_refuses_it(argnums, n
     call = estimate(lambda w, s, x: (s, w), FULL, argnums)
     with pytest.raises(seqjax.Error, match=f"^{name} has no floats"):
         jax.eval_shape(lambda: call(np.ones(()), np.zeros((), int), np.arange(4)))
+
+
+def iteration(params, state, x):
+    """A step that cannot read anything, with a counter in its state and an output."""
+    assert x is None
+    v = jnp.tanh(params["a"] * state["v"][::-1] + params["b"])
+    return {"v": v, "n": state["n"] + 1}, (jnp.sum(v**2), v)
+
+
+@quick_jit
+def by_loop_of(params, state):
+    """Loss of T iterations, gradients by the parameters and the state, and outputs, from a loop of JAX."""
+
+    def total(params, v):
+        body = lambda s, _: iteration(params, s, None)
+        _, (losses, outputs) = jax.lax.scan(body, {"v": v, "n": state["n"]}, None, T)
+        return jnp.mean(losses), outputs
+
+    (loss, outputs), grads = jax.value_and_grad(total, (0, 1), has_aux=True)(params, state["v"])
+    return loss, (grads[0], {"v": grads[1], "n": None}), outputs
+
+
+@pytest.mark.parametrize("name", ["full", pytest.param("rtrl", marks=pytest.mark.slow)])
+def test_the_iterations_of_a_loop_are_differentiated(name):
+    """Alone, and two equal rows side by side, each of which has half of the gradient by the state."""
+    params, rows, _ = arguments()
+    state = jax.tree.map(lambda a: a[0], rows)
+    twice = jax.tree.map(lambda a: np.stack([a, a]), state)
+    loss, (by_params, by_state), outputs = by_loop_of(params, state)
+
+    @quick_jit
+    def found(params, state, twice):
+        strategy = create("gradient", name)
+        run = value_and_grad(iteration, strategy, (0, 1), has_aux=True)
+        of_rows = value_and_grad(iteration, strategy, (0, 1), has_aux=True, batched=True)
+        return run(params, state, length=T), of_rows(params, twice, None, length=T)
+
+    one, both = found(params, state, twice)
+    assert_close(one, ((loss, outputs), (by_params, by_state)), "one sequence")
+    stacked = {"v": np.stack([np.asarray(by_state["v"]) / 2] * 2), "n": None}
+    assert_close(both, ((loss, np.stack([outputs, outputs], 1)), (by_params, stacked)), "two rows")
+
+
+def test_windows_of_iterations_carry_the_memory_and_the_outputs_of_a_problem():
+    """RTRL over two windows has the gradient of all steps. The problem says itself that its step has outputs."""
+    params, rows, _ = arguments()
+    state = jax.tree.map(lambda a: a[0], rows)
+    loss, (by_params, _), outputs = by_loop_of(params, state)
+    run = estimate(seqjax.Problem(iteration, has_aux=True), create("gradient", "rtrl"))
+
+    @quick_jit
+    def found(params, state):
+        first = run(params, state, length=3)
+        second = run(params, first.state, length=T - 3, memory=first.memory)
+        whole = estimate(seqjax.Problem(iteration, has_aux=True), FULL)(params, state, length=T)
+        mean = lambda one, other: (3 * one + (T - 3) * other) / T
+        return jax.tree.map(mean, (first.loss, first.grads), (second.loss, second.grads)), whole.outputs
+
+    assert_close(found(params, state), ((loss, by_params), outputs), "rtrl")
+
+
+def test_only_steps_that_read_nothing_are_wrapped():
+    """Strategies look at the problem of a model, so that it has to stay as it is."""
+    params, state, xs = arguments()
+    problem = seqjax.Problem(step)
+    assert check_scan(problem, params, state, xs, None, True, True, T).problem is problem
+    reading_nothing = seqjax.Problem(lambda w, s, x: (s, w * len(x)), init_state=lambda w, key=None: w)
+    scan = check_scan(reading_nothing, 1.0, state, {}, None, False, True, T)
+    assert (scan.xs.shape, scan.weights.shape) == ((T, B), (T, B))
+    assert scan.problem.init_state is reading_nothing.init_state
+
+
+def test_a_length_that_does_not_fit_is_refused():
+    run = estimate(lambda w, s, x: (s, w * s), FULL, (0, 2))
+    with pytest.raises(seqjax.Error, match=r"^xs = None has no arrays, so that the number of steps is not known"):
+        run(1.0, 1.0)
+    with pytest.raises(seqjax.Error, match=r"^xs = None has no arrays, so that there is nothing to differentiate$"):
+        run(1.0, 1.0, length=T)
+    with pytest.raises(seqjax.Error, match=r"^length = 8, and the leaves of xs have T = 7: leave length out$"):
+        run(1.0, 1.0, np.ones(T), length=8)
