@@ -240,9 +240,12 @@ NAMING = ("DEFAULTS", "FOR_VALUES", "DEFAULT_TOKENIZER", "TABLE_FILE", "TEXT_FIL
 
 
 def mentions(file: Path) -> set[str]:
-    """Built-in plugins that the code of a file names: classes, and strings that are a name, an id, a module."""
+    """Built-in plugins that the code of a file names: classes, and strings that are a name, an id, a module.
+
+    "last" is an ordinary word, such as in `weights="last"`.
+    """
     classes = {target.partition(":")[2] for _, target in POINTS}
-    strings = {form for short, _ in POINTS for form in (short, f"seqjax/{short}")} | classes
+    strings = {form for short, _ in POINTS for form in (short, f"seqjax/{short}")} - {"last"} | classes
     module = tree(file)
     ignored = docstrings(module)
     if file in (ROOT / "seqjax" / "runs" / "settings.py", ROOT / "seqjax" / "data" / "preparing.py"):
@@ -286,6 +289,8 @@ def test_the_core_names_no_built_in_plugin_but_the_defaults():
 def test_the_plugins_are_named_where_they_are():
     """Otherwise the test above could not fail."""
     for short, target in POINTS:
+        if short == "last":
+            continue
         assert short in mentions(MODULES[target.partition(":")[0]])
 
 

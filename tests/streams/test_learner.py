@@ -28,6 +28,7 @@ from seqjax.gradients import (
     Forward,
     Full,
     Immediate,
+    Last,
     Layerwise,
     Only,
     Rolling,
@@ -227,6 +228,8 @@ ONE_STEP = ("immediate", "forward", "directional", "es")
 VARIANTS = {
     Truncated(steps=1): True,
     Truncated(steps=2): False,
+    Last(steps=1): True,
+    Last(steps=2): False,
     Sliding(steps=1): True,
     Sliding(steps=2): False,
     Certified(Truncated(steps=1)): True,
@@ -252,6 +255,7 @@ def test_of_the_strategies_of_the_window_those_of_one_step_are_taken():
     built_in = [load(entry)() for entry in entries("gradient") if entry.distribution == "seqjax"]
     assert {name_of(each) for each in built_in if is_taken(each)} == {
         *ONE_STEP,
+        "last",  # its default is one step
         *(name_of(each) for each in built_in if each.of == "history"),
     }
     assert {each: is_taken(each) for each in VARIANTS} == VARIANTS

@@ -51,11 +51,10 @@ def while_loop[T](
         Error: `gradient` is none of these, or `max_steps` is no whole number.
         TypeError: what `jax.lax.while_loop` raises, such as for a body that changes the shape of the state.
     """
-    loop = getattr(gradient, "loop", None)
-    if loop is None or isinstance(gradient, type):
+    if not isinstance(gradient, Gradient | Implicit) or gradient.loop is None:
         raise Error(
             f"{gradient!r:.80} is not a gradient of a while_loop: use an instance of Full, Truncated, Last or Implicit"
         )
     check_whole(below_2_to=31, max_steps=(max_steps, 0))
     call = WhileCall.of(cond, body, init, max_steps)
-    return call.init if max_steps == 0 else loop(call)
+    return call.init if max_steps == 0 else gradient.loop(call)

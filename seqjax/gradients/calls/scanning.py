@@ -50,10 +50,10 @@ def scan(
     >>> loss(1.0).item(), jax.grad(loss)(1.0).item()  # the last two of four steps are differentiated
     (4.0, 2.0)
 
-    Strategies that weigh the edges between steps, or compute steps again, can be used: `full`, `truncated`, `k1k2`,
-    `discounted`, `only`, `randomized`, `artbp`. Cuts are counted in the order of execution. `truncated` keeps the
-    carries at the starts of its segments and computes one segment again at a time: T / K · S + K · R numbers for a
-    carry of S and residuals of R numbers a step.
+    Strategies that weigh the edges between steps, or compute steps again, can be used: `full`, `truncated`, `last`,
+    `k1k2`, `discounted`, `only`, `randomized`, `artbp`. Cuts are counted in the order of execution. `truncated` keeps
+    the carries at the starts of its segments and computes one segment again at a time: T / K · S + K · R numbers for a
+    carry of S and residuals of R numbers a step. `last` keeps K · R numbers, and drops the cotangents of earlier y.
 
     A random strategy draws once for the scan. The mean of its gradients is exact for a loss that depends on one scan.
     If a gradient flows through two scans, give them two keys, `jax.random.split(key)`.
@@ -105,8 +105,8 @@ def _check_scans(strategy: Any) -> None:
         raise Error(
             f"{strategy!r:.80} needs the losses of the steps, which scan does not know. Use "
             f"seqjax.value_and_grad(step, {name}(...)), where step(params, state, x) returns (state, loss), or a "
-            "strategy that weighs the edges between steps or computes steps again: Full, Truncated, K1K2, Discounted, "
-            "Only, Randomized, ARTBP"
+            "strategy that weighs the edges between steps or computes steps again: Full, Truncated, Last, K1K2, "
+            "Discounted, Only, Randomized, ARTBP"
         )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from annotated_types import Gt, Interval
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -78,14 +79,15 @@ def _backward(implicit, body, residuals, cotangent):
     after, pull = jax.vjp(lambda floats, s: ravel_float(body(combine(floats, others), join(s, fixed)))[0], floats, s)
     is_fixed = norm(after - s) <= implicit.residual * norm(s)
 
-    d_state = ravel_float(cotangent)[0]
+    # GMRES has no 16 bits.
+    d_state = ravel_float(cotangent)[0].astype(np.result_type(np.float32, s.dtype))
     tolerance = implicit._tolerance(s.dtype)
-    equation = lambda v: v - pull(v)[1]
+    equation = lambda v: v - pull(v.astype(s.dtype))[1].astype(v.dtype)
     # GMRES estimates its residual; half of the tolerance leaves room for the difference, which is measured below.
     v, _ = gmres(equation, d_state, tol=tolerance / 2, atol=0.0, maxiter=implicit.max_restarts)
     is_solved = norm(equation(v) - d_state) <= tolerance * norm(d_state)
 
-    d_floats = jax.tree.map(lambda a: jnp.where(is_fixed & is_solved, a, jnp.nan), pull(v)[0])
+    d_floats = jax.tree.map(lambda a: jnp.where(is_fixed & is_solved, a, jnp.nan), pull(v.astype(s.dtype))[0])
     return d_floats, None, None
 
 

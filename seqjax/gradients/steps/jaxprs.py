@@ -1,10 +1,10 @@
 """Evaluates jaxprs equation by equation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 from jax.extend.core.primitives import jit_p
 
 
@@ -67,6 +67,16 @@ def evaluate_fixed(closed: ClosedJaxpr) -> tuple[list[Any], Callable[..., list[A
 
     outputs = [None if varies else _read([v], fixed)[0] for v, varies in zip(jaxpr.outvars, depends, strict=True)]
     return outputs, rest
+
+
+def all_equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    """The equations of a jaxpr and of all jaxprs inside."""
+    for equation in jaxpr.eqns:
+        yield equation
+        is_jaxpr = lambda value: isinstance(value, Jaxpr | ClosedJaxpr)
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=is_jaxpr):
+            if is_jaxpr(value):
+                yield from all_equations(value.jaxpr if isinstance(value, ClosedJaxpr) else value)
 
 
 def _outputs(equation, inputs):

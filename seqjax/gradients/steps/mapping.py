@@ -5,14 +5,15 @@ A function sees `vmap` if it computes another result for an entry of a batch tha
 may do anything. Mapped over time, such a step would take the branch of one step at all steps.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive, primitives
+from jax.extend.core import JaxprEqn, Primitive, primitives
 from jaxtyping import PyTree
 
 from seqjax.gradients.steps.floats import combine, partition_float, split_float
+from seqjax.gradients.steps.jaxprs import all_equations
 from seqjax.gradients.steps.running import ANY_RUNNING, OF_RUNNING, ZERO_STOPPED
 from seqjax.gradients.steps.tangents import WITH_TANGENT_OF
 
@@ -66,7 +67,7 @@ def sees_vmap(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> bool:
 
     # New functions for each call: JAX caches traces by the function object, and a step may close over a value that has
     # changed since.
-    equations = list(_equations(jax.make_jaxpr(lambda *args: step(*args))(params, state, x).jaxpr))
+    equations = list(all_equations(jax.make_jaxpr(lambda *args: step(*args))(params, state, x).jaxpr))
     names = {equation.primitive.name for equation in equations}
     if any(map(_may_see, equations)):
         return True
@@ -74,7 +75,7 @@ def sees_vmap(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> bool:
         return False
     if {"custom_vjp_call", "while"} <= names:
         return True  # such a step has neither mode, so that its rules cannot be traced
-    return any(map(_may_see, _equations(jax.make_jaxpr(derivative)(params, state, x).jaxpr)))
+    return any(map(_may_see, all_equations(jax.make_jaxpr(derivative)(params, state, x).jaxpr)))
 
 
 def mapped(f: Callable, in_axes: Sequence[int | None], size: int, one_by_one: bool) -> Callable:
@@ -109,13 +110,3 @@ def _may_see(equation: JaxprEqn) -> bool:
         return True
     dtypes = [getattr(v.aval, "dtype", None) for v in equation.invars]
     return any(jnp.issubdtype(d, jax.dtypes.prng_key) and str(d) != _KEYS_OF_ENTRIES for d in dtypes if d is not None)
-
-
-def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
-    """The equations of a jaxpr and of all jaxprs inside."""
-    for equation in jaxpr.eqns:
-        yield equation
-        is_jaxpr = lambda value: isinstance(value, Jaxpr | ClosedJaxpr)
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=is_jaxpr):
-            if is_jaxpr(value):
-                yield from _equations(value.jaxpr if isinstance(value, ClosedJaxpr) else value)

@@ -15,6 +15,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Bool
 
+from seqjax.gradients.steps.jaxprs import all_equations
+
 
 def run_where_running[T](step: Callable[[Any, T], T], closed_over: Any, state: T, running: Bool[Array, ""]) -> T:
     """The state after a step if `running`, else the same state.
@@ -32,8 +34,21 @@ def run_where_running[T](step: Callable[[Any, T], T], closed_over: Any, state: T
         return jax.tree.map(lambda new, old: jnp.where(running, new, old), step(*inputs), state)
 
     # The reverse pass reads `of_running(a)`. Without the policy it would keep a copy of all parameters for each step.
-    execute = jax.checkpoint(execute, prevent_cse=False, policy=lambda primitive, *_, **__: primitive is not OF_RUNNING)
+    # JAX up to 0.12 fails to keep complex numbers by a policy (`reduce_precision`), so such a step is computed again.
+    policy = None if _has_complex(step, closed_over, state) else _all_but_of_running
+    execute = jax.checkpoint(execute, prevent_cse=False, policy=policy)
     return jax.lax.cond(any_running(running), execute, lambda _, state: state, closed_over, state)
+
+
+def _all_but_of_running(primitive, *_, **__):
+    return primitive is not OF_RUNNING
+
+
+def _has_complex(step, *arguments):
+    """Whether a step has complex numbers anywhere."""
+    equations = all_equations(jax.make_jaxpr(step)(*arguments).jaxpr)
+    values = (v.aval for equation in equations for v in (*equation.invars, *equation.outvars))
+    return any(jnp.issubdtype(getattr(value, "dtype", bool), jnp.complexfloating) for value in values)
 
 
 def any_running(running: Bool[Array, ""]) -> Bool[Array, ""]:

@@ -371,7 +371,7 @@ def test_a_cut_stops_a_gradient_that_is_not_finite():
     assert_close([np.asarray(each)[:4] for each in cut], [np.zeros(4)] * 3, "before the cut")
 
 
-WEIGH = {"full", "truncated", "k1k2", "discounted", "only", "randomized", "artbp"}
+WEIGH = {"full", "truncated", "last", "k1k2", "discounted", "only", "randomized", "artbp"}
 
 
 def test_strategies_that_weigh_edges_scan():
