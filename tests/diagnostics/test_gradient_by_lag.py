@@ -367,6 +367,7 @@ def test_the_iterations_of_a_loop_have_the_parts_of_an_unrolled_loop():
     )
 
 
+@pytest.mark.slow
 def test_iterations_of_rows_with_resets_are_those_of_a_step_that_ignores_its_input():
     W, start = start_of_iteration((2,))
     weights = np.random.default_rng(9).random((9, 2))

@@ -178,6 +178,7 @@ def test_a_linear_iteration_contracts_by_its_spectral_radius():
     assert j.growth == pytest.approx(0.8, rel=1e-10)
 
 
+@pytest.mark.slow
 def test_iterations_of_rows_are_those_of_a_step_that_ignores_its_input():
     """The Jacobian depends on the state, which differs from row to row."""
     A, start = jax.device_put((np.array([[0.5, -0.8], [0.3, 0.9]]), np.array([[1.0, 0.2], [-0.5, 2.0], [0.1, 0.4]])))

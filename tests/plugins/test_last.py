@@ -58,26 +58,23 @@ def test_a_scan_drops_the_cotangents_of_early_outputs(reverse, reset):
     def of_loop(steps, *args):
         return loop(*args, steps, **options)
 
-    @functools.partial(quick_jit, static_argnums=0)
-    def both(steps):
-        return [derivatives(functools.partial(run, steps)) for run in (of_scan, of_loop)]
+    def by(run):
+        return {steps: derivatives(functools.partial(run, steps)) for steps in (1, 3, T, T + 1)}
 
-    for steps in (1, 3, T, T + 1):
-        assert_close(*both(steps), f"{steps} steps, reverse {reverse}, reset {reset}", bound=1e-12)
+    assert_close(*quick_jit(lambda: (by(of_scan), by(of_loop)))(), f"reverse {reverse}, reset {reset}", bound=1e-12)
 
 
 @pytest.mark.usefixtures("x64")
 def test_value_and_grad_has_the_losses_of_the_last_steps_alone():
     step = lambda W, s, x: f(W)(s, x)
 
-    @functools.partial(quick_jit, static_argnums=0)
     def both(steps):
         found = sj.estimate(step, Last(steps=steps), (0, 1, 2))(W, S, XS)
         mean = lambda *args: jnp.mean(loop(*args, None, steps)[1])
         return (found.loss, found.grads), jax.value_and_grad(mean, (0, 1, 2))(W, S, XS)
 
-    for steps in (1, 3, T):
-        assert_close(*both(steps), f"{steps} steps", bound=1e-12)
+    for found, want in quick_jit(lambda: [both(steps) for steps in (1, 3, T)])():
+        assert_close(found, want, "the mean loss", bound=1e-12)
 
 
 def test_the_memory_does_not_grow_with_the_steps():

@@ -57,7 +57,7 @@ def test_random_contractions_have_the_gradient_of_a_linear_solve():
     """To ten times the tolerance, each row of a batch."""
     rows = jax.vmap(jax.grad(loss, (0, 1)), (0, 0, None, None))
     for implicit in (Implicit(), Implicit(tolerance=1e-4)):
-        got = jax.jit(rows, static_argnums=(2, 3))(W_B, X_B, 2000, implicit)
+        got = jax.device_get(jax.jit(rows, static_argnums=(2, 3))(W_B, X_B, 2000, implicit))
         for i in range(B):
             of_row = jax.tree.map(lambda a, i=i: a[i], got)
             assert error(of_row, by_solve(W_B[i], X_B[i])) < 10 * (implicit.tolerance or 1e-10), (i, implicit)
@@ -88,9 +88,9 @@ def test_a_map_that_does_not_contract_has_no_gradient():
 
 def test_rows_without_a_gradient_do_not_disturb_the_others():
     run = lambda w: sj.while_loop(lambda s: True, lambda s: w * s + 1.0, 0.0, 100, Implicit())
-    got = quick_jit(jax.vmap(jax.grad(run)))(jnp.array([0.5, 3.0]))  # s = 1 / (1 - w)
+    got = np.asarray(quick_jit(jax.vmap(jax.grad(run)))(np.array([0.5, 3.0], np.float32)))  # s = 1 / (1 - w)
     assert abs(got[0] - 4) < 1e-3
-    assert jnp.isnan(got[1])
+    assert np.isnan(got[1])
 
 
 def test_second_derivatives_are_refused():
