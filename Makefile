@@ -11,6 +11,7 @@ SEARCH := build/env/search
 SPHINX := build/env/docs
 OLDEST := build/env/oldest
 TORCH := build/torch
+ACCELERATORS := build/accelerators
 
 # The machine and the lock file decide what is installed, not the user's settings. uv does not read the settings of
 # pip, so it is given the index of pip, and the certificates of the system, which pip trusts too. Without bytecode, each
@@ -43,7 +44,7 @@ The environment was not set up: uv has failed with the error above. Mend it, the
 endef
 export NO_PYTHON NO_UV NO_SEARCH
 
-.PHONY: help demo test test-all documents simulators search oldest torch docs slurm browser faults reproduce referee notebooks gallery bench lint types wheel authors lock tree nightly clean
+.PHONY: help demo test test-all documents simulators search oldest torch accelerators docs slurm browser faults reproduce referee notebooks gallery bench lint types wheel authors lock tree nightly clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
@@ -61,7 +62,7 @@ documents: $(READY)  ## run all commands and code of README.md, docs and docstri
 	@$(PYTHON) -m pytest -n 2 --dist worksteal $(SLOW) tests/test_docs.py tests/test_docstring_examples.py \
 		tests/test_notebooks.py tests/test_experiments.py $(ARGS)
 
-nightly: test-all authors slurm browser faults simulators search oldest torch  ## run everything that takes longer than `.ci/run` may
+nightly: test-all authors slurm browser faults simulators search oldest torch accelerators  ## run everything that takes longer than `.ci/run` may
 
 simulators: $(SIMULATORS)/.ready  ## run the tests with jaxley, brax, diffrax and braintrace, installed once in their own environment
 	@$(SIMULATORS)/bin/python -m pytest $(SLOW) tests/simulators $(ARGS)
@@ -75,6 +76,10 @@ oldest: $(OLDEST)/.ready  ## run the quick tests of all that computes with the o
 
 torch: $(TORCH)/.ready  ## run the tests with PyTorch, in the environment of `make bench`
 	@$(TORCH)/bin/python -m pytest $(SLOW) tests/testing/estimators/test_torch.py $(ARGS)
+
+accelerators: $(ACCELERATORS)/.ready  ## compile programs for an H100 and a v5e, which this machine need not have, and hold what they launch to limits
+	@JAX_PLATFORMS=cpu $(ACCELERATORS)/bin/python -m pytest $(SLOW) tests/accelerators
+	@$(ACCELERATORS)/bin/python benchmarks/accelerators.py $(ARGS)
 
 docs: $(SPHINX)/.ready  ## build the site of the documents in build/docs, and check it; warnings are errors
 	@rm -rf build/docs build/doctrees  # a second build would not repeat the warnings of the first
@@ -175,6 +180,13 @@ $(TORCH)/.ready: pyproject.toml requirements.lock | $(READY) $(UV)
 	@export $(with_index); set -e; echo "Setting up $(@D) (once): PyTorch, and the packages of requirements.lock"; \
 	$(PYTHON) -c 'import sys; sys.path.insert(0, "benchmarks"); import training; training.torch_python()'; \
 	$(UV) pip install --quiet --python $(@D)/bin/python --constraint requirements.lock --editable . --group dev; \
+	touch $@
+
+# The compilers for devices take 5 GB, and differ from machine to machine, so that they have no lock file.
+$(ACCELERATORS)/.ready: pyproject.toml requirements.lock | $(READY) $(UV)
+	@export $(with_index); set -e; echo "Setting up $(@D) (once): the compilers for CUDA and TPU, and the packages of requirements.lock"; \
+	rm -rf $(@D); $(UV) venv --quiet --python $(PYTHON) $(@D); \
+	$(UV) pip install --quiet --python $(@D)/bin/python --constraint requirements.lock --editable '.[cuda,tpu]' --group dev; \
 	touch $@
 
 .tools/bin/uv:

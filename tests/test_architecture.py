@@ -21,6 +21,7 @@ POINTS = [point for group in registry.GROUPS.values() for point in PROJECT["entr
 LAYERS = {
     "errors": set(),
     "extras": {"errors"},
+    "accelerators": {"errors"},
     "memory": {"errors"},
     "parse": set(),
     "columns": set(),

@@ -67,6 +67,15 @@ def scored_steps(stream: Stream, plan: Plan, num_steps: int) -> Bool[Array, "T B
     return scored_TB
 
 
+def count_scored(stream: Stream, plan: Plan, num_steps: int) -> Int[Array, " N"]:
+    """The number of scored steps of each batch of a plan, leaves [N, B, ...]."""
+    if stream.mask is None:
+        first_NB, end_NB = jnp.maximum(plan.scored[..., 0], 0), jnp.minimum(plan.scored[..., 1], num_steps)
+        return jnp.maximum(end_NB - first_NB, 0).sum(1)
+    # One batch after the other, since the masks of all batches together can be larger than the data.
+    return jax.lax.map(lambda plan: scored_steps(stream, plan, num_steps).sum(), plan)
+
+
 def past_warmup(plan: Plan, warmup: int, num_steps: int) -> Plan:
     """The plan in which the first `warmup` steps after each reset are not scored.
 

@@ -67,17 +67,22 @@ def matmul(x, W, dtype, axis=0):
 
 
 def transposed(W):
-    """A copy of Wᵀ. Without the barrier XLA would merge it into the products, which then take longer on a CPU.
+    """A copy of Wᵀ. On a CPU, XLA must not merge it into the products, which would then take longer.
 
     XLA's loop would read columns of W, whose numbers lie far apart and often share few lines of the cache. Each panel
     of 16 rows is therefore transposed first, which takes a third to a fifth of the time. The barriers are around
     vectors: around a matrix, XLA would take the copy for a view of W, and compute a product of bfloat16 in float32.
+    Other devices read a view of W as fast as a copy.
     """
-    n, m = W.shape
-    k = math.gcd(n, 16)
-    copied = jax.lax.optimization_barrier
-    panels = copied(W.reshape(n // k, k, m).swapaxes(1, 2).reshape(-1)).reshape(n // k, m, k)
-    return copied(panels.swapaxes(0, 1).reshape(-1)).reshape(m, n)
+
+    def by_panels(W):
+        n, m = W.shape
+        k = math.gcd(n, 16)
+        copied = jax.lax.optimization_barrier
+        panels = copied(W.reshape(n // k, k, m).swapaxes(1, 2).reshape(-1)).reshape(n // k, m, k)
+        return copied(panels.swapaxes(0, 1).reshape(-1)).reshape(m, n)
+
+    return jax.lax.platform_dependent(W, cpu=by_panels, default=jnp.transpose)
 
 
 def times(x, W, W_transposed, axis):

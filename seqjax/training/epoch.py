@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seqjax.data.sampler import Plan
 from seqjax.data.stream import Stream
-from seqjax.data.windows import make_batch, past_warmup, scored_steps
+from seqjax.data.windows import count_scored, make_batch, past_warmup
 from seqjax.gradients.contract.gradient import Gradient
 from seqjax.gradients.contract.problem import Params, Problem
 from seqjax.gradients.contract.window import Batch, Memory
@@ -128,14 +128,13 @@ def run_epoch(
         new, results = update_state(problem, gradient, tx, state, batch, axis)
         good &= jnp.isfinite(results["loss"]) & jnp.isfinite(results["grad_norm"])
         good &= jnp.isfinite(optax.tree.norm(new.params))
-        state = jax.lax.cond(good, lambda: new, lambda: state)
+        # Not a `cond`, whose predicate the host of a GPU reads, so that the device waits for it at each update.
+        state = jax.tree.map(functools.partial(jnp.where, good), new, state)
         return state, good, results | {"tokens": tokens}
 
     plan = past_warmup(jax.tree.map(jnp.asarray, plan), problem.warmup, num_steps)
-    # Counted for all batches at once: a sum over devices in each update would be one more synchronisation. One batch
-    # after the other, since the masks of all batches together can be larger than the data.
-    counts_N = jax.lax.map(lambda plan: scored_steps(stream, plan, num_steps).sum(), plan)
-    counts_N = _over_devices(jax.lax.psum, counts_N, axis)
+    # Counted for all batches at once: a sum over devices in each update would be one more synchronisation.
+    counts_N = _over_devices(jax.lax.psum, count_scored(stream, plan, num_steps), axis)
     update = jax.jit(update, inline=True)  # so that it is traced once, for its shapes here and for the loop
     start = state, jnp.array(True)
     *_, like = jax.eval_shape(update, *start, *_batch(0, plan, counts_N))
