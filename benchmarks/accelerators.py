@@ -4,7 +4,7 @@
     make accelerators ARGS="--targets h100 --only rnn gru"
 
 Each program is compiled for the device, and its text is read; nothing is executed. The models have 256 units and train
-with `full`; the strategies train an RNN of 64 units; windows have 35 steps of 32 rows. A step is an iteration of a loop
+with `full`; the strategies train an RNN of 32 units; windows have 35 steps of 32 rows. A step is an iteration of a loop
 over time. An update is an iteration of the loop over updates. On a slice of four chips, the rows are spread over them.
 It ends with 1 if a limit is exceeded: `KERNELS`, one collective for an update, loops over time whose length the GPU
 knows, and what `seqjax.accelerators.faults` finds. The models of NNX and Equinox are not among the programs.
@@ -102,7 +102,7 @@ def compiled_for(devices, case):
         model = sj.create("model", case, **({} if case == "mlp" else {"hidden": 256}))
         gradient = sj.create("gradient", "full")
     else:
-        model, gradient = sj.create("model", "rnn", hidden=64), sj.create("gradient", case)
+        model, gradient = sj.create("model", "rnn", hidden=32), sj.create("gradient", case)
     text = sj.Text("the cat sat on the mat, and the dog lay at the door. " * 1500)
     job = job_of(Experiment(dataset=text, model=model, gradient=gradient), 1)
     call = first_call(job.problem, job.data.streams["train"], job.fit.setup).shapes

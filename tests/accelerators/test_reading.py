@@ -1,5 +1,7 @@
 """Reading a compiled program, on a text that is small enough to be counted by hand."""
 
+import importlib.util
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -37,7 +39,7 @@ HloModule jit_f, input_output_alias={ {0}: (0, {}, may-alias), {1}: (1, {}, must
 %update (u: f32[3]) -> f32[3] {
   %u = f32[3]{0} parameter(0)
   %while.1 = (s32[], f32[3]{0}) while(%u), condition=%cond, body=%step, backend_config={"known_trip_count":{"n":"35"}}
-  %while.2 = (s32[], f32[3]{0}) while(%u), condition=%cond, body=%back, metadata={op_name="jit(f)/transpose(jvp())/while"}, backend_config={"known_trip_count":{"n":"7"}}
+  %while.2 = (s32[]) while(%u), body=%back, metadata={op_name="transpose(jvp())"}, config={"known_trip_count":{"n":"7"}}
   %sum-start = f32[3]{0} all-reduce-start(%u), to_apply=%add
   %sum-done = f32[3]{0} all-reduce-done(%sum-start)
   %two = f32[3]{0} conditional(%u, %u, %u), true_computation=%kept, false_computation=%copied
@@ -90,7 +92,9 @@ def test_a_program_of_this_machine_can_be_read():
 def test_targets_that_there_are_not():
     with pytest.raises(Error, match=r"'v100': there are h100, v5e, and slices of v5e such as v5e:2x4"):
         target("v100")
-    try:
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax_cuda13_plugin") is not None, reason="has the compiler for CUDA")
+def test_without_a_compiler_it_says_what_to_install():
+    with pytest.raises(Error, match=r"pip install 'seqjax\[cuda\]'"):
         target("h100")
-    except Error as missing:  # the compiler is not a part of the environment of the tests
-        assert "pip install 'seqjax[cuda]'" in str(missing)
