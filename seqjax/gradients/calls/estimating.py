@@ -105,8 +105,8 @@ def estimate(
     >>> ((first.grads + second.grads) / 2).item()  # the mean over the 8 steps, as `jax.grad` computes it
     51.0
 
-    The returned function takes `(params, state, xs=None, *, length=None, memory=None, weights=None, key=None,
-    reset=None, initial=None)` and returns an `Estimate`: loss, grads, state, memory and outputs.
+    The returned function takes `(params, state, xs=None)`, and what follows them here by name, all None by default. It
+    returns an `Estimate`: loss, grads, state, memory and outputs.
 
     - `params`: the parameters, any pytree. Its float leaves are differentiated. Its other leaves, such as integers,
       keys and functions, are constants, and their gradient is None.
