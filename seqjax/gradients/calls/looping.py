@@ -15,11 +15,11 @@ def while_loop[T](
 ) -> T:
     """`jax.lax.while_loop`, of at most `max_steps` steps, whose result is differentiated by a strategy.
 
-    Whether the loop ended by itself is `~cond(result)`. The initial state and what `body` closes over are
-    differentiated. It composes with `jax.jit`, `jax.vmap`, `jax.checkpoint`, and other scans and loops. Steps after the
-    stop are not executed. Under `jax.vmap` each row stops by itself and waits for the others; neither a value nor a
+    Whether the loop ended by itself is `jnp.logical_not(cond(result))`. The initial state and what `body` closes over
+    are differentiated. It composes with `jax.jit`, `jax.vmap`, `jax.checkpoint`, and other scans and loops. Steps after
+    the stop are not executed. Under `jax.vmap` each row stops by itself and waits for the others; neither a value nor a
     derivative of a step that a row does not execute reaches its results. Call it inside of `jax.jit`: outside, it is
-    compiled anew at each call.
+    compiled anew at each call. In `jax.shard_map` it needs `check_vma=False`.
 
     >>> import jax
     >>> import jax.numpy as jnp

@@ -41,14 +41,15 @@ class WhileCall(NamedTuple):
         """
         # This traces the body as `jax.lax.while_loop` does, with its errors and its rules for Python numbers.
         like = jax.eval_shape(lambda init: jax.lax.while_loop(cond, body, init), init)
-        init = jax.tree.map(lambda a, like: jnp.asarray(a, like.dtype), init, like)
+        # A number of Python keeps its weak type if a step keeps it.
+        init = jax.tree.map(lambda a, like: jnp.asarray(a, None if like.weak_type else like.dtype), init, like)
         closed = jax.make_jaxpr(body)(init)
 
         def closed_body(closed_over, state):
             leaves = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, closed_over))(*jax.tree.leaves(state))
             return jax.tree.unflatten(jax.tree.structure(state), leaves)
 
-        return cls(cond, closed_body, closed.consts, init, max_steps)
+        return cls(lambda state: cond(jax.lax.stop_gradient(state)), closed_body, closed.consts, init, max_steps)
 
     def masked(self, run: Callable[[ScanCall], tuple[Any, Any]]) -> Any:
         """The state after the loop, from a scan of `max_steps` steps that do nothing after the stop.

@@ -42,7 +42,7 @@ def _derivative(primals, tangents):
 def _batched(arguments, axes):
     size = next(a.shape[axis] for a, axis in zip(arguments, axes, strict=True) if axis is not None)
     rows = [
-        jnp.broadcast_to(a, (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
+        jnp.broadcast_to(a, (size, *jnp.shape(a))) if axis is None else jnp.moveaxis(a, axis, 0)
         for a, axis in zip(arguments, axes, strict=True)
     ]
     return with_tangent_of(*rows), 0

@@ -204,6 +204,21 @@ def test_values_of_python_numbers_are_those_of_jax():
         assert [after_two["a"].item(), at_once["a"].item()] == [9, 1]
 
 
+def test_a_weak_number_beside_a_small_dtype_and_a_callback_in_the_condition():
+    """A number of Python stays weak, and the condition is not differentiated."""
+
+    def cond(s):
+        return jax.pure_callback(lambda n: np.bool_(n < 3), jax.ShapeDtypeStruct((), bool), s[0])
+
+    init = 1.0, jnp.ones(2, jnp.bfloat16)
+    body = lambda s: (s[0] + 1.0, s[1] * s[0])
+    for strategy in (Full(), Truncated(steps=1), Last(steps=1)):
+        run = lambda b, strategy=strategy: sj.while_loop(cond, body, (init[0], b), 9, strategy)[1].sum()
+        value, grad = quick_jit(jax.value_and_grad(run))(init[1])
+        assert (value.dtype, float(value)) == (jnp.bfloat16, 4)
+        assert grad.tolist() == ([2, 2] if strategy == Full() else [0, 0])
+
+
 def test_wrong_arguments_are_refused():
     def loop(**options):
         options = {"body": lambda s: s + 1, "max_steps": 5, "gradient": Full()} | options

@@ -93,6 +93,47 @@ def test_rows_without_a_gradient_do_not_disturb_the_others():
     assert np.isnan(got[1])
 
 
+def test_cotangents_of_all_sizes_have_a_gradient():
+    """GMRES takes a right side below the precision of 1 for zero; 9 s = 10 w at the fixed point."""
+    run = lambda w: sj.while_loop(lambda c: c[1] < 30, lambda c: (0.1 * c[0] + w, c[1] + 1), (0.0, 0), 90, Implicit())[
+        0
+    ]
+    sizes = np.array([0, 1e-30, 1e-10, 1, 1e20], np.float32)
+    got = quick_jit(jax.vmap(jax.grad(lambda w, size: size * run(w)), (None, 0)))(1.0, sizes)
+    np.testing.assert_allclose(got, sizes / 0.9, rtol=1e-5)
+
+
+def test_the_initial_state_and_each_leaf_are_checked():
+    """Data that is carried in the state has no gradient, and a large leaf does not hide one that still changes."""
+
+    def carried(q):
+        body = lambda c: {"q": c["q"], "x": 0.5 * c["x"] + 0.25 * c["q"]}
+        return sj.while_loop(lambda c: jnp.abs(2 * c["x"] - c["q"]) > 1e-5, body, {"q": q, "x": 0.0}, 99, Implicit())[
+            "x"
+        ]
+
+    def hidden(w):
+        body = lambda c: {"x": 0.9 * c["x"] + w, "big": 0.5 * c["big"] + 5e3}
+        return sj.while_loop(lambda c: True, body, {"x": 0.0, "big": 1e4}, 3, Implicit())["x"]
+
+    from_start = lambda s: sj.while_loop(lambda s: jnp.abs(s - 1) > 1e-6, lambda s: 0.9 * s + 0.1, s, 200, Implicit())
+    cut_off = lambda s: sj.while_loop(lambda s: jnp.abs(s - 1) > 1e-6, lambda s: 0.9 * s + 0.1, s, 2, Implicit())
+    got = quick_jit(lambda x: [jax.grad(f)(x) for f in (from_start, carried, hidden, cut_off)])(5.0)
+    assert got[0] == 0
+    assert np.isnan(got[1:]).all()
+
+
+def test_half_precision_has_a_gradient():
+    def run(w):
+        far = lambda c: c[1] < 30
+        return sj.while_loop(far, lambda c: (jnp.tanh(w * c[0] + 1), c[1] + 1), (jnp.zeros_like(w), 0), 60, Implicit())[
+            0
+        ]
+
+    half, single = quick_jit(lambda w: (jax.grad(run)(w.astype(jnp.bfloat16)), jax.grad(run)(w)))(np.float32(0.3))
+    assert abs(float(half) - float(single)) < 0.05 * float(single)
+
+
 def test_second_derivatives_are_refused():
     first = jax.grad(lambda x: loss(jnp.asarray(W_B[0], jnp.float32), x, 20, Implicit()))
     with pytest.raises(Error, match="first derivatives only"):
