@@ -17,10 +17,10 @@ class Last(Gradient):
     """Differentiates the last `steps` steps; everything before them is a constant.
 
     The state before the last K steps has no gradient, and neither have the losses and outputs of earlier steps: their
-    cotangents are dropped. With K terms of the Neumann series at a fixed point this is the phantom gradient (Geng et
-    al. 2021, "On training implicit models", arXiv:2111.05177), and in a loop over depth the gradient of deep
-    supervision through the last iterations (Jolicoeur-Martineau 2025, "Less is more: recursive reasoning with tiny
-    networks", arXiv:2510.04871). The reverse pass keeps K steps, however many there are.
+    cotangents are dropped. At a fixed point the gradient has the first K terms of the Neumann series, and is called the
+    phantom gradient (Geng et al. 2021, "On training implicit models", arXiv:2111.05177). In a loop over depth it is the
+    gradient of deep supervision through the last iterations (Jolicoeur-Martineau 2025, "Less is more: recursive
+    reasoning with tiny networks", arXiv:2510.04871). The reverse pass keeps K steps, however many there are.
     """
 
     cites = ("geng2021training", "jolicoeur2025less")
