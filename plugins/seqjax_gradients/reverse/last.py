@@ -31,7 +31,7 @@ class Last(Gradient):
     claim = "biased"
     of = "window"
     argnums = (0, 1, 2)
-    of_every_loss = False
+    drops_losses = True
 
     @property
     def for_one_step(self):

@@ -183,8 +183,8 @@ def estimate(
         resets = read_resets(reset, initial, state, len(weights_TB), weights_TB.shape[1] if batched else None)
         if numbers == (0,) and not has_aux and not jax.tree.leaves(partition_float(params)[1]):
             # Some strategies use the structure of the problem itself, such as the layers of a `Cell`.
-            of, xs = checked.problem, checked.xs
-            result = _estimate(gradient, of, params, lambda _: state, xs, weights_TB, memory, key, resets)
+            arrays = lambda _: state, checked.xs, weights_TB
+            result = _estimate(gradient, checked.problem, params, *arrays, memory, key, resets)
             grads = (result.grads,)
         else:
             if memory is not None and gradient.of == "history" and numbers != (0,):

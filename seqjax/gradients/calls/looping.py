@@ -34,8 +34,8 @@ def while_loop[T](
 
     `Full` keeps what the reverse pass needs for `max_steps` steps; with n levels, or a budget, for about
     (n + 1) max_steps^(1 / (n + 1)). `Truncated` cuts at every K-th executed step, counted from the first one, and
-    `Last` keeps the last K executed steps, in the memory of K. These have derivatives of all orders. `Implicit` keeps
-    nothing, and is right at a fixed point of `body`.
+    `Last` keeps the last K executed steps. These have derivatives of all orders. `Implicit` keeps no steps, and is
+    right at a fixed point of `body`.
 
     Args:
         cond: (state) -> bool[], whether a further step is executed. It is not differentiated.

@@ -47,9 +47,8 @@ class Gradient(Plugin):
     learns_start: ClassVar[bool] = True
     """Whether an initial state that depends on the parameters gets its gradient. False: it is a constant."""
 
-    of_every_loss: ClassVar[bool] = True
-    """Whether each loss of a window has a gradient. False: early losses, and with them an initial state, may have none,
-    as in `last`."""
+    drops_losses: ClassVar[bool] = False
+    """Whether early losses of a window, and with them an initial state, may have no gradient, as in `last`."""
 
     rounds: ClassVar[bool] = True
     """Whether its steps may be computed in bfloat16. False: always in float32, because rounding errors would grow in

@@ -40,7 +40,7 @@ class Wrapping(Gradient):
     of = property(attrgetter("strategy.of"))
     argnums = property(attrgetter("strategy.argnums"))
     learns_start = property(attrgetter("strategy.learns_start"))
-    of_every_loss = property(attrgetter("strategy.of_every_loss"))
+    drops_losses = property(attrgetter("strategy.drops_losses"))
     rounds = property(attrgetter("strategy.rounds"))
     for_one_step = property(attrgetter("strategy.for_one_step"))
     by_sequence = property(attrgetter("strategy.by_sequence"))

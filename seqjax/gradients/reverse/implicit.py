@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import Gt, Interval
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 from jax.scipy.sparse.linalg import gmres
 
 from seqjax.errors import Error
 from seqjax.gradients.reverse.while_call import WhileCall
 from seqjax.gradients.steps.floats import combine, norm, partition_float, ravel_float, split_float
+from seqjax.gradients.steps.jaxprs import all_equations
+from seqjax.gradients.steps.primitives import first_argument
 from seqjax.plugin.base import Plugin
 
 
@@ -30,8 +31,8 @@ class Implicit(Plugin):
     Schultz 1986) over the float leaves of the state; other leaves are constants. The initial state has the gradient
     zero, so close over the data, and carry only what the iteration changes. All gradients are NaN where the state is no
     fixed point, and where the equation is not solved to the tolerance. With a contraction by ρ, a residual r of the
-    fixed point means an error of about r / (1 - ρ). Only first derivatives exist, in reverse mode, and the body
-    must not itself contain a loop with `Implicit`. GMRES keeps about 20 states.
+    fixed point means an error of about r / (1 - ρ). Only first derivatives exist, in reverse mode. The body must not
+    contain another loop with `Implicit`. GMRES keeps about 20 states.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -54,10 +55,21 @@ class Implicit(Plugin):
     """GMRES begins anew after 20 iterations, at most so many times."""
 
     def loop(self, call: WhileCall) -> Any:
-        """Runs the loop without a derivative, and attaches the gradient to the state after it."""
+        """Runs the loop without a derivative, and attaches the gradient to the state after it.
+
+        Raises:
+            Error: the body contains a loop with `Implicit`.
+        """
+        # GMRES transposes its equation, in which the checks of an inner loop depend on the cotangent.
+        body = jax.make_jaxpr(call.body)(call.closed_over, call.init).jaxpr
+        if any(equation.primitive is FIRST_ORDER for equation in all_equations(body)):
+            raise Error(
+                "the body of a while_loop with Implicit contains another one: use Full or Last for the inner loop"
+            )
         floats, others = partition_float(call.closed_over)
         start, _ = partition_float(call.init)
-        return _with_gradient(self, call.body, floats, start, others, call.as_constant())
+        state = jax.tree.map(FIRST_ORDER.bind, call.as_constant())
+        return _with_gradient(self, call.body, floats, start, others, state)
 
     def _bounds(self, dtype: Any) -> tuple[float, float]:
         """The largest relative residual of the fixed point, and of the linear equation, in a dtype."""
@@ -108,11 +120,9 @@ def _backward(implicit, body, residuals, cotangent):
 
 _with_gradient.defvjp(_forward, _backward)
 
-# A second derivative would miss that the state depends on the arrays: the rule above reads it as a constant.
-FIRST_ORDER = Primitive("first_order")
-FIRST_ORDER.def_impl(lambda a: a)
-FIRST_ORDER.def_abstract_eval(lambda a: a)
-mlir.register_lowering(FIRST_ORDER, lambda context, a: [a])
+# A second derivative would miss that the state depends on the arrays: the rule above reads it as a constant. The mark
+# on the state, which has no tangent, tells an outer loop of this one.
+FIRST_ORDER = first_argument("first_order")
 batching.primitive_batchers[FIRST_ORDER] = lambda arguments, axes: (FIRST_ORDER.bind(*arguments), axes[0])
 
 

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import Array, Bool, Float, PyTree
 
 from seqjax.gradients.contract.problem import where_rows
 from seqjax.gradients.reverse.budget import Window, num_bytes
 from seqjax.gradients.steps.floats import combine, partition_float
+from seqjax.gradients.steps.jaxprs import split_closure
 from seqjax.gradients.steps.running import any_running
 from seqjax.gradients.steps.segmented import Order, Steps, run_checkpointed, run_overlapping, run_segments
 from seqjax.gradients.steps.unrolling import weigh_edge
@@ -89,21 +89,15 @@ class ScanCall(NamedTuple):
         if early <= 0:
             return self._run(self.init, all_steps)
         first, last = order.part(all_steps, 0, early), order.part(all_steps, early, self.num_steps)
-        carry, early_ys = self._as_constant()._run(jax.lax.stop_gradient(self.init), first)
+        carry, early_ys = self._without_derivative()._run(jax.lax.stop_gradient(self.init), first)
         carry, ys = self._run(carry, last)
         return carry, order.join([jax.lax.stop_gradient(early_ys), ys])
 
-    def _as_constant(self) -> "ScanCall":
-        """The call without the derivatives of what `f` closes over and of the carry at a reset."""
-        x = jax.tree.map(lambda a: a[0], self.xs)
-        closed, shapes = jax.make_jaxpr(self.f, return_shape=True)(self.init, x)
-        constants = ClosedJaxpr(closed.jaxpr, jax.lax.stop_gradient(closed.consts))
-
-        def f(carry, x):
-            results = jaxpr_as_fun(constants)(*jax.tree.leaves((carry, jax.lax.stop_gradient(x))))
-            return jax.tree.unflatten(jax.tree.structure(shapes), results)
-
-        return self._replace(f=f, initial=jax.lax.stop_gradient(self.initial))
+    def _without_derivative(self) -> "ScanCall":
+        """The call without the derivatives of what `f` closes over, of xs and of the carry at a reset."""
+        closed_over, f = split_closure(self.f, self.init, jax.tree.map(lambda a: a[0], self.xs))
+        closed_over, initial = jax.lax.stop_gradient((closed_over, self.initial))
+        return self._replace(f=lambda carry, x: f(closed_over, carry, jax.lax.stop_gradient(x)), initial=initial)
 
     def window(self) -> Window:
         """All steps as a window, differentiated by the float arrays that `f` closes over and the state at a reset.
@@ -112,26 +106,23 @@ class ScanCall(NamedTuple):
         rest is not counted.
         """
         init = jax.tree.map(jnp.asarray, self.init)
-        closed = jax.make_jaxpr(self.f)(init, jax.tree.map(lambda a: a[0], self.xs))
+        closed_over, f = split_closure(self.f, init, jax.tree.map(lambda a: a[0], self.xs))
         # An array that is no tracer cannot be differentiated.
         traced, constant = (
-            [c if isinstance(c, jax.core.Tracer) == is_traced else None for c in closed.consts]
+            [c if isinstance(c, jax.core.Tracer) == is_traced else None for c in closed_over]
             for is_traced in (True, False)
         )
         floats, others = partition_float(traced)
-        num_leaves = len(jax.tree.leaves(init))
 
         def run(floats, carry, steps, num_steps):
             floats, initial = floats
-            f = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, combine(combine(floats, others), constant)))
+            closed_over = combine(combine(floats, others), constant)
 
             def body(carry, inputs):
                 x, reset = inputs
-                carry = where_rows(reset, jax.tree.leaves(combine(initial, initial_others)), carry)
-                results = f(*jax.tree.leaves((carry, x)))
-                return results[:num_leaves], results[num_leaves:]
+                return f(closed_over, where_rows(reset, combine(initial, initial_others), carry), x)
 
-            return jax.lax.scan(body, jax.tree.leaves(carry), steps, num_steps)
+            return jax.lax.scan(body, carry, steps, num_steps)
 
         initial, initial_others = partition_float(self.initial)
         floats = floats, initial

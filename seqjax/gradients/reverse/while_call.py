@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import Array, Bool
 
 from seqjax.gradients.reverse.scan_call import ScanCall
 from seqjax.gradients.steps.floats import combine, partition_float
+from seqjax.gradients.steps.jaxprs import split_closure
 from seqjax.gradients.steps.running import any_running, run_where_running
 from seqjax.gradients.steps.tangents import with_tangent_of
 from seqjax.gradients.steps.unrolling import weigh_edge
@@ -43,13 +43,8 @@ class WhileCall(NamedTuple):
         like = jax.eval_shape(lambda init: jax.lax.while_loop(cond, body, init), init)
         # A number of Python keeps its weak type if a step keeps it.
         init = jax.tree.map(lambda a, like: jnp.asarray(a, None if like.weak_type else like.dtype), init, like)
-        closed = jax.make_jaxpr(body)(init)
-
-        def closed_body(closed_over, state):
-            leaves = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, closed_over))(*jax.tree.leaves(state))
-            return jax.tree.unflatten(jax.tree.structure(state), leaves)
-
-        return cls(lambda state: cond(jax.lax.stop_gradient(state)), closed_body, closed.consts, init, max_steps)
+        closed_over, body = split_closure(body, init)
+        return cls(lambda state: cond(jax.lax.stop_gradient(state)), body, closed_over, init, max_steps)
 
     def masked(self, run: Callable[[ScanCall], tuple[Any, Any]]) -> Any:
         """The state after the loop, from a scan of `max_steps` steps that do nothing after the stop.
@@ -70,7 +65,7 @@ class WhileCall(NamedTuple):
     def last(self, steps: int) -> Any:
         """The state after the loop. Everything before the last `steps` steps that are executed is a constant."""
         steps = min(steps, self.max_steps)
-        num_executed, oldest = self._as_constant()._before_last(steps)
+        num_executed, oldest = self._without_derivative()._before_last(steps)
         # The initial state is differentiated if no step lies before these.
         init, _ = partition_float(weigh_edge(self.init, jnp.where(num_executed <= steps, 1.0, 0.0)))
         floats, others = partition_float(oldest)
@@ -79,7 +74,7 @@ class WhileCall(NamedTuple):
 
     def as_constant(self) -> Any:
         """The state after the loop, without a derivative."""
-        loop = self._as_constant()
+        loop = self._without_derivative()
 
         def cond(carry):
             t, state = carry
@@ -91,7 +86,7 @@ class WhileCall(NamedTuple):
 
         return jax.lax.while_loop(cond, body, (jnp.int32(0), loop.init))[1]
 
-    def _as_constant(self):
+    def _without_derivative(self):
         init, closed_over = jax.lax.stop_gradient((self.init, self.closed_over))
         return self._replace(init=init, closed_over=closed_over)
 

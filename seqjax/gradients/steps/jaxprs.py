@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 from jax.extend.core.primitives import jit_p
 
 
@@ -67,6 +67,23 @@ def evaluate_fixed(closed: ClosedJaxpr) -> tuple[list[Any], Callable[..., list[A
 
     outputs = [None if varies else _read([v], fixed)[0] for v, varies in zip(jaxpr.outvars, depends, strict=True)]
     return outputs, rest
+
+
+def split_closure(f: Callable, *args: Any) -> tuple[list[Any], Callable]:
+    """The arrays that a function closes over, and the function of them: `g(closed_over, *args)` is `f(*args)`.
+
+    Args:
+        f: the function; it is traced once.
+        args: its arguments, pytrees of arrays.
+    """
+    closed, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
+    structure = jax.tree.structure(shapes)
+
+    def g(closed_over, *args):
+        results = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, closed_over))(*jax.tree.leaves(args))
+        return jax.tree.unflatten(structure, results)
+
+    return closed.consts, g
 
 
 def all_equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:

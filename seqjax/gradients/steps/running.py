@@ -11,11 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 from jaxtyping import Array, Bool
 
 from seqjax.gradients.steps.jaxprs import all_equations
+from seqjax.gradients.steps.primitives import first_argument
 
 
 def run_where_running[T](step: Callable[[Any, T], T], closed_over: Any, state: T, running: Bool[Array, ""]) -> T:
@@ -64,19 +64,10 @@ def of_running(value: Any, running: Bool[Array, ""]) -> Any:
     return OF_RUNNING.bind(value, running)
 
 
-ANY_RUNNING = Primitive("any_running")
-ANY_RUNNING.def_impl(lambda running: running)
-ANY_RUNNING.def_abstract_eval(lambda running: running)
-mlir.register_lowering(ANY_RUNNING, lambda context, running: [running])
-OF_RUNNING = Primitive("of_running")
-OF_RUNNING.def_impl(lambda value, running: value)
-OF_RUNNING.def_abstract_eval(lambda value, running: value)
-mlir.register_lowering(OF_RUNNING, lambda context, value, running: [value])
+ANY_RUNNING = first_argument("any_running")
+OF_RUNNING = first_argument("of_running")
 # The derivative of `of_running`, which is linear and its own transpose: zero in a row that has stopped.
-ZERO_STOPPED = Primitive("zero_stopped")
-ZERO_STOPPED.def_impl(lambda value, running: value)
-ZERO_STOPPED.def_abstract_eval(lambda value, running: value)
-mlir.register_lowering(ZERO_STOPPED, lambda context, value, running: [value])
+ZERO_STOPPED = first_argument("zero_stopped")
 
 
 def _any_of_rows(arguments, axes):
@@ -110,27 +101,16 @@ def _like(running, rows):
     return running.reshape(running.shape + (1,) * (rows.ndim - 1))
 
 
-def _of_running_derivative(primals, tangents):
-    tangent = tangents[0]
-    if not isinstance(tangent, ad.Zero):
-        tangent = ZERO_STOPPED.bind(tangent, primals[1])
-    return of_running(*primals), tangent
-
-
-def _zero_stopped_derivative(primals, tangents):
-    tangent = tangents[0]
-    if not isinstance(tangent, ad.Zero):
-        tangent = ZERO_STOPPED.bind(tangent, primals[1])
-    return ZERO_STOPPED.bind(*primals), tangent
-
-
-def _zero_stopped_transposed(cotangent, value, running):
-    return cotangent if isinstance(cotangent, ad.Zero) else ZERO_STOPPED.bind(cotangent, running), None
+def _zero_stopped(tangent, running):
+    return tangent if isinstance(tangent, ad.Zero) else ZERO_STOPPED.bind(tangent, running)
 
 
 batching.primitive_batchers[ANY_RUNNING] = _any_of_rows
 batching.primitive_batchers[OF_RUNNING] = _of_running_rows
 batching.primitive_batchers[ZERO_STOPPED] = _zero_stopped_rows
-ad.primitive_jvps[OF_RUNNING] = _of_running_derivative
-ad.primitive_jvps[ZERO_STOPPED] = _zero_stopped_derivative
-ad.primitive_transposes[ZERO_STOPPED] = _zero_stopped_transposed
+for _primitive in (OF_RUNNING, ZERO_STOPPED):
+    ad.primitive_jvps[_primitive] = lambda primals, tangents, primitive=_primitive: (
+        primitive.bind(*primals),
+        _zero_stopped(tangents[0], primals[1]),
+    )
+ad.primitive_transposes[ZERO_STOPPED] = lambda cotangent, value, running: (_zero_stopped(cotangent, running), None)

@@ -6,9 +6,10 @@ scan: a second derivative would silently be that of the value.
 """
 
 import jax.numpy as jnp
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 from jaxtyping import Array, Num
+
+from seqjax.gradients.steps.primitives import first_argument
 
 
 def with_tangent_of(value: Num[Array, "*shape"], source: Num[Array, "*shape"]) -> Num[Array, "*shape"]:
@@ -29,10 +30,7 @@ def with_tangent_of(value: Num[Array, "*shape"], source: Num[Array, "*shape"]) -
     return WITH_TANGENT_OF.bind(value, source)
 
 
-WITH_TANGENT_OF = Primitive("with_tangent_of")
-WITH_TANGENT_OF.def_impl(lambda value, source: jnp.asarray(value))
-WITH_TANGENT_OF.def_abstract_eval(lambda value, source: value)
-mlir.register_lowering(WITH_TANGENT_OF, lambda context, value, source: [value])
+WITH_TANGENT_OF = first_argument("with_tangent_of")
 
 
 def _derivative(primals, tangents):

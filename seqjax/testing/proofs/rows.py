@@ -90,7 +90,7 @@ def check_unscored(strategy: Gradient, cases: Sequence[str] = ("learned", "forei
 def check_initial_state(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> None:
     """Checks that a learned initial state gets its gradient from rows that are reset, and none from other rows.
 
-    A strategy with `learns_start = False` gives it none from either, and one with `of_every_loss = False` may do so.
+    A strategy with `learns_start = False` gives it none from either, and one with `drops_losses = True` may do so.
     """
     for name in cases:
         c, leaf = case(name), LEARNED_STATE[name]
@@ -100,7 +100,7 @@ def check_initial_state(strategy: Gradient, cases: Sequence[str] = ("learned", "
             estimate = call(strategy, c.problem, c.params, c.state, memory, batch, jax.random.key(KEY))
             got = float(np.abs(estimate.grads[leaf]).max())
             learned = reset and strategy.learns_start
-            if learned and not strategy.of_every_loss:
+            if learned and strategy.drops_losses:
                 continue
             if (got < 1e-3) if learned else got:
                 rows = "all rows are reset" if reset else "no row is reset"

@@ -69,9 +69,9 @@ def check_no_floats(strategy: Gradient, cases: Sequence[str] = NO_FLOATS) -> flo
     """Checks states without float leaves: there is nothing to cut, so the mean over outcomes is the gradient.
 
     Only loss and state are checked where outcomes cannot be enumerated, and of a strategy that is biased for another
-    reason than cuts: a wrapper may change any gradient, and `of_every_loss = False` leaves losses out.
+    reason than cuts: a wrapper may change any gradient, and `drops_losses = True` leaves losses out.
     """
-    changes_all = isinstance(strategy, Wrapping) or not strategy.of_every_loss
+    changes_all = isinstance(strategy, Wrapping) or strategy.drops_losses
     if (changes_all and strategy.claim == "biased") or len(enumerable(strategy, cases, "window")) < len(cases):
         return check_values(strategy, cases)
     return check_unbiased(strategy, cases=cases)

@@ -95,9 +95,12 @@ def test_rows_without_a_gradient_do_not_disturb_the_others():
 
 def test_cotangents_of_all_sizes_have_a_gradient():
     """GMRES takes a right side below the precision of 1 for zero; 9 s = 10 w at the fixed point."""
-    run = lambda w: sj.while_loop(lambda c: c[1] < 30, lambda c: (0.1 * c[0] + w, c[1] + 1), (0.0, 0), 90, Implicit())[
-        0
-    ]
+
+    def run(w):
+        body = lambda c: (0.1 * c[0] + w, c[1] + 1)
+        s, _ = sj.while_loop(lambda c: c[1] < 30, body, (0.0, 0), 90, Implicit())
+        return s
+
     sizes = np.array([0, 1e-30, 1e-10, 1, 1e20], np.float32)
     got = quick_jit(jax.vmap(jax.grad(lambda w, size: size * run(w)), (None, 0)))(1.0, sizes)
     np.testing.assert_allclose(got, sizes / 0.9, rtol=1e-5)
@@ -108,9 +111,8 @@ def test_the_initial_state_and_each_leaf_are_checked():
 
     def carried(q):
         body = lambda c: {"q": c["q"], "x": 0.5 * c["x"] + 0.25 * c["q"]}
-        return sj.while_loop(lambda c: jnp.abs(2 * c["x"] - c["q"]) > 1e-5, body, {"q": q, "x": 0.0}, 99, Implicit())[
-            "x"
-        ]
+        is_far = lambda c: jnp.abs(2 * c["x"] - c["q"]) > 1e-5
+        return sj.while_loop(is_far, body, {"q": q, "x": 0.0}, 99, Implicit())["x"]
 
     def hidden(w):
         body = lambda c: {"x": 0.9 * c["x"] + w, "big": 0.5 * c["big"] + 5e3}
@@ -125,10 +127,9 @@ def test_the_initial_state_and_each_leaf_are_checked():
 
 def test_half_precision_has_a_gradient():
     def run(w):
-        far = lambda c: c[1] < 30
-        return sj.while_loop(far, lambda c: (jnp.tanh(w * c[0] + 1), c[1] + 1), (jnp.zeros_like(w), 0), 60, Implicit())[
-            0
-        ]
+        body = lambda c: (jnp.tanh(w * c[0] + 1), c[1] + 1)
+        s, _ = sj.while_loop(lambda c: c[1] < 30, body, (jnp.zeros_like(w), 0), 60, Implicit())
+        return s
 
     half, single = quick_jit(lambda w: (jax.grad(run)(w.astype(jnp.bfloat16)), jax.grad(run)(w)))(np.float32(0.3))
     assert abs(float(half) - float(single)) < 0.05 * float(single)
@@ -138,6 +139,12 @@ def test_second_derivatives_are_refused():
     first = jax.grad(lambda x: loss(jnp.asarray(W_B[0], jnp.float32), x, 20, Implicit()))
     with pytest.raises(Error, match="first derivatives only"):
         jax.make_jaxpr(jax.grad(lambda x: first(x).sum()))(jnp.asarray(X_B[0], jnp.float32))
+
+
+def test_a_loop_with_this_gradient_inside_of_another_one_is_refused():
+    inner = lambda s: sj.while_loop(lambda x: x > s, lambda x: 0.5 * x + 0.1, 1.0, 9, Implicit())
+    with pytest.raises(Error, match="use Full or Last for the inner loop"):
+        jax.make_jaxpr(lambda s: sj.while_loop(lambda s: s > 0.3, inner, s, 9, Implicit()))(1.0)
 
 
 def test_fields_are_checked():
