@@ -11,7 +11,8 @@ NO_KERNEL = {
 """Operations that launch nothing by themselves; neither do those that end in `-done`."""
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all", "collective-broadcast")
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
-_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.+?) ([a-z][\w\-]*)\((.*)$")
+# The types of the results, before the operation, have no space before a bracket.
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = .+? ([a-z][\w\-]*)\((.*)$")
 _CALLED = re.compile(r"(?:to_apply|body|called_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _TRUE_FALSE = re.compile(r"true_computation=%?([\w.\-]+), false_computation=%?([\w.\-]+)")
@@ -19,17 +20,13 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
 class Instruction(NamedTuple):
-    """One operation of a computation.
+    """One line of a computation.
 
     Args:
-        name: its name in the text.
-        shape: the types of its results.
         operation: such as `fusion`.
         rest: its operands and attributes.
     """
 
-    name: str
-    shape: str
     operation: str
     rest: str
 
@@ -38,7 +35,7 @@ class Loop(NamedTuple):
     """A loop of a program.
 
     Args:
-        trips: how often its body runs; None: only the device knows.
+        trips: how often its body runs; None: it is found out while the program runs.
         kernels: the kernels of one iteration, those of inner loops multiplied by their trips.
         collectives: the collectives of one iteration, counted in the same way.
         backward: whether it is a part of a reverse pass.
@@ -66,7 +63,7 @@ class Part(NamedTuple):
     collectives: int
 
 
-def computations(text: str) -> tuple[dict[str, list[Instruction]], str]:
+def _computations(text: str) -> tuple[dict[str, list[Instruction]], str]:
     """The computations of a program by name, and the name of the entry."""
     found: dict[str, list[Instruction]] = {}
     entry = name = ""
@@ -82,7 +79,7 @@ def computations(text: str) -> tuple[dict[str, list[Instruction]], str]:
 
 def read(text: str) -> Part:
     """What the program launches."""
-    found, entry = computations(text)
+    found, entry = _computations(text)
     return _part(found, entry)
 
 
@@ -142,7 +139,7 @@ def faults(text: str, num_donated: int = 0) -> list[str]:
 
 
 def known(loops: tuple[Loop, ...]) -> bool:
-    """Whether the device runs these loops, and all inside of them, without reading whether to go on."""
+    """Whether the trips of these loops, and of all inside of them, are known before the program runs."""
     return all(loop.trips is not None and known(loop.inner) for loop in loops)
 
 
