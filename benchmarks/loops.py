@@ -46,24 +46,25 @@ def table(max_steps, rows, calls):
     programs = {}
     for name, loop in loops(max_steps).items():
         value = lambda W, loop=loop: jnp.sum(jax.vmap(run, (None, None, 0, 0))(loop, W, x, stops) ** 2)
-        programs[name] = [compiled(value, W), None if name.startswith("jax") else compiled(jax.grad(value), W)]
-    times = {(name, i): [] for name in programs for i in range(2)}
+        programs[name, "value"] = compiled(value, W)
+        if loop is not jax.lax.while_loop:
+            programs[name, "gradient"] = compiled(jax.grad(value), W)
+    times = {key: [] for key in programs}
     for _ in range(calls):
-        for name, pair in programs.items():
-            for i, program in enumerate(pair):
-                if program is not None:
-                    begin = time.perf_counter()
-                    jax.block_until_ready(program(W))
-                    times[name, i].append(time.perf_counter() - begin)
-    for name, pair in programs.items():
-        cells = []
-        for i, program in enumerate(pair):
-            if program is None:
-                cells += ["–", "–"]
-                continue
-            kilobytes = program.memory_analysis().temp_size_in_bytes / 1e3
-            cells += [f"{1e3 * statistics.median(times[name, i]):.2f}", f"{kilobytes:,.1f}"]
+        for key, program in programs.items():
+            begin = time.perf_counter()
+            jax.block_until_ready(program(W))
+            times[key].append(time.perf_counter() - begin)
+    for name in loops(max_steps):
+        cells = [cells_of(programs.get(key), times.get(key)) for key in ((name, "value"), (name, "gradient"))]
         print(f"| {max_steps:,} | {name} | {' | '.join(cells)} |", flush=True)
+
+
+def cells_of(program, times):
+    """The median time in ms, and the temporary kB."""
+    if program is None:
+        return "– | –"
+    return f"{1e3 * statistics.median(times):.2f} | {program.memory_analysis().temp_size_in_bytes / 1e3:,.1f}"
 
 
 def run(loop, W, x, stop):

@@ -11,12 +11,13 @@ says: how many iterations the gradient must see for a bias of 5 %, from the star
 Five seeds, 1,500 updates: with all, the last 8 and the last 4 iterations every seed answers every held-out input right.
 With the last 3 four seeds of five do, with the last 2 one does, and the last 1 has a median of 8 %. At the start of the
 training `lags` says 4 iterations, the smallest number with which all seeds learn the task. Later it says 15, although
-4 suffice: the network then carries bits over many iterations, and the last iterations still point downhill. `Implicit`
-learns nothing, since the iteration stops being a contraction, so that 95 % of the examples have no gradient.
+the training with 4 still succeeds. So `lags` at the start predicts the number here, and later it asks for too many.
+`Implicit` learns nothing: 95 % of its examples have no gradient, since 15 iterations do not bring the state within 1e-3
+of a fixed point, or the linear equation is not solved.
 
 The Tiny Recursive Model (Jolicoeur-Martineau 2025, arXiv:2510.04871, Table 1) solves 87.4 % of Sudoku-Extreme with the
 gradient through a full recursion, and 56.5 % with that of its last iteration. It has other inputs, a larger network,
-supervision at several depths and a moving average of the weights; here, too, the last iteration alone is too little.
+supervision at several depths and a moving average of the weights. Here, too, the last iteration alone is too little.
 """
 
 import argparse
@@ -104,12 +105,12 @@ def train(gradient, data, updates: int, seeds: int):
     """
     data = jax.tree.map(jnp.asarray, data)
     optimizer = Adam(learning_rate=0.003, clip_norm=1.0, schedule="cosine", warmup=0.05).build(updates)
-    value_and_grad = jax.grad(lambda params, x, y: loss(params["readout"], think(params["iteration"], x, gradient), y))
+    gradient_of_one = jax.grad(lambda params, x, y: loss(params["readout"], think(params["iteration"], x, gradient), y))
 
     def update(carry, key):
         params, moments = carry
         x, y = (a[jax.random.randint(key, (BATCH,), 0, len(a))] for a in data)
-        grads = jax.vmap(value_and_grad, (None, 0, 0))(params, x, y)
+        grads = jax.vmap(gradient_of_one, (None, 0, 0))(params, x, y)
         # `Implicit` gives NaN where the state is no fixed point: such an example is left out of the mean.
         finite = jax.vmap(lambda grad: jnp.isfinite(jax.flatten_util.ravel_pytree(grad)[0]).all())(grads)
         count = jnp.maximum(finite.sum(), 1)
