@@ -329,7 +329,7 @@ def long_tuples(module: ast.Module) -> list[int]:
     return found
 
 
-VJP_RULES = {"seqjax.models.cell": 1}
+VJP_RULES = {"seqjax.models.cell_scan": 1}
 """The rule of a custom VJP returns a tuple with one cotangent for each argument."""
 
 

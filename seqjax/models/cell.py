@@ -3,20 +3,20 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple, final
+from typing import Annotated, Any, ClassVar, final
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import Interval
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from seqjax.gradients.contract.problem import Params
 from seqjax.gradients.contract.structure import Part
-from seqjax.gradients.steps.unrolling import EdgeWeights, weigh_cotangent, weigh_edge
+from seqjax.models.cell_scan import scan_cell
 from seqjax.models.initializers import Scheme, init_weight
 from seqjax.models.layered import HiddenState, Layered, select
-from seqjax.models.products import matmul, rounded, times, transposed
+from seqjax.models.products import rounded
 
 EVERY_STEP = 2**32 - 1
 """Step index folded into the key for a mask that all steps of a sequence share; no step has this number."""
@@ -255,112 +255,3 @@ def _recur_apart_tangent(primals, tangents):
     own = jnp.diagonal(blocks, axis1=0, axis2=2).ravel()
     through_W = h @ dW_hh if db_hh is None else h @ dW_hh + db_hh
     return recur_apart(h, W_hh, b_hh), own * jnp.tile(dh, blocks.shape[1]) + through_W
-
-
-class _Residuals(NamedTuple):
-    """What the backward pass of `scan_cell` reads: its arguments, and h and the vjp of the cell at every step.
-
-    `W_hh` is in the dtype of the products.
-    """
-
-    W_hh: Any
-    b_hh: Any
-    start_h: Any
-    h_TB: Any
-    cell_vjps: Any
-    edge_weights: Any
-    scale_B: Any
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def scan_cell(
-    model: Cell,
-    dtype: Any,
-    W_hh: Float[Array, "hidden width"],
-    b_hh: Float[Array, " width"] | None,
-    own: Params,
-    u_TB: Float[Array, "T B width"],
-    start: Any,
-    edge_weights: EdgeWeights,
-    scale_B: Float[Array, "B hidden"] | None = None,
-) -> tuple[Any, Float[Array, "T B hidden"]]:
-    """One layer over time, with a faster reverse pass than `jax.lax.scan` has.
-
-    The reverse pass of `jax.lax.scan` would add h_{t-1}ᵀ dv_t to the gradient of W_hh at every step. Here the reverse
-    scan carries only the cotangent of the state, and emits the cotangents of u_t and v_t; one matrix product after the
-    scan then gives the gradient of W_hh, Σ_t h_{t-1}ᵀ dv_t. The gradients of the cell's own parameters are summed over
-    the rows at each step, and after the scan over the steps. It is differentiated in reverse only.
-
-    Args:
-        model: the `Cell` whose function `cell` is scanned.
-        dtype: the dtype to which the operands of the products are rounded; None: the dtype of `W_hh`. The results, and
-            the sums in the gradient of W_hh, are in float32 at least.
-        W_hh: the recurrent weights.
-        b_hh: a bias that is added to v, or None.
-        own: the parameters of the cell, by name.
-        u_TB: x_t W_xh + b_h of all steps.
-        start: the layer's state before the first step, leaves [B, hidden].
-        edge_weights: float[T] or float[T, B]; see `seqjax.gradients.unroll`.
-        scale_B: constants that multiply h before W_hh (recurrent dropout), or None.
-
-    Returns:
-        The state after the last step, and h of every step.
-    """
-    return _forward(model, dtype, W_hh, b_hh, own, u_TB, start, edge_weights, scale_B)[0]
-
-
-def _forward(model, dtype, W_hh, b_hh, own, u_TB, start, edge_weights, scale_B):
-    # Rounded and transposed once, outside of the scan.
-    W_hh = W_hh if dtype is None else W_hh.astype(dtype)
-    W_hh_transposed = transposed(W_hh)
-
-    def cell(u, v, old, own):
-        return model.cell(u, v, old, **own)
-
-    def body(old, inputs):
-        u, edge_weight = inputs
-        # The weights change neither a value nor a residual. A second derivative differentiates the residuals, and their
-        # tangents come through the same weighted edges.
-        if edge_weight is not None:
-            old = weigh_edge(old, edge_weight)
-        # The vjp is a pytree whose leaves are the residuals of this step; the scan stacks them over time.
-        v = times(_scaled(old.h, scale_B), W_hh, W_hh_transposed, axis=0)
-        new, cell_vjp = jax.vjp(cell, u, v if b_hh is None else v + b_hh, old, own)
-        return new, (new.h, cell_vjp)
-
-    end, (h_TB, cell_vjps) = jax.lax.scan(body, start, (u_TB, edge_weights))
-    return (end, h_TB), _Residuals(W_hh, b_hh, start.h, h_TB, cell_vjps, edge_weights, scale_B)
-
-
-def _backward(model, dtype, residuals, cotangents):
-    scale_B = residuals.scale_B
-    dend, dh_TB = cotangents
-    W_hh_transposed = transposed(residuals.W_hh)
-
-    def body(dnew, inputs):
-        cell_vjp, dh, edge_weight = inputs
-        # h_t reaches the loss through the next step (dnew.h) and through this step's output (dh).
-        du, dv, dold, d_own = cell_vjp(dnew._replace(h=dnew.h + dh))
-        # h_{t-1} enters the step in v as well as in the old state.
-        dold = dold._replace(h=dold.h + _scaled(times(dv, residuals.W_hh, W_hh_transposed, axis=1), scale_B))
-        return (dold if edge_weight is None else weigh_cotangent(dold, edge_weight)), (du, dv, d_own)
-
-    dstart, (du_TB, dv_TB, d_own_T) = jax.lax.scan(
-        body, dend, (residuals.cell_vjps, dh_TB, residuals.edge_weights), reverse=True
-    )
-    # The input of W_hh at step t is h_{t-1}; sum over t and the rows in one product of [T B, hidden] matrices.
-    before_TB = jnp.concatenate([residuals.start_h[None], residuals.h_TB])[:-1]
-    if residuals.edge_weights is not None:
-        before_TB = weigh_edge(before_TB, residuals.edge_weights)
-    before_TB = _scaled(before_TB, scale_B)
-    before, dv = (a.reshape(-1, a.shape[-1]) for a in (before_TB, dv_TB))
-    low = residuals.W_hh.dtype
-    # Without the copy, [560, 512]ᵀ [560, 2048] takes 28 ms on one core of an AMD EPYC, and with it 15 ms.
-    dW_hh = matmul(transposed(before.astype(low)), dv.astype(low), dv.dtype)
-    db_hh = None if residuals.b_hh is None else dv.sum(0)
-    d_own = jax.tree.map(lambda a: a.sum(0), d_own_T)
-    # One cotangent for each differentiable argument of `scan_cell`. Edge weights and dropout have none.
-    return dW_hh, db_hh, d_own, du_TB, dstart, None, None
-
-
-scan_cell.defvjp(_forward, _backward)

@@ -1,5 +1,6 @@
 """Every cell against loops written from its equations, and its fused unroll against the default scan of its step."""
 
+import contextlib
 import functools
 from dataclasses import dataclass
 
@@ -7,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.accelerators import as_on_an_accelerator
 from support.cells import MGU, PeepholeLSTM
 from support.slow import slow
 
 from seqjax import Error, Problem, Spec, Tokens, Values
 from seqjax.gradients import unroll
 from seqjax.models import GRU, LSTM, RNN
-from seqjax.models.cell import scan_cell
+from seqjax.models.cell_scan import scan_cell
 from seqjax.models.check_cell import check_layer
 from seqjax.models.layered import CellState
 from seqjax.models.products import product
@@ -155,13 +157,15 @@ def differentiate(run, params, state, xs, edge_weights):
 
 
 def fused_and_scanned(model, edge_weights, params, state, xs):
-    """The results of the fused unroll, and of the scan of the vmapped step."""
+    """The results of the fused unroll, as on a CPU and as on an accelerator, and of the scan of the vmapped step."""
 
     @quick_jit
-    def both(*args):
-        return [differentiate(run, *args) for run in (model.unroll, functools.partial(scan_steps, model))]
+    def all_ways(*args):
+        with as_on_an_accelerator():
+            packed = differentiate(model.unroll, *args)
+        return differentiate(model.unroll, *args), packed, differentiate(functools.partial(scan_steps, model), *args)
 
-    return both(params, state, xs, edge_weights)
+    return all_ways(params, state, xs, edge_weights)
 
 
 def assert_close(a, b, atol):
@@ -183,8 +187,9 @@ def test_values_are_those_of_a_loop_over_the_equations_and_gradients_those_of_th
     """With edge weights on each row and step."""
     model = cls(hidden=5, **fields)
     params, state, xs = make(model, spec)
-    fused, scanned = fused_and_scanned(model, edge_weights_of(T, B), params, state, xs)
+    fused, packed, scanned = fused_and_scanned(model, edge_weights_of(T, B), params, state, xs)
     assert_close(fused, scanned, 1e-12)
+    assert_close(packed, scanned, 1e-12)
     layers, outputs = by_hand(EQUATIONS[cls], params, state.layers, xs, *masks_of(model, state))
     (_, (new, found)), _ = fused
     np.testing.assert_allclose(found, outputs, atol=1e-13)
@@ -224,17 +229,23 @@ def test_a_recurrence_in_bfloat16_rounds_the_operands_of_its_products_and_nothin
     def both_ways(W, u, dh):
         zero = RNN.State(jnp.zeros((3, 32)))
         last = lambda W, u: scan_cell(RNN(hidden=32), jnp.bfloat16, W, None, {}, u, zero, jnp.ones(2))[0].h
-        got, vjp = jax.vjp(last, W, u)
-        return got, *vjp(dh)
+        results = []
+        for way in (contextlib.nullcontext(), as_on_an_accelerator()):
+            with way:
+                got, vjp = jax.vjp(last, W, u)
+                results.append((got, *vjp(dh)))
+        return results
 
-    got, dW, du = both_ways(W, u, dh)
+    results = both_ways(W, u, dh)
     h_1 = np.tanh(u[0].astype(np.float64))
     h_2 = np.tanh(u[1] + low(h_1) @ low(W))
     dv_2 = dh * (1 - h_2**2)
     dv_1 = (low(dv_2) @ low(W).T) * (1 - h_1**2)
-    for found, exact in ((got, h_2), (du[1], dv_2), (du[0], dv_1), (dW, low(h_1).T @ low(dv_2))):
-        # An operand next to the middle of two bfloat16 numbers may be rounded to the other one; its product is 1 of 32.
-        np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-3)
+    for got, dW, du in results:
+        for found, exact in ((got, h_2), (du[1], dv_2), (du[0], dv_1), (dW, low(h_1).T @ low(dv_2))):
+            # An operand next to the middle of two bfloat16 numbers may be rounded to the other one; its product is 1 of
+            # 32.
+            np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-3)
 
 
 @QUICK_CELL
@@ -360,15 +371,15 @@ def test_a_sparse_cell_is_the_dense_one_with_zeros_whose_gradients_are_zero(x64,
     names = ("hidden", "layers", "embedding", "dropout", "recurrent_dropout")
     whole = dense(**{name: getattr(sparse, name) for name in names})
     params, state, xs = make(sparse, spec)
-    fused, scanned = fused_and_scanned(sparse, edge_weights_of(T, B), params, state, xs)
+    fused, packed, scanned = fused_and_scanned(sparse, edge_weights_of(T, B), params, state, xs)
     zeroed = only_read(sparse, params)
     assert np.abs(params["layer_0"]["W_hh"] - zeroed["layer_0"]["W_hh"]).max() > 0.1
     dense_fused = quick_jit(functools.partial(differentiate, whole.unroll))
     values, (by_params, *others) = dense_fused(zeroed, state, xs, edge_weights_of(T, B))
     wanted = values, (only_read(sparse, by_params), *others)
-    assert_close(fused, wanted, 1e-12)
-    assert_close(scanned, wanted, 1e-12)
-    for _, (grads, *_) in (fused, scanned):
+    for found in (fused, packed, scanned):
+        assert_close(found, wanted, 1e-12)
+        _, (grads, *_) = found
         jax.tree.map(np.testing.assert_array_equal, only_read(sparse, grads), grads)
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.accelerators import as_on_an_accelerator
 
 import seqjax as sj
 from seqjax.gradients import Batch, init_memory
@@ -54,8 +55,15 @@ def test_weights_count_in_second_derivatives(name, x64):
 
         return jax.grad(along, (0, 1))(params, start)
 
-    got, want = quick_jit(lambda: [products(unroll) for unroll in (type(problem).unroll, sj.Problem.unroll)])()
-    assert_close(got, want, "second derivatives")
+    @quick_jit
+    def all_ways():
+        with as_on_an_accelerator():
+            on_an_accelerator = products(type(problem).unroll)
+        return products(type(problem).unroll), on_an_accelerator, products(sj.Problem.unroll)
+
+    on_a_cpu, on_an_accelerator, want = all_ways()
+    assert_close(on_a_cpu, want, "second derivatives")
+    assert_close(on_an_accelerator, want, "second derivatives on an accelerator")
 
 
 STRATEGIES = {

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, jaxpr_as_fun
 from jax.extend.core.primitives import jit_p
 
 
@@ -14,7 +14,10 @@ def inline_calls(closed: ClosedJaxpr) -> ClosedJaxpr:
 
 
 def evaluate(
-    closed: ClosedJaxpr, values: Sequence[Any], seen: Callable[[JaxprEqn, list, list], None] | None = None
+    closed: ClosedJaxpr,
+    values: Sequence[Any],
+    seen: Callable[[JaxprEqn, list, list], None] | None = None,
+    inlined: Sequence[Primitive] = (jit_p,),
 ) -> list[Any]:
     """The outputs of a jaxpr. A call of a jitted function becomes the equations of that function.
 
@@ -22,12 +25,15 @@ def evaluate(
         closed: the jaxpr.
         values: its inputs.
         seen: is called after each equation with the equation, its inputs, and its outputs.
+        inlined: the primitives of calls that become the equations of what they call.
     """
     known = dict(zip((*closed.jaxpr.constvars, *closed.jaxpr.invars), (*closed.consts, *values), strict=True))
     for equation in closed.jaxpr.eqns:
         inputs = _read(equation.invars, known)
-        if equation.primitive is jit_p:
-            outputs = evaluate(equation.params["jaxpr"], inputs, seen)
+        if equation.primitive in inlined:
+            called = equation.params["jaxpr"]
+            called = ClosedJaxpr(called, ()) if isinstance(called, Jaxpr) else called
+            outputs = evaluate(called, inputs, seen, inlined)
         else:
             outputs = _outputs(equation, inputs)
             if seen is not None:
