@@ -49,7 +49,7 @@ LAYERS = {
     "streams": {"errors", "files", "parse", "plugin", "gradients", "data", "models", "training", "array_files"},
     "analysis": {"errors", "plugin", "report", "data"},
     "runs": {
-        *("errors", "extras", "columns", "terminal", "signals", "files", "parse", "plugin", "report"),
+        *("errors", "extras", "accelerators", "columns", "terminal", "signals", "files", "parse", "plugin", "report"),
         *("gradients", "diagnostics", "data", "models", "training", "array_files"),
     },
     "sweeps": {

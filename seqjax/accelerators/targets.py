@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,12 @@ runtime_version { major: 13 minor: 0 patch: 0 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
 """What XLA has to know of an H100, as a text of its `GpuTargetConfigProto`."""
+MEMORY = {"cuda": 0.75 * 84_929_347_584, "tpu": 15.75 * 2**30}
+"""The bytes of a device that a program can have. JAX takes three quarters of the memory of a GPU, unless the variable
+XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise; XLA keeps a part of that of a TPU."""
+
+OF_LIBTPU = {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost"}
+"""What libtpu would ask the metadata server of the cloud for, and would warn of on a machine without a TPU."""
 
 
 class Target(NamedTuple):
@@ -45,11 +52,13 @@ class Target(NamedTuple):
         name: as the user writes it, such as `h100` or `v5e:2x4`.
         platform: `cuda` or `tpu`, which is also the extra of seqjax with its compiler.
         devices: the devices, which execute nothing.
+        memory: the bytes of a device that a program can have.
     """
 
     name: str
     platform: str
     devices: Any
+    memory: int
 
     def compile(self, function: Any, *shapes: Any, **static: Any) -> Any:
         """The compiled program of a jitted function.
@@ -60,7 +69,10 @@ class Target(NamedTuple):
             static: the static arguments, by name.
         """
         lowered = function.trace(*shapes, **static).lower(lowering_platforms=(self.platform,))
-        return lowered.compile()
+        with warnings.catch_warnings():
+            # A program of a device that is not here cannot be loaded from the compilation cache of jax.
+            warnings.filterwarnings("ignore", "Error reading persistent compilation cache")
+            return lowered.compile()
 
 
 def target(name: str) -> Target:
@@ -73,19 +85,21 @@ def target(name: str) -> Target:
     if name != "h100" and not chips:
         raise Error(f"target {name!r}: there are h100, v5e, and slices of v5e such as v5e:2x4")
     platform = "tpu" if chips else "cuda"
-    # The compiler would ask the metadata server of the cloud for its chips.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    memory = int(MEMORY[platform])
+    for variable, value in OF_LIBTPU.items():
+        os.environ.setdefault(variable, value)
     try:
         if chips:
             # The smallest slice has four chips.
             wanted = (int(chips[1] or 1), int(chips[2] or 1))
             shape = wanted if chips[1] else (2, 2)
             found = topologies.get_topology_desc(platform="tpu", topology_name=f"v5e:{shape[0]}x{shape[1]}")
-            return Target(name, platform, found.devices[: int(np.prod(wanted))])
+            return Target(name, platform, found.devices[: int(np.prod(wanted))], memory)
         found = topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1")
-        return Target(name, platform, found.devices)
+        return Target(name, platform, found.devices, memory)
     except (RuntimeError, ValueError) as fault:
         raise Error(
             f"target {name}: its compiler is not installed, or does not know it ({str(fault).splitlines()[0]:.120})\n"
-            f"Type: pip install 'seqjax[{platform}]'"
+            f"Type: pip install 'seqjax[{platform}]'\n"
+            "If it is installed, and this machine has no such device, set JAX_PLATFORMS=cpu before Python starts"
         ) from fault

@@ -114,6 +114,11 @@ def experiment_parser(prog: str, description: str) -> ExperimentParser:
     parser.add_plugin_argument("tracker", "--tracker", metavar="NAME", help=text)
     parser.add_argument("--print-config", action="store_true", help="print the whole config as TOML; train nothing")
     parser.add_argument("--dry-run", action="store_true", help="print shapes, updates and bytes; train nothing")
+    parser.add_argument(
+        "--target",
+        metavar="DEVICE",
+        help="with --dry-run: a device to compile for, which need not be here: h100, v5e, or a slice such as v5e:2x4",
+    )
     parser.add_argument("-h", "--help", action="store_true", help="show this text and the chosen plugins' parameters")
     return parser
 
@@ -125,6 +130,15 @@ def _metavar(hint: Any) -> str:
     return (f"{{{','.join(values)}}}" if values else "X") + (SEVERAL if several else "")
 
 
+def choose_platform(args: argparse.Namespace) -> None:
+    """Before jax is imported: a run for a device that need not be here is described by the CPU of this machine."""
+    if args.target and not args.dry_run:
+        raise Error("--target names a device that --dry-run compiles for: add --dry-run")
+    if args.target:
+        # The plugin of jax for a GPU raises an error on a machine without one.
+        os.environ["JAX_PLATFORMS"] = "cpu"
+
+
 def dry_run_or_config(args: argparse.Namespace, experiment: Any) -> str | None:
     """The text that `--print-config` or `--dry-run` asks for; None if neither was given."""
     if args.print_config:
@@ -132,7 +146,7 @@ def dry_run_or_config(args: argparse.Namespace, experiment: Any) -> str | None:
     if args.dry_run:
         from seqjax.cli.dry_run import dry_run_text
 
-        return dry_run_text(experiment, args.devices)
+        return dry_run_text(experiment, args.devices, args.target)
     return None
 
 

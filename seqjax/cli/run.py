@@ -8,6 +8,7 @@ from typing import Any
 
 from seqjax.cli.flags import (
     check_fields,
+    choose_platform,
     dry_run_or_config,
     experiment_parser,
     plugin_help,
@@ -57,6 +58,7 @@ def _train(argv: Sequence[str]) -> tuple[Any, argparse.Namespace]:
     words = "makes the runs of several seeds in other processes"
     parser.add_plugin_argument("launcher", "--launcher", metavar="NAME", help=words)
     args = parser.read(plain)
+    choose_platform(args)
     config = read_config(args, flags)
     if args.help:
         parser.epilog = plugin_help(config)

@@ -12,6 +12,7 @@ from seqjax.cli.compare import add_comparison_flags, print_comparison
 from seqjax.cli.figure import check_figure
 from seqjax.cli.flags import (
     check_fields,
+    choose_platform,
     dry_run_or_config,
     experiment_parser,
     plugin_help,
@@ -51,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
     add_comparison_flags(parser)
     parser.chosen = {kind: values for kind in settings.KINDS if (values := axes.get(f"--{kind}"))}
     args = parser.read(plain)
+    choose_platform(args)
     base = [] if args.config is None else ["--config", args.config]
     configs = {label: _config(parser, [*base, *flags]) for label, flags in _combine(axes).items()}
     if args.help:

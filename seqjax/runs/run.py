@@ -31,6 +31,7 @@ from seqjax.runs.job import Job, prepare
 from seqjax.runs.objects import check_given, missing_of, with_objects
 from seqjax.runs.plugin_files import check_loaded
 from seqjax.runs.refusals import refuse_data, refuse_objects, refuse_other
+from seqjax.runs.requirements import Requirements, requirements_of
 from seqjax.runs.saved import Saved, read_saved, restore
 from seqjax.runs.settings import CHECKPOINT_SECONDS, KINDS, resolve
 from seqjax.runs.state import RunState
@@ -106,6 +107,21 @@ class Experiment(ExperimentFields):
         check_options(path, checkpoint_seconds, callback, tracker)
         options = Options(shows_progress(progress), checkpoint_seconds, callback, tracker)
         return run_in(self, None if path is None else path_of("path", path), options, devices, params)
+
+    def requirements(self, target: str) -> Requirements:
+        """What training requires of devices that need not be here: memory, and kernels of an update.
+
+        The program is compiled for them, which takes 5 to 15 s, and read; nothing is executed.
+
+        Args:
+            target: `"h100"`, one card; `"v5e"`, one chip; `"v5e:2x4"`, a slice of eight chips, over which the rows of
+                a batch are spread.
+
+        Raises:
+            Error: there is no such target; its compiler is not installed, which is a part of `seqjax[cuda]` or
+                `seqjax[tpu]`; its devices do not divide the batch; the model is count-based.
+        """
+        return requirements_of(job_of(self, 1), target)
 
 
 class Run(RunState):

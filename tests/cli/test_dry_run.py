@@ -46,3 +46,19 @@ def test_what_the_run_refuses_is_refused_by_its_dry_run(run_, flags):
     assert dry.returncode == done.returncode == 2
     assert dry.stderr == done.stderr != ""
     assert not Path("other").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--target", "h100"), "--target names a device that --dry-run compiles for: add --dry-run"),
+        (("--target", "h100", "--dry-run", "--devices", 1), "leave out --devices"),
+        (("--target", "a100", "--dry-run"), "there are h100, v5e, and slices of v5e such as v5e:2x4"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_a_target_is_one_that_there_is_and_that_a_dry_run_reads(flags, message):
+    done = call("run", *flags)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stdout == ""
