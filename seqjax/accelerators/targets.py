@@ -5,6 +5,7 @@ import re
 import warnings
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.experimental import topologies
 
@@ -68,6 +69,14 @@ class Target(NamedTuple):
             shapes: arguments as shapes and dtypes, with shardings on the devices of this target.
             static: the static arguments, by name.
         """
+        leaves = jax.tree.leaves(shapes)
+        if any(getattr(a, "sharding", None) is None or not a.sharding.device_set <= {*self.devices} for a in leaves):
+            raise Error(
+                f"target {self.name}: give each argument a sharding on its devices, such as "
+                "jax.ShapeDtypeStruct(shape, dtype, sharding=jax.sharding.SingleDeviceSharding(target.devices[0])); "
+                "the program would be one for "
+                "this machine"
+            )
         lowered = function.trace(*shapes, **static).lower(lowering_platforms=(self.platform,))
         with warnings.catch_warnings():
             # A program of a device that is not here cannot be loaded from the compilation cache of jax.
@@ -81,7 +90,7 @@ def target(name: str) -> Target:
     Raises:
         Error: there is no such target, or its compiler is not installed.
     """
-    chips = re.fullmatch(r"v5e(?::(\d+)x(\d+))?", name)
+    chips = re.fullmatch(r"v5e(?::([1-9]\d*)x([1-9]\d*))?", name)
     if name != "h100" and not chips:
         raise Error(f"target {name!r}: there are h100, v5e, and slices of v5e such as v5e:2x4")
     platform = "tpu" if chips else "cuda"

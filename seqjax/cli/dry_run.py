@@ -74,7 +74,7 @@ def _on(required: Requirements) -> list[str]:
     each = "the device" if required.num_devices == 1 else f"each of {required.num_devices} devices"
     lines = [
         _bytes(required.arguments, required.temporaries),
-        f"rows     {required.rows:,} on {each}, which has {required.memory / 1e6:,.0f} MB for a program",
+        f"rows     {required.rows:,} on {each}; {required.memory / 1e6:,.0f} MB of a device are for a program",
     ]
     if required.launches is not None:
         lines.append(f"kernels  {required.launches:,} launches an update")

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array, Float
 
 from seqjax.gradients.contract.problem import Params
@@ -33,9 +34,9 @@ def scan_cell(
     scan then gives the gradient of W_hh, Σ_t h_{t-1}ᵀ dv_t. The gradients of the cell's own parameters are summed over
     the rows at each step, and after the scan over the steps. It is differentiated in reverse only.
 
-    A scan stacks each array that its reverse pass reads by a kernel of its own. The time of a small network on an
-    accelerator is the number of its kernels, so there all numbers of a step are packed into one array. A CPU has no
-    kernels to launch, and the copies of packing would cost it 3 to 18 % of the time.
+    Each array that is stacked over time for the reverse pass takes a kernel of its own in each step. The time of a
+    small network on an accelerator grows with the number of its kernels, so there the arrays of a step are packed into
+    one. A CPU has no kernels to launch, and the copies of packing would cost it 3 to 18 % of the time.
 
     Args:
         model: the `Cell` whose function `cell` is scanned.
@@ -52,8 +53,18 @@ def scan_cell(
     Returns:
         The state after the last step, and h of every step.
     """
+    u = jax.ShapeDtypeStruct(u_TB.shape[1:], u_TB.dtype)
+    v = jax.eval_shape(lambda h: _recurrent(W_hh, b_hh, scale_B)(start._replace(h=h)), start.h)
+    # Traced once, and not for each platform and each policy of `cell_step`.
+    closed, new = jax.make_jaxpr(lambda u, v, old, own: model.cell(u, v, old, **own), return_shape=True)(
+        u, v, start, own
+    )
+
+    def cell(*args):
+        return jax.tree.unflatten(jax.tree.structure(new), jaxpr_as_fun(closed)(*jax.tree.leaves(args)))
+
     arguments = W_hh, b_hh, own, u_TB, start, edge_weights, scale_B
-    way = functools.partial(_scan, model, dtype)
+    way = functools.partial(_scan, cell, dtype)
     return jax.lax.platform_dependent(
         *arguments, cpu=functools.partial(way, False), default=functools.partial(way, True)
     )
@@ -95,23 +106,34 @@ class _Residuals:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _scan(model, dtype, packs, W_hh, b_hh, own, u_TB, start, edge_weights, scale_B):
-    return _forward(model, dtype, packs, W_hh, b_hh, own, u_TB, start, edge_weights, scale_B)[0]
+def _scan(cell, dtype, packs, W_hh, b_hh, own, u_TB, start, edge_weights, scale_B):
+    # Without a derivative h alone is stacked: XLA could not take it apart from what is packed with it.
+    recurrent = _recurrent(W_hh if dtype is None else W_hh.astype(dtype), b_hh, scale_B)
+
+    def body(old, u):
+        new = cell(u, recurrent(old), old, own)
+        return new, new.h
+
+    return jax.lax.scan(body, start, u_TB)
 
 
-def _forward(model, dtype, packs, W_hh, b_hh, own, u_TB, start, edge_weights, scale_B):
-    # Rounded and transposed once, outside of the scan.
-    W_hh = W_hh if dtype is None else W_hh.astype(dtype)
+def _recurrent(W_hh, b_hh, scale_B):
+    """A function of the old state: v."""
+    # Transposed once, outside of the scan.
     W_hh_transposed = transposed(W_hh)
 
     def recurrent(old):
         v = times(_scaled(old.h, scale_B), W_hh, W_hh_transposed, axis=0)
         return v if b_hh is None else v + b_hh
 
-    def cell(u, v, old, own):
-        return model.cell(u, v, old, **own)
+    return recurrent
 
-    step = cell_step(cell, u_TB[0], jax.eval_shape(recurrent, start), start, own)
+
+def _forward(cell, dtype, packs, W_hh, b_hh, own, u_TB, start, edge_weights, scale_B):
+    W_hh = W_hh if dtype is None else W_hh.astype(dtype)
+    recurrent = _recurrent(W_hh, b_hh, scale_B)
+    u = jax.ShapeDtypeStruct(u_TB.shape[1:], u_TB.dtype)
+    step = cell_step(cell, u, jax.eval_shape(recurrent, start), start, own)
     h = start._fields.index("h")
     fields = tuple(sorted({h, *step.layout.fields("old", "new")}))
     packing = Packing.of([*(start[i] for i in fields), *step.kept], packs)
@@ -132,7 +154,7 @@ def _forward(model, dtype, packs, W_hh, b_hh, own, u_TB, start, edge_weights, sc
     return (end, residuals.states()[h]), residuals
 
 
-def _backward(model, dtype, packs, residuals, cotangents):
+def _backward(cell, dtype, packs, residuals, cotangents):
     dend, dh_TB = cotangents
     layout, scale_B, edge_weights = residuals.layout, residuals.scale_B, residuals.edge_weights
     W_hh_transposed = transposed(residuals.W_hh)

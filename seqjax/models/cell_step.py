@@ -45,7 +45,8 @@ class Layout:
         vjp: the structure of the vjp.
     """
 
-    # Not a tuple: two layouts are equal only if they are the same object, as are two functions that `jax.vjp` returns.
+    # Not a tuple: JAX compares layouts as parts of tree structures, and a layout is equal to itself alone, because the
+    # structures of two vjps are never equal.
     def __init__(self, sources: list[Source], vjp: Any) -> None:
         self.sources, self.vjp = sources, vjp
 
@@ -86,10 +87,10 @@ class CellStep(NamedTuple):
 
 
 def cell_step(cell: Callable, u: Any, v: Any, old: Any, own: Any) -> CellStep:
-    """The step of a cell whose reverse pass reads the fewest bytes.
+    """The step of a cell, with the one of two policies by which fewer bytes are kept.
 
-    Results of cheap arithmetic are computed again in the reverse pass, and the others are kept. The blocks of a split
-    are kept instead of its operand where that takes fewer bytes: a GRU needs one of the three blocks of v.
+    The results of `EXPENSIVE` primitives are kept, and the reverse pass computes everything else again. The blocks of a
+    split are kept instead of its operand where that takes fewer bytes: a GRU needs one of the three blocks of v.
 
     Args:
         cell: (u, v, old state, own parameters) -> the new state. It is traced several times.

@@ -434,3 +434,12 @@ def test_a_mask_of_another_kind_is_refused(returned, told):
     own = type("Own", (GRU,), {"recurrent_mask": lambda self, layer: returned})
     with pytest.raises(Error, match=told):
         check_layer(own(hidden=3))
+
+
+def test_no_steps_return_the_state_and_have_gradients_of_zero():
+    model = RNN(hidden=3)
+    params, state, xs = make(model, VALUES)
+    (_, (new, outputs)), (by_params, *_) = differentiate(model.unroll, params, state, xs[:0], None)
+    assert_close(new.layers, state.layers, 0)
+    assert outputs.shape == (0, B, 2)
+    assert not any(np.any(a) for a in jax.tree.leaves(by_params))
