@@ -74,8 +74,7 @@ class Target(NamedTuple):
             raise Error(
                 f"target {self.name}: give each argument a sharding on its devices, such as "
                 "jax.ShapeDtypeStruct(shape, dtype, sharding=jax.sharding.SingleDeviceSharding(target.devices[0])); "
-                "the program would be one for "
-                "this machine"
+                "without one the program would be compiled for this machine"
             )
         lowered = function.trace(*shapes, **static).lower(lowering_platforms=(self.platform,))
         with warnings.catch_warnings():

@@ -41,7 +41,7 @@ def dry_run_text(experiment: Experiment, devices: int | None, target: str | None
     setup = fit.setup
     with mistakes_of(setup.gradient, setup.optimizer, problem.model):
         call = first_call(problem, stream, setup)
-        required = _here(call) if target is None else _on(requirements_of(job, target))
+        required = _here(call) if target is None else _on(requirements_of(call, target))
     scored = draw_plan(setup.sampler, stream.bounds, setup.seed, 0).scored
     updates = call.num_updates // setup.epochs
     # Of a large stream only the first shard is planned; all shards have about as many targets.

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool
 
 from seqjax.gradients.contract.problem import Params
 from seqjax.gradients.contract.structure import Part
-from seqjax.models.cell_scan import scan_cell
+from seqjax.models.cell_scan import scaled, scan_cell
 from seqjax.models.initializers import Scheme, init_weight
 from seqjax.models.layered import HiddenState, Layered, select
 from seqjax.models.products import rounded
@@ -186,7 +186,7 @@ class Cell(Layered):
 
         def run(index, layer, x, old):
             u = select(x, layer["W_xh"], dtype) + layer["b_h"]
-            h = _scaled(old.h, self._scale(state, index, u.dtype))
+            h = scaled(old.h, self._scale(state, index, u.dtype))
             W_hh = self._masked(index, layer["W_hh"])
             v = recur(rounded(h, dtype), rounded(W_hh, dtype), layer.get("b_hh"))
             new = self.cell(u, v, old, **layer.get("cell", {}))
@@ -222,10 +222,6 @@ class Cell(Layered):
             return jnp.where(kept, 1 / (1 - self.recurrent_dropout), 0).astype(dtype)
 
         return (jax.vmap(of_row) if state.key.ndim else of_row)(state.key)
-
-
-def _scaled(h, scale):
-    return h if scale is None else h * scale
 
 
 def recur(h: Array, W_hh: Array, b_hh: Array | None) -> Array:

@@ -123,7 +123,7 @@ def _recurrent(W_hh, b_hh, scale_B):
     W_hh_transposed = transposed(W_hh)
 
     def recurrent(old):
-        v = times(_scaled(old.h, scale_B), W_hh, W_hh_transposed, axis=0)
+        v = times(scaled(old.h, scale_B), W_hh, W_hh_transposed, axis=0)
         return v if b_hh is None else v + b_hh
 
     return recurrent
@@ -180,7 +180,7 @@ def _backward(cell, dtype, packs, residuals, cotangents):
         found = {"fixed": residuals.fixed, "old": old, "new": new, "kept": kept}
         du, dv, dold, d_own = layout.pull_back(found, dnew._replace(h=dnew.h + dh))
         # h_{t-1} enters the step in v as well as in the old state.
-        dold = dold._replace(h=dold.h + _scaled(times(dv, residuals.W_hh, W_hh_transposed, axis=1), scale_B))
+        dold = dold._replace(h=dold.h + scaled(times(dv, residuals.W_hh, W_hh_transposed, axis=1), scale_B))
         # A cell that reads the sum of u and v alone has one cotangent for both.
         emitted = [dv] if du is dv else [dv, du]
         packing = Packing.of(emitted, packs)
@@ -192,7 +192,7 @@ def _backward(cell, dtype, packs, residuals, cotangents):
     dv_TB, *others = packing.unpack(emitted_TB)
     (du_TB,) = others or (dv_TB,)
     # The input of W_hh at step t is h_{t-1}; sum over t and the rows in one product of [T B, hidden] matrices.
-    before, dv = (a.reshape(-1, a.shape[-1]) for a in (_scaled(h_before_TB, scale_B), dv_TB))
+    before, dv = (a.reshape(-1, a.shape[-1]) for a in (scaled(h_before_TB, scale_B), dv_TB))
     low = residuals.W_hh.dtype
     # Without the copy, [560, 512]ᵀ [560, 2048] takes 28 ms on one core of an AMD EPYC, and with it 15 ms.
     dW_hh = matmul(transposed(before.astype(low)), dv.astype(low), dv.dtype)
@@ -205,5 +205,6 @@ def _backward(cell, dtype, packs, residuals, cotangents):
 _scan.defvjp(_forward, _backward)
 
 
-def _scaled(h, scale):
+def scaled(h: Array, scale: Array | None) -> Array:
+    """h times the factors of a recurrent dropout; None: there is none."""
     return h if scale is None else h * scale

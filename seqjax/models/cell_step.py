@@ -28,13 +28,13 @@ class Source(NamedTuple):
     """Where the reverse pass of a step finds one of its residuals.
 
     Args:
-        place: `fixed`, the same number at all steps; `old` or `new`, a field of the state before or after the step;
-            `kept`, a number that is kept for this purpose.
-        number: the index there.
+        place: `fixed`, an array that all steps share; `old` or `new`, a field of the state before or after the step;
+            `kept`, an array that is kept for this purpose.
+        at: the index there.
     """
 
     place: str
-    number: int
+    at: int
 
 
 class Layout:
@@ -52,16 +52,16 @@ class Layout:
 
     def fields(self, *places: str) -> list[int]:
         """The fields of the state that are residuals in one of these places."""
-        return sorted({source.number for source in self.sources if source.place in places})
+        return sorted({source.at for source in self.sources if source.place in places})
 
     def pull_back(self, found: dict[str, Any], dnew: Any) -> Any:
         """The cotangents of u, v, the old state and the cell's own parameters.
 
         Args:
-            found: for each place, the numbers at the indices of the sources.
+            found: for each place, the arrays at the indices of the sources.
             dnew: the cotangent of the new state.
         """
-        leaves = [found[source.place][source.number] for source in self.sources]
+        leaves = [found[source.place][source.at] for source in self.sources]
         closed, shapes = jax.make_jaxpr(jax.tree.unflatten(self.vjp, leaves), return_shape=True)(dnew)
         # Inlined, so that the cotangents of u and v are one array if the cell reads their sum alone.
         results = evaluate(closed, jax.tree.leaves(dnew), inlined=(jit_p, remat_p))
@@ -72,11 +72,11 @@ class CellStep(NamedTuple):
     """One step of a cell.
 
     Args:
-        run: (u, v, old state) -> the new state, and a list of the numbers to be kept.
-        kept: the shapes and dtypes of these numbers.
+        run: (u, v, old state) -> the new state, and a list of the arrays to be kept.
+        kept: the shapes and dtypes of these arrays.
         fixed: the residuals that are the same at all steps.
         layout: where the reverse pass finds its residuals.
-        size: the bytes of each step that are read by the reverse pass.
+        size: the bytes of a step in the places `old`, `new` and `kept`.
     """
 
     run: Callable
@@ -99,11 +99,9 @@ def cell_step(cell: Callable, u: Any, v: Any, old: Any, own: Any) -> CellStep:
         old: those of the fields of the state.
         own: the parameters of the cell.
     """
-    return min((_with_policy(cell, policy, u, v, old, own) for policy in (_keeps, _keeps_blocks)), key=_size)
-
-
-def _size(step: CellStep) -> int:
-    return step.size
+    return min(
+        (_with_policy(cell, policy, u, v, old, own) for policy in (_keeps, _keeps_blocks)), key=lambda step: step.size
+    )
 
 
 def _with_policy(cell: Callable, policy: Callable, u: Any, v: Any, old: Any, own: Any) -> CellStep:

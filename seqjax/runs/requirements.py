@@ -11,10 +11,9 @@ from jax.sharding import Mesh
 from seqjax.accelerators.reading import read
 from seqjax.accelerators.targets import Target, target
 from seqjax.errors import Error
-from seqjax.runs.job import Job
 from seqjax.training.devices import ROWS
 from seqjax.training.epoch import compiled_epoch, shapes_on_devices
-from seqjax.training.first_call import FirstCall, first_call
+from seqjax.training.first_call import FirstCall
 
 OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED.*?\(([\d.]+)([KMG])\) exceeds", re.DOTALL)
 """What the compiler of a TPU says of a program that does not fit."""
@@ -53,22 +52,19 @@ class Requirements(NamedTuple):
         return int(self.rows * max(self.memory - self.arguments, 0) / self.temporaries)
 
 
-def requirements_of(job: Job, name: str) -> Requirements:
-    """What a job requires of the devices with this name, as `target` takes it.
+def requirements_of(call: FirstCall, name: str) -> Requirements:
+    """What the program of a first call requires of the devices with this name, as `target` takes it.
 
     Raises:
-        Error: there is no such target; its compiler is not installed; its devices do not divide the batch; the model is
-            count-based.
+        Error: there is no such target; its compiler is not installed; its devices do not divide the batch.
     """
-    setup = job.experiment.setup(1)
-    devices = target(name)
-    rows, rest = divmod(setup.sampler.batch_size, len(devices.devices))
+    devices, batch_size = target(name), call.shapes.plan.starts.shape[1]
+    rows, rest = divmod(batch_size, len(devices.devices))
     if rest:
         raise Error(
-            f"target {name} has {len(devices.devices)} devices, which do not divide batch_size = "
-            f"{setup.sampler.batch_size}"
+            f"target {name} has {len(devices.devices)} devices, which do not divide batch_size = {batch_size}\n"
+            "Use another --sampler.batch-size, or a target with fewer devices"
         )
-    call = first_call(job.problem, job.data.streams["train"], setup)
     begin = (devices.name, len(devices.devices), devices.memory, rows)
     try:
         compiled = compile_on(devices, call)

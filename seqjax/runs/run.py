@@ -37,6 +37,7 @@ from seqjax.runs.settings import CHECKPOINT_SECONDS, KINDS, resolve
 from seqjax.runs.state import RunState
 from seqjax.runs.tracking.tracker import Tracker
 from seqjax.terminal.live import shows_progress
+from seqjax.training.first_call import first_call
 from seqjax.training.join import ending_together
 from seqjax.training.processes import failing_together, is_first
 
@@ -121,7 +122,8 @@ class Experiment(ExperimentFields):
             Error: there is no such target; its compiler is not installed, which is a part of `seqjax[cuda]` or
                 `seqjax[tpu]`; its devices do not divide the batch; the model is count-based.
         """
-        return requirements_of(job_of(self, 1), target)
+        setup, job = self.setup(1), job_of(self, 1)
+        return requirements_of(first_call(job.problem, job.data.streams["train"], setup), target)
 
 
 class Run(RunState):
