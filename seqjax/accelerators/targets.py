@@ -106,6 +106,8 @@ def target(name: str) -> Target:
         found = topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1")
         return Target(name, platform, found.devices, memory)
     except (RuntimeError, ValueError) as fault:
+        if "lockfile" in str(fault):
+            raise Error(f"target {name}: another process uses libtpu; wait until it has ended") from fault
         raise Error(
             f"target {name}: its compiler is not installed, or does not know it ({str(fault).splitlines()[0]:.120})\n"
             f"Type: pip install 'seqjax[{platform}]'\n"
