@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from seqjax.models.packing import Packing
+from seqjax.testing.quick_jit import quick_jit
 
 ARRAYS = [
     np.arange(6.0).reshape(2, 3),
@@ -27,9 +28,14 @@ ARRAYS = [
 )
 def test_arrays_like_the_first_one_are_packed_and_all_come_back(arrays, packs, shapes):
     packing = Packing.of(arrays, packs)
-    packed = packing.pack(arrays)
+
+    @quick_jit
+    def there_and_back(arrays):
+        packed = packing.pack(arrays)
+        return packed, packing.unpack(packed), packing.unpack([jnp.stack([a, a]) for a in packed])
+
+    packed, back, over_time = there_and_back(arrays)
     assert [a.shape for a in packed] == shapes
-    for back, a in zip(packing.unpack(packed), arrays, strict=True):
-        np.testing.assert_array_equal(back, a)
-    over_time = packing.unpack([jnp.stack([a, a]) for a in packed])
-    assert [a.shape for a in over_time] == [(2, *a.shape) for a in arrays]
+    for found, twice, a in zip(back, over_time, arrays, strict=True):
+        np.testing.assert_array_equal(found, a)
+        np.testing.assert_array_equal(twice, [a, a])
