@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from seqjax.errors import Error
+
 NO_KERNEL = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "opt-barrier", "domain"),
     *("partition-id", "replica-id", "add-dependency", "while", "conditional", "call"),
@@ -78,8 +80,14 @@ def _computations(text: str) -> tuple[dict[str, list[Instruction]], str]:
 
 
 def read(text: str) -> Part:
-    """What the program launches."""
+    """What the program launches.
+
+    Args:
+        text: its optimised HLO, `compiled.as_text()`.
+    """
     found, entry = _computations(text)
+    if not entry:
+        raise Error("this is not the text of a compiled program: pass jax.jit(f).lower(...).compile().as_text()")
     return _part(found, entry)
 
 

@@ -1,12 +1,10 @@
 """Devices that programs can be compiled for on a machine that has none of them."""
 
 import os
-import re
 import warnings
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.experimental import topologies
 
 from seqjax.errors import Error
@@ -38,6 +36,8 @@ runtime_version { major: 13 minor: 0 patch: 0 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
 """What XLA has to know of an H100, as a text of its `GpuTargetConfigProto`."""
+SLICES = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+"""The slices of v5e that there are; the smallest has four chips."""
 MEMORY = {"cuda": 0.75 * 84_929_347_584, "tpu": 15.75 * 2**30}
 """The bytes of a device that a program can have. JAX takes three quarters of the memory of a GPU, unless the variable
 XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise; XLA keeps a part of that of a TPU."""
@@ -89,27 +89,23 @@ def target(name: str) -> Target:
     Raises:
         Error: there is no such target, or its compiler is not installed.
     """
-    chips = re.fullmatch(r"v5e(?::([1-9]\d*)x([1-9]\d*))?", name)
-    if name != "h100" and not chips:
-        raise Error(f"target {name!r}: there are h100, v5e, and slices of v5e such as v5e:2x4")
-    platform = "tpu" if chips else "cuda"
+    if name not in ("h100", "v5e", *(f"v5e:{shape}" for shape in SLICES)):
+        raise Error(f"target {name!r}: there are h100, v5e, and slices of v5e: {', '.join(SLICES)}, such as v5e:2x4")
+    platform = "cuda" if name == "h100" else "tpu"
     memory = int(MEMORY[platform])
     for variable, value in OF_LIBTPU.items():
         os.environ.setdefault(variable, value)
     try:
-        if chips:
-            # The smallest slice has four chips.
-            wanted = (int(chips[1] or 1), int(chips[2] or 1))
-            shape = wanted if chips[1] else (2, 2)
-            found = topologies.get_topology_desc(platform="tpu", topology_name=f"v5e:{shape[0]}x{shape[1]}")
-            return Target(name, platform, found.devices[: int(np.prod(wanted))], memory)
+        if platform == "tpu":
+            found = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2" if name == "v5e" else name)
+            return Target(name, platform, found.devices[:1] if name == "v5e" else found.devices, memory)
         found = topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1")
         return Target(name, platform, found.devices, memory)
     except (RuntimeError, ValueError) as fault:
         if "lockfile" in str(fault):
             raise Error(f"target {name}: another process uses libtpu; wait until it has ended") from fault
         raise Error(
-            f"target {name}: its compiler is not installed, or does not know it ({str(fault).splitlines()[0]:.120})\n"
+            f"target {name}: its compiler is not installed ({str(fault).splitlines()[0]:.120})\n"
             f"Type: pip install 'seqjax[{platform}]'\n"
             "If it is installed, and this machine has no such device, set JAX_PLATFORMS=cpu before Python starts"
         ) from fault

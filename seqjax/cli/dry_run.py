@@ -40,7 +40,7 @@ def dry_run_text(experiment: Experiment, devices: int | None, target: str | None
     check_model(problem.model, problem.spec)
     setup = fit.setup
     with mistakes_of(setup.gradient, setup.optimizer, problem.model):
-        call = first_call(problem, stream, setup)
+        call = first_call(problem, stream, setup, here=target is None)
         required = _here(call) if target is None else _on(requirements_of(call, target))
     scored = draw_plan(setup.sampler, stream.bounds, setup.seed, 0).scored
     updates = call.num_updates // setup.epochs

@@ -24,6 +24,10 @@ def _keeps_blocks(primitive: Any, *_: Any, **__: Any) -> bool:
     return primitive.name in EXPENSIVE or primitive.name == "split"
 
 
+POLICIES = (_keeps, _keeps_blocks, jax.checkpoint_policies.everything_saveable)
+"""Which results are kept; of policies that keep as many bytes, the first one is used."""
+
+
 class Source(NamedTuple):
     """Where the reverse pass of a step finds one of its residuals.
 
@@ -76,7 +80,7 @@ class CellStep(NamedTuple):
         kept: the shapes and dtypes of these arrays.
         fixed: the residuals that are the same at all steps.
         layout: where the reverse pass finds its residuals.
-        size: the bytes of a step in the places `old`, `new` and `kept`.
+        size: the bytes that a step stacks: h, and what is in the places `old`, `new` and `kept`.
     """
 
     run: Callable
@@ -87,10 +91,11 @@ class CellStep(NamedTuple):
 
 
 def cell_step(cell: Callable, u: Any, v: Any, old: Any, own: Any) -> CellStep:
-    """The step of a cell, with the one of two policies by which fewer bytes are kept.
+    """The step of a cell, with the one of three policies by which the fewest bytes are kept.
 
     The results of `EXPENSIVE` primitives are kept, and the reverse pass computes everything else again. The blocks of a
-    split are kept instead of its operand where that takes fewer bytes: a GRU needs one of the three blocks of v.
+    split are kept instead of its operand where that takes fewer bytes: a GRU needs one of the three blocks of v. Or all
+    that the derivatives read is kept: of a relu, one bool of each unit.
 
     Args:
         cell: (u, v, old state, own parameters) -> the new state. It is traced several times.
@@ -99,9 +104,7 @@ def cell_step(cell: Callable, u: Any, v: Any, old: Any, own: Any) -> CellStep:
         old: those of the fields of the state.
         own: the parameters of the cell.
     """
-    return min(
-        (_with_policy(cell, policy, u, v, old, own) for policy in (_keeps, _keeps_blocks)), key=lambda step: step.size
-    )
+    return min((_with_policy(cell, policy, u, v, old, own) for policy in POLICIES), key=lambda step: step.size)
 
 
 def _with_policy(cell: Callable, policy: Callable, u: Any, v: Any, old: Any, own: Any) -> CellStep:
@@ -137,7 +140,9 @@ def _with_policy(cell: Callable, policy: Callable, u: Any, v: Any, old: Any, own
             kept.append(i)
     layout = Layout(sources, structures[-1])
     shapes = [*jax.tree.leaves(new), *residuals]
-    size = sum(shapes[i].size * shapes[i].dtype.itemsize for i in (*layout.fields("old", "new"), *kept))
+    # h is the output of the step, and is stacked in any case.
+    fields = {old._fields.index("h"), *layout.fields("old", "new")}
+    size = sum(shapes[i].size * shapes[i].dtype.itemsize for i in (*fields, *kept))
 
     def run(u, v, old):
         varying = iter(rest(u, v, *jax.tree.leaves(old)))

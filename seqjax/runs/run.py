@@ -123,7 +123,7 @@ class Experiment(ExperimentFields):
                 `seqjax[tpu]`; its devices do not divide the batch; the model is count-based.
         """
         setup, job = self.setup(1), job_of(self, 1)
-        return requirements_of(first_call(job.problem, job.data.streams["train"], setup), target)
+        return requirements_of(first_call(job.problem, job.data.streams["train"], setup, here=False), target)
 
 
 class Run(RunState):

@@ -43,8 +43,18 @@ def first_call(
     setup: TrainingSetup,
     params: Params | None = None,
     state: TrainState | None = None,
+    here: bool = True,
 ) -> FirstCall:
-    """The first call of `compiled_epoch`; arguments as those of `train_in_chunks`."""
+    """The first call of `compiled_epoch`.
+
+    Args:
+        problem: as in `train_in_chunks`.
+        stream: as there.
+        setup: as there.
+        params: as there.
+        state: as there.
+        here: whether it may be made on this machine. Else its memory is not checked, and nothing is compiled.
+    """
     check_problem("train", problem)
     problem = in_precision(problem, setup)
     plan = first_plan(problem, stream, setup)
@@ -52,7 +62,8 @@ def first_call(
     with fitting(problem, params) if params is not None else contextlib.nullcontext():
         if state is None:
             initial = InitialState(problem, setup, num_updates, params, stream.like)
-            initial.compile()
+            if here:
+                initial.compile()
             shapes, compute = initial.shapes, initial.compute
         else:
             shapes, compute = state, lambda: state

@@ -46,12 +46,11 @@ class InitialState:
             check_params(params)
         elif not isinstance(problem, ModelProblem):
             raise Error("a problem without a model has no initial parameters: pass params=")
-        self._setup, self._arguments = setup, (jax.random.key(setup.seed), params)
+        self._problem, self._setup, self._arguments = problem, setup, (jax.random.key(setup.seed), params)
         # One program, which the cache can keep: a program for each operation would take a second of a short run.
         self._begin = jit_of(begin, problem, setup.gradient, setup.sampler.batch_size, x, brief=True)
         self._compiling: Future | None = None
         state = jax.eval_shape(self._begin, *self._arguments)
-        _check_memory(state, problem, setup)
         self._tx: Any = setup.optimizer
         if isinstance(setup.optimizer, Optimizer):
             self._tx = build(setup.optimizer, num_updates)
@@ -59,33 +58,36 @@ class InitialState:
         self.shapes = state._replace(opt_state=jax.eval_shape(self._tx.init, state.params))
 
     def compile(self) -> None:
-        """Begins to compile its program in a thread."""
+        """Begins to compile its program in a thread; an `Error` if this machine has too little memory for the state."""
+        self._check_memory()
         self._compiling = _COMPILER.submit(self._begin.lower(*self._arguments).compile)
 
     def compute(self) -> TrainState:
         """The values of the initial state."""
-        if self._compiling is not None:
+        if self._compiling is None:
+            self._check_memory()
+        else:
             self._compiling.result()  # so that it is not compiled twice
         state = self._begin(*self._arguments)
         check_params(state.params)
         self._setup.gradient.check_values(state.memory, self._setup.sampler.num_steps)
         return state._replace(opt_state=self._tx.init(state.params))
 
-
-def _check_memory(state: TrainState, problem: Problem, setup: TrainingSetup) -> None:
-    """Raises an `Error` if a CPU has less memory than the state before update 0 takes, without the optimizer's."""
-    of = describe(problem.model) if isinstance(problem, ModelProblem) else type(problem).__name__
-    parts = {"parameters": state.params, "state": state.carry, "memory of the strategy": state.memory}
-    sizes = {
-        name: sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(part))
-        for name, part in parts.items()
-    }
-    largest = max(sizes, key=sizes.__getitem__)
-    check_device_memory(
-        f"parameters and state of {of} with gradient {describe(setup.gradient)}",
-        sum(sizes.values()),
-        f"Most of it is for the {largest}: make the model or the batch smaller, or choose another strategy",
-    )
+    def _check_memory(self) -> None:
+        """Raises an `Error` if a CPU has less memory than the state before update 0 takes, without the optimizer's."""
+        problem, state = self._problem, self.shapes
+        of = describe(problem.model) if isinstance(problem, ModelProblem) else type(problem).__name__
+        parts = {"parameters": state.params, "state": state.carry, "memory of the strategy": state.memory}
+        sizes = {
+            name: sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(part))
+            for name, part in parts.items()
+        }
+        largest = max(sizes, key=sizes.__getitem__)
+        check_device_memory(
+            f"parameters and state of {of} with gradient {describe(self._setup.gradient)}",
+            sum(sizes.values()),
+            f"Most of it is for the {largest}: make the model or the batch smaller, or choose another strategy",
+        )
 
 
 def begin(problem: Any, gradient: Gradient, num_rows: int, x: Any, key: jax.Array, params: Params | None) -> TrainState:

@@ -90,8 +90,8 @@ def test_a_program_of_this_machine_can_be_read():
 
 
 def test_targets_that_there_are_not():
-    with pytest.raises(Error, match=r"'v100': there are h100, v5e, and slices of v5e such as v5e:2x4"):
-        target("v100")
+    with pytest.raises(Error, match=r"'v5e:2x3': there are h100, v5e, and slices of v5e: 2x2, 2x4, 4x4"):
+        target("v5e:2x3")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax_cuda13_plugin") is not None, reason="has the compiler for CUDA")

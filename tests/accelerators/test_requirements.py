@@ -3,6 +3,7 @@
 import pytest
 
 import seqjax as sj
+import seqjax.memory
 from seqjax.accelerators import target
 from seqjax.errors import Error
 from seqjax.samplers import Sequential
@@ -37,6 +38,13 @@ def test_temporaries_are_in_proportion_to_the_rows_of_a_device(device):
     assert (few.launches is None) == (device.platform == "tpu")
     # The parameters, at least.
     assert few.arguments > 4 * 3 * 256**2
+
+
+def test_the_memory_of_this_machine_is_no_limit(device, monkeypatch):
+    monkeypatch.setattr(seqjax.memory, "memory_bytes", lambda: 1_000)
+    with pytest.raises(Error, match=r"this machine has 0\.0 GB"):
+        experiment(8, 64).train(progress=False)
+    assert experiment(8, 64).requirements(device.name).fits
 
 
 def test_about_as_many_rows_fit_as_are_said_to(device):

@@ -53,7 +53,7 @@ def test_what_the_run_refuses_is_refused_by_its_dry_run(run_, flags):
     [
         (("--target", "h100"), "--target names a device that --dry-run compiles for: add --dry-run"),
         (("--target", "h100", "--dry-run", "--devices", 1), "leave out --devices"),
-        (("--target", "a100", "--dry-run"), "there are h100, v5e, and slices of v5e such as v5e:2x4"),
+        (("--target", "a100", "--dry-run"), "there are h100, v5e, and slices of v5e: 2x2, 2x4,"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )

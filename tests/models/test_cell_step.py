@@ -29,17 +29,27 @@ class Decaying(sj.Cell):
         return self.State(rate * state.h * jnp.tanh(u + v))
 
 
+@dataclass(frozen=True)
+class Relu(sj.Cell):
+    """A cell whose derivative reads one bool of each unit."""
+
+    def cell(self, u, v, state):
+        return self.State(jax.nn.relu(u + v))
+
+
 KEPT = {
     # The output itself is all that is read.
     RNN: ({"new": 1}, 1),
     # tanh of three blocks, v of the third one, and the state before the step.
     GRU: ({"kept": 4, "old": 1}, 5),
-    # tanh of four blocks in one array, tanh of c, c before the step, and the factors in the tanh.
-    LSTM: ({"kept": 2, "old": 1, "fixed": 1}, 6),
+    # tanh of four blocks in one array, tanh of c, c before the step, and the factors in the tanh; and h is stacked.
+    LSTM: ({"kept": 2, "old": 1, "fixed": 1}, 7),
     # exp(w) is the same at all steps.
     Decaying: ({"kept": 1, "old": 1, "fixed": 1}, 2),
+    # Whether u + v is positive, and h: 1 and 8 bytes. The derivative on the other side is zero at all steps.
+    Relu: ({"kept": 1, "fixed": 1}, 9 / 8),
 }
-"""The number of residuals in each place, and of the numbers of a unit that a step keeps."""
+"""The number of residuals in each place, and the bytes of a unit that a step stacks, by those of a number."""
 
 
 def step_and_arguments(model):

@@ -28,7 +28,7 @@ def test_the_bytes_are_read_from_the_message_of_a_compiler():
 @pytest.mark.parametrize(
     ("target", "model", "message"),
     [
-        ("a100", None, "there are h100, v5e, and slices of v5e such as v5e:2x4"),
+        ("a100", None, "there are h100, v5e, and slices of v5e: 2x2, 2x4,"),
         ("v5e:2", None, "there are h100, v5e"),
         ("h100", NGram(order=2), "count-based"),
     ],
