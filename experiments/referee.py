@@ -33,69 +33,46 @@ many updates as the core-seconds of a whole run of `full` pay, with the learning
 loss is the median of the last fifth of the blocks that are paid. If no block is paid, the score is set to 1.
 """
 
+import dataclasses
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
-from protocol import workers
+from protocol import leaky, workers
+from protocol.baselines import Frozen, Twin, WrongSign
 from protocol.compute import Settings
-from protocol.conclusions import sentences
+from protocol.editions import EDITIONS, RATES
 from protocol.page import check_folder, page
-from protocol.scores import IMMEDIATE, REFERENCE, score
-from protocol.stages import Stage, Stages
-from protocol.tasks import TASKS, read_tasks
+from protocol.problems import FROZEN, IMMEDIATE, REFERENCE, TWIN, WRONG_SIGN, Problem, Question, problems_of
+from protocol.scores import score
+from protocol.stages import KINDS, Stage, Stages
+from protocol.tasks import read_tasks
 
 import seqjax as sj
 from seqjax.cli.flags import read_plugins
 
-RATES = tuple(float(f"{0.003 * 3.0**k:.2g}") for k in range(-3, 4))
-UNTUNED = 0.003
-"""The learning rate of those who do not tune."""
-TUNING = 9_000
-"""The two seeds that choose a learning rate are this one and the next, counted from the first seed that counts."""
-
-
-@dataclass(frozen=True)
-class Edition:
-    """What is compared by default."""
-
-    strategies: tuple[str, ...]
-    models: tuple[str, ...]
-    updates: int
-
-
-SMALL = (
-    "full",
-    "rtrl",
-    "sparse-rtrl:paths=2",
-    "kf-rtrl",
-    "snap",
-    "uoro",
-    "rflo",
-    "truncated:steps=8",
-    "randomized",
-    "immediate",
-)
-EDITIONS = {
-    "small": Edition(SMALL, ("rnn:hidden=32:initializer=uniform",), 1000),
-    "full": Edition(
-        (*SMALL, "e-prop", "kernl"), ("rnn:hidden=32:initializer=uniform", "gru:hidden=16:initializer=uniform"), 1000
-    ),
-}
+Whole = Annotated[int, Interval(ge=1)]
+Positive = Annotated[float, Interval(gt=0)]
+__all__ = ["leaky"]  # it is imported for its model
 
 
 def main(
-    edition: Literal["small", "full"] = "small",
+    edition: Literal["small", "stream", "full"] = "small",
     strategies: tuple[str, ...] = (),
     also: tuple[str, ...] = (),
     tasks: tuple[str, ...] = (),
     models: tuple[str, ...] = (),
-    seeds: Annotated[int, Interval(ge=5, le=TUNING)] = 10,
-    first_seed: Annotated[int, Interval(ge=0)] = 0,
+    windows: tuple[Whole, ...] = (),
+    rows: tuple[Whole, ...] = (),
     updates: Annotated[int, Interval(ge=20)] | None = None,
-    jobs: Annotated[int, Interval(ge=1)] | None = None,
+    samples: Annotated[int, Interval(ge=20)] | None = None,
+    rates: tuple[Positive, ...] = RATES,
+    clips: tuple[Positive | Literal["none"], ...] = (),
+    optimizer: Literal["adam", "sgd"] = "adam",
+    seeds: Annotated[int, Interval(ge=4)] = 10,
+    first_seed: Annotated[int, Interval(ge=0)] = 0,
+    jobs: Whole | None = None,
     folder: str = "reports/referee",
     worker: int | None = None,
     out: str | None = None,
@@ -103,51 +80,87 @@ def main(
     """Runs the referee.
 
     Args:
-        edition: what is compared by default.
-        strategies: the strategies, such as `full,immediate,snap:n=2`. `full` and `immediate` are always there.
+        edition: what is compared by default: "small", the first question with one network; "stream", the second one;
+            "full", both.
+        strategies: the strategies, such as `full,immediate,snap:n=2`. `full` is always there, and so is `immediate`
+            where the windows are those of the tasks.
         also: strategies that are added to those of the edition, such as one of your own.
         tasks: the tasks, by their names in `protocol.tasks`, or datasets such as `dyck:kinds=3`.
         models: the models, such as `gru:hidden=16`.
-        seeds: the number of seeds that count, at least 5.
-        first_seed: the first of them. Another one makes the comparison again with other data, initial parameters,
-            random numbers and seeds of tuning.
+        windows: the lengths of the windows, in steps; each task is compared with each of them.
+        rows: the numbers of rows, that is of sequences that an update reads side by side.
         updates: the updates of a run.
+        samples: the steps that a run reads, in place of `updates`; the number of updates follows from it.
+        rates: the grid of learning rates, at least two.
+        clips: the norms to which gradients are clipped; none: not at all. A strategy runs with the first one, and with
+            the others if more than 5 % of its updates are clipped.
+        optimizer: adam, or sgd, which multiplies the gradient by the learning rate alone.
+        seeds: the number of seeds.
+        first_seed: the first of them. Another one makes the comparison again with other data, initial parameters and
+            random numbers.
         jobs: the number of processes; None: one for each core.
         folder: has the results of all stages in its folder `stages`. The same command goes on with what is there.
         worker: is set by the script itself: computes stages on this core.
         out: the folder of the report; None: `folder`.
     """
-    chosen = EDITIONS[edition]
-    settings = Settings(
-        updates=updates or chosen.updates,
-        rates=RATES,
-        untuned=UNTUNED,
-        tuning_seeds=(TUNING + first_seed, TUNING + first_seed + 1),
-        seeds=tuple(range(first_seed, first_seed + seeds)),
-    )
-    named = list(dict.fromkeys((REFERENCE, IMMEDIATE, *(strategies or chosen.strategies))))
+    if len(set(rates)) < 2:
+        raise sj.Error("--rates: a grid has at least two learning rates")
+    settings = Settings(tuple(sorted(set(rates))), (), optimizer, tuple(range(first_seed, first_seed + seeds)))
+    changes: dict[str, Any] = {"tasks": tasks, "lengths": windows, "rows": rows}
+    if clips:
+        changes["clips"] = tuple(None if clip == "none" else clip for clip in clips)
+    if updates or samples:
+        changes |= {"updates": updates or 0, "samples": samples or 0}
+    questions = [_changed(each, strategies, also, models, changes) for each in EDITIONS[edition]]
     stages = Stages(
         Path(folder) / "stages",
-        settings,
-        read_tasks(tasks or tuple(TASKS)),
-        read_plugins("model", models or chosen.models, flag="models"),
-        read_plugins("gradient", named, flag="strategies") | read_plugins("gradient", also, flag="also"),
+        [problem for question in questions for problem in _problems(question, settings)],
+        {FROZEN: Frozen(), TWIN: Twin(), WRONG_SIGN: WrongSign()} | _strategies(questions, also),
     )
-    numbered = [*stages.measures, *stages.runs]
+    numbered = stages.all
     if worker is not None:
         workers.serve_stages(worker, lambda number: stages.compute(numbered[number]))
         return None
     check_folder(Path(out or folder))
     _compute(stages, numbered, jobs or max(1, len(workers.cores())))
     title, _, protocol = (__doc__ or "").partition("\n")
-    problems = score(stages)
-    conclusions = sentences(problems, also)
-    print(f"\n{conclusions}\n")
-    return page(stages, problems, conclusions, title.partition("   ")[0], protocol.strip(), Path(folder))
+    report = page(stages, score(stages), title.partition("   ")[0], protocol.strip(), also, Path(folder))
+    print(f"\n{report.text}\n")
+    return report
+
+
+def _changed(
+    question: Question, strategies: tuple[str, ...], also: tuple[str, ...], models: tuple[str, ...], changes: dict
+) -> Question:
+    """A question with what the command line says in place of what the edition says."""
+    given = {name: value for name, value in changes.items() if value is not None and value != ()}
+    if windows := given.pop("lengths", ()):
+        rows = given.pop("rows", ()) or tuple(question.windows) or (16,)
+        given["windows"] = dict.fromkeys(rows, windows)
+    elif rows := given.pop("rows", ()):
+        given["windows"] = {each: question.windows.get(each, ()) for each in rows}
+    always = (REFERENCE,) if given.get("windows", question.windows) else (REFERENCE, IMMEDIATE)
+    first = next(iter(question.strategies.values()))
+    of_models = {
+        name: tuple(dict.fromkeys((*always, *(strategies or question.strategies.get(name, first)), *also)))
+        for name in models or question.strategies
+    }
+    return dataclasses.replace(question, strategies=of_models, **given)
+
+
+def _problems(question: Question, settings: Settings) -> list[Problem]:
+    models = read_plugins("model", tuple(question.strategies), flag="models")
+    return problems_of(question, settings, read_tasks(question.tasks), models)
+
+
+def _strategies(questions: list[Question], also: tuple[str, ...]) -> dict[str, sj.Gradient]:
+    names = dict.fromkeys(name for question in questions for each in question.strategies.values() for name in each)
+    others = [name for name in names if name not in also]
+    return read_plugins("gradient", others, flag="strategies") | read_plugins("gradient", also, flag="also")
 
 
 def _compute(stages: Stages, numbered: list[Stage], jobs: int) -> None:
-    """Computes the stages that have no result yet: first those that measure, alone, and then the runs side by side."""
+    """Computes the stages that have no result yet, one kind after the other."""
     missing = {number: stage for number, stage in enumerate(numbered) if stages.result(stage) is None}
     begin, done = time.monotonic(), len(numbered) - len(missing)
     print(f"{done} of {len(numbered)} results are in {stages.folder}", flush=True)
@@ -157,26 +170,26 @@ def _compute(stages: Stages, numbered: list[Stage], jobs: int) -> None:
         done += 1
         stage = numbered[number]
         reason = stage.kind == "runs" and (stages.result(stage) or {}).get("refused")
-        refused = f": {stage.strategy} does not take this task: {reason}" if reason else ""
+        refused = f": not taken: {reason}" if reason else ""
         print(f"{done} of {len(numbered)}  {time.monotonic() - begin:6.0f} s  {stage}{refused}", flush=True)
 
-    for kind, processes in (("measures", 1), ("runs", jobs)):
+    for kind in KINDS:
         of_kind = {number: stage for number, stage in missing.items() if stage.kind == kind}
         if kind == "runs":
             _announce(stages, list(of_kind.values()), jobs)
-        workers.compute_all({number: str(stage) for number, stage in of_kind.items()}, processes, report)
+        workers.compute_all({number: str(stage) for number, stage in of_kind.items()}, jobs, report)
 
 
 def _announce(stages: Stages, missing: list[Stage], jobs: int) -> None:
     """Prints about how long the training takes, and which strategy takes most of it."""
-    minutes = dict.fromkeys((stage.strategy for stage in missing), 0.0)
+    minutes = dict.fromkeys((stage.strategies[0] for stage in missing), 0.0)
     for stage in missing:
-        minutes[stage.strategy] += stages.expected_seconds(stage) / 60
+        minutes[stage.strategies[0]] += stages.expected_seconds(stage) / 60
     if minutes:
         longest = max(minutes, key=minutes.__getitem__)
         print(
-            f"training: about {sum(minutes.values()) / jobs:.0f} minutes on {jobs} cores without compiling; most of "
-            f"it is {longest}, {minutes[longest] / jobs:.0f} minutes",
+            f"training: at least {sum(minutes.values()) / jobs:.0f} minutes on {jobs} cores, without compiling and "
+            f"without the other clips; most of it is {longest}, {minutes[longest] / jobs:.0f} minutes",
             flush=True,
         )
 

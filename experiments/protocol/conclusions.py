@@ -1,147 +1,196 @@
-"""What the scores say about the strategies: verdicts, and sentences each of which follows from an interval."""
+"""Sentences of the page, each of which follows from an interval."""
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
-from .scores import FROZEN, REFERENCE, TaskScores, admitted, at_equal_cost, at_equal_updates
-from .statistics import LEVEL, MARGIN, Verdict, least_p, rank_intervals, score_interval, score_over_tasks, verdicts
+from .families import SECONDS, UPDATES, Family, scores_at
+from .problems import REFERENCE, TWIN
+from .scores import ProblemScores, counted
+from .statistics import LEVEL, MARGIN, Verdict, least_p, rank_intervals, score_interval, score_over_tasks
 
-TEXTS = {"better": "Better than", "tie": "Tied with", "worse": "Worse than", "undecided": "Undecided against"}
+TEXTS = {
+    "same": "The same gradient as",
+    "better": "Better than",
+    "tie": "Tied with",
+    "worse": "Worse than",
+    "undecided": "Undecided against",
+}
 """The verdicts as the beginning of a sentence."""
+QUESTIONS = {
+    "covered": "A window covers what the task needs: what does an approximation lose?",
+    "stream": "A window may be shorter than what the task needs: what is worth its price?",
+}
+"""The questions, by their names."""
+BUDGETS = {UPDATES: "With all updates", SECONDS: f"With the core-seconds of `{REFERENCE}`"}
 QUIET = 0.9
 """The least share of the time of its core that a process must have for its prices to be believed."""
 
 
-def sentences(problems: list[TaskScores], about: Sequence[str] = ()) -> str:
-    """What the intervals say, as Markdown: a list of sentences.
+def sentences(problems: list[ProblemScores], families: list[Family], about: Sequence[str] = ()) -> str:
+    """What the intervals say, as Markdown: a heading for each question, with a list of sentences.
 
     Args:
         problems: the problems.
+        families: the verdicts.
         about: the strategies that come first, with their verdicts against all others.
     """
-    lines = _about(problems, about) if about and admitted(problems) else []
-    lines += [
+    parts = []
+    for question in dict.fromkeys(problem.problem.question for problem in problems):
+        of_question = [problem for problem in problems if problem.problem.question == question]
+        found = [each for each in families if each.question == question]
+        lines = _answers(of_question, found, about)
+        text = "\n".join(line if line.startswith(" ") else f"- {line}" for line in lines)
+        parts.append(f"**{QUESTIONS.get(question, question)}**\n\n{text}")
+    return "\n\n".join(parts)
+
+
+def remarks(problems: list[ProblemScores], families: list[Family]) -> str:
+    """What limits the answers, as a list of Markdown: what does not count, what diverged, and what is not reliable."""
+    lines = [
         f"**{problem.name} does not count**: {problem.status.removeprefix('not admitted: ')}."
         for problem in problems
         if problem.status.startswith("not")
     ]
-    if counted := admitted(problems):
-        lines.append(f"These tasks count: {'; '.join(problem.name for problem in counted)}.")
-        lines += _over_all(at_equal_updates(problems), "With equally many updates")
-        lines += _over_all(at_equal_cost(problems), "With equally many core-seconds")
-        lines += _not_paid(counted)
-        lines += _cannot_decide(problems)
-    else:
-        lines.append("No task is admitted, so that nothing follows.")
-    lines += [_on_control(problem) for problem in problems if problem.status == "control"]
-    lines += [*filter(None, map(_diverged, problems)), *filter(None, map(_disturbed, problems))]
-    return "\n".join(line if line.startswith(" ") else f"- {line}" for line in lines)
+    lines += _cannot_decide(families)
+    for problem in problems:
+        lines += filter(None, (_diverged(problem), _at_edges(problem), _not_paid(problem), _disturbed(problem)))
+    return "\n".join(f"- {line}" for line in lines)
 
 
-def against_full(scores: dict[str, np.ndarray]) -> dict[str, Verdict]:
-    """The verdicts of all strategies against `full` over the problems that count, one family of comparisons."""
-    return verdicts({name: (each, scores[REFERENCE]) for name, each in scores.items() if name != REFERENCE})
+def _answers(problems: list[ProblemScores], families: list[Family], about: Sequence[str]) -> list[str]:
+    if not (used := counted(problems)):
+        return ["No problem counts, so that nothing follows."]
+    lines = []
+    for each in families:
+        if each.name == "all problems":
+            lines += _about(each.problems, families, about) if each.budget == UPDATES else []
+            lines += _over_all(each)
+        elif each.name.endswith("all networks"):
+            lines += _of_window(each)
+        elif each.name.startswith("all windows"):
+            lines += _over_all(each, each.name.removeprefix("all windows, "))
+    return [*lines, _on_controls(used, families)]
 
 
-def on_problem(problem: TaskScores) -> dict[str, Verdict]:
-    """The verdicts of all strategies against `full` on one problem, one family of comparisons.
-
-    There are none on a task that is not admitted, which tells nothing.
-    """
-    if problem.status not in ("admitted", "control"):
-        return {}
-    tuned = {name: runs.tuned[None] for name, runs in problem.runs.items()}
-    return verdicts({name: (each, tuned[REFERENCE]) for name, each in tuned.items() if name not in (REFERENCE, FROZEN)})
-
-
-def all_pairs(scores: dict[str, np.ndarray]) -> dict[tuple[str, str], Verdict]:
-    """The verdict of each strategy against each other one over the problems that count, one family of comparisons."""
-    found = verdicts({(a, b): (scores[a], scores[b]) for a, b in itertools.combinations(scores, 2)})
-    return found | {(b, a): verdict.mirrored() for (a, b), verdict in found.items()}
+def _over_all(each: Family, network: str = "") -> list[str]:
+    """The contender with the lowest score, and the verdicts against `full`; the lines after the first one below it."""
+    scores = scores_at(each.budget, each.problems)
+    best = min(scores, key=lambda name: score_over_tasks(scores[name]))
+    of_network = f"{network}: " if network else ""
+    names = "; ".join(dict.fromkeys(problem.name for problem in each.problems))
+    text = f"{of_network}{BUDGETS[each.budget]}, the lowest score is that of `{best}`: {score_interval(scores[best])}"
+    return [f"{text} ({names}).", *_groups(each.found)]
 
 
-def _about(problems: list[TaskScores], names: Sequence[str]) -> list[str]:
+def _of_window(each: Family) -> list[str]:
+    length = each.name.partition(",")[0].removeprefix("windows of ")
+    steps = f"{length} step{'s' * (length != '1')}"
+    (reference,) = {reference for _, reference in each.found}
+    own = score_interval(scores_at(UPDATES, each.problems)[reference])
+    text = f"With windows of {steps}, for all networks, the score of `{REFERENCE}` is {own}"
+    return [f"{text} ({len(each.problems)} problems).", *_groups(each.found)]
+
+
+def _groups(found: dict[tuple[str, str], Verdict]) -> list[str]:
+    """The contenders by their verdicts, below a sentence."""
+    lines = []
+    for word, text in TEXTS.items():
+        if group := [(pair, verdict) for pair, verdict in found.items() if verdict.word == word]:
+            limits = f" (all intervals lie within ± {MARGIN})" if word == "tie" else ""
+            (reference,) = {pair[1] for pair, _ in group}
+            each = ", ".join(f"`{pair[0]}` {verdict.difference}" for pair, verdict in group)
+            lines.append(f"  - {text} `{reference}`, by the mean difference of the scores{limits}: {each}.")
+    return lines
+
+
+def _about(problems: list[ProblemScores], families: list[Family], names: Sequence[str]) -> list[str]:
     """The score, the rank and the verdicts of these strategies."""
-    scores = at_equal_updates(problems)
-    found, ranks, lines = all_pairs(scores), rank_intervals(scores), []
+    scores, lines = scores_at(UPDATES, problems), []
+    ranks = rank_intervals(scores) if names else {}
+    pairs = next((each.found for each in families if each.name == "pairs"), {})
+    mirrored = {(b, a): verdict.mirrored() for (a, b), verdict in pairs.items()}
     for name in names:
         if name not in scores:
-            lines.append(f"`{name}` does not take all tasks that count, and has no rank.")
+            lines.append(f"`{name}` does not take all problems that count, and has no rank.")
             continue
         rank = ranks[name]
         lines.append(
-            f"`{name}` has the score {score_interval(scores[name])} with equally many updates, and the rank "
-            f"{rank.value:g} ({rank.low:g} to {rank.high:g}) of {len(scores)}. By the mean differences of the scores:"
+            f"`{name}` has the score {score_interval(scores[name])} with all updates, and the rank {rank.value:g} "
+            f"({rank.low:g} to {rank.high:g}) of {len(scores)}. By the mean differences of the scores:"
         )
-        others = {b: each for (a, b), each in found.items() if a == name}
+        others = {b: verdict for (a, b), verdict in (pairs | mirrored).items() if a == name}
         for word, text in TEXTS.items():
             if group := [f"`{b}` {each.difference}" for b, each in others.items() if each.word == word]:
                 lines.append(f"  - {text} {', '.join(group)}.")
     return lines
 
 
-def _over_all(scores: dict[str, np.ndarray], budget: str) -> list[str]:
-    """The best strategy, and all by their verdicts against `full`; the lines after the first one are below it."""
-    best, found = min(scores, key=lambda name: score_over_tasks(scores[name])), against_full(scores)
-    lines = [f"{budget}, the lowest score is that of `{best}`: {score_interval(scores[best])}."]
-    for word, text in TEXTS.items():
-        if group := [f"`{name}` {each.difference}" for name, each in found.items() if each.word == word]:
-            limits = f" (all intervals lie within ± {MARGIN})" if word == "tie" else ""
-            lines.append(f"  - {text} `{REFERENCE}`, by the mean difference of the scores{limits}: {', '.join(group)}.")
-    return lines
-
-
-def _not_paid(counted: list[TaskScores]) -> list[str]:
-    """Where the score at equal cost is not measured, since the core-seconds pay no block."""
-    missing = [name for problem in counted for name in problem.runs if not problem.blocks_at_equal_cost(name)]
-    if not missing:
-        return []
-    texts = (f"`{name}` on {missing.count(name)}" for name in dict.fromkeys(missing))
-    text = "Not measured but set to 1, since the core-seconds pay less than a twentieth of a run"
-    return [f"  - {text}: {', '.join(texts)} of {len(counted)} tasks."]
-
-
-def _on_control(problem: TaskScores) -> str:
-    found = on_problem(problem)
-    others = [f"`{name}` {each.word} {each.difference}" for name, each in found.items() if each.word != "tie"]
-    rest = f"; not tied: {', '.join(others)}" if others else ""
+def _on_controls(problems: list[ProblemScores], families: list[Family]) -> str:
+    """Whether the controls have the verdicts that they must have, and the resolution of the scores."""
+    words: dict[str, list[str]] = {"twin": [], "wrong-sign": []}
+    differences = []
+    for each in families:
+        if each.name.startswith("controls"):
+            for (name, reference), verdict in each.found.items():
+                words[name.partition(" @")[0]].append(verdict.word)
+                if name.startswith(TWIN):
+                    (problem,) = each.problems
+                    differences.append(problem.score(name) - problem.score(reference))
+    tied, worse = sum(word in ("tie", "same") for word in words["twin"]), words["wrong-sign"].count("worse")
+    spread = np.sqrt(np.mean(np.square(differences)))
     return (
-        f"On the control {problem.name}, {len(found) - len(others)} of {len(found)} strategies tie with "
-        f"`{REFERENCE}`{rest}."
+        f"Controls: `{REFERENCE}` again, with a gradient that differs in the last place, ties with `{REFERENCE}` on "
+        f"{tied} of {len(problems)} problems, and the wrong sign is worse on {worse} of {len(problems)}. By rounding "
+        f"alone, the score of a run changes by {spread:.3f} (root mean square)."
     )
 
 
-def _cannot_decide(problems: list[TaskScores]) -> list[str]:
-    """The comparisons in which no difference could be significant, since there are too few seeds."""
-    scores = at_equal_updates(problems)
-    num_tasks, num_seeds = scores[REFERENCE].shape
-    families = {
-        f"from `{REFERENCE}` on a single task": (num_seeds, max(len(problem.runs) for problem in problems) - 2),
-        f"from `{REFERENCE}` over the tasks": (num_tasks * num_seeds, len(scores) - 1),
-        "between two strategies in the table of pairs": (num_tasks * num_seeds, len(scores) * (len(scores) - 1) // 2),
-    }
-    return [
-        f"**No difference {where} can be significant**: with {num_seeds} seeds, the lowest p value of {count} "
-        f"comparisons is {least_p(size, count):.2g}. More seeds are needed."
-        for where, (size, count) in families.items()
-        if least_p(size, count) > LEVEL
-    ]
+def _cannot_decide(families: list[Family]) -> list[str]:
+    """The families in which no difference could be significant, since there are too few seeds."""
+    lines = []
+    for each in families:
+        size = len(each.problems) * len(each.problems[0].unit)
+        if each.found and (least := least_p(size, len(each.found))) > LEVEL:
+            lines.append(
+                f"**No difference can be significant: {each.name}.** With {len(each.problems[0].unit)} seeds, the "
+                f"lowest p value of {len(each.found)} comparisons is {least:.2g}. More seeds are needed."
+            )
+    return lines
 
 
-def _diverged(problem: TaskScores) -> str:
-    found = {name: problem.diverged(name) for name in problem.runs}
+def _diverged(problem: ProblemScores) -> str:
+    found = {name: int(np.isinf(each.tuned()).sum()) for name, each in problem.contenders.items()}
     texts = [f"{count} of `{name}`" for name, count in found.items() if count]
     return f"Runs that diverged on {problem.name}: {', '.join(texts)}." if texts else ""
 
 
-def _disturbed(problem: TaskScores) -> str:
-    share = min(measures["core_share"] for measures in problem.measures.values())
+def _at_edges(problem: ProblemScores) -> str:
+    texts = [
+        f"`{name}`"
+        for name, each in problem.contenders.items()
+        if any(each.candidates[n].is_edge for n in each.chosen())
+    ]
+    return f"The best rate on {problem.name} is the last one that was tried: {', '.join(texts)}." if texts else ""
+
+
+def _not_paid(problem: ProblemScores) -> str:
+    """Where the score at equal cost is not measured, since the core-seconds pay no block."""
+    names = [f"`{name}`" for name in problem.contenders if not problem.blocks_for(name, 1)]
+    if problem.status != "counts" or not names:
+        return ""
+    return (
+        f"On {problem.name} the core-seconds of `{REFERENCE}` pay less than a twentieth of a run, and the score is set "
+        f"to 1: {', '.join(names)}."
+    )
+
+
+def _disturbed(problem: ProblemScores) -> str:
+    share = min(price["core_share"] for price in problem.prices.values())
     if share >= QUIET:
         return ""
     return (
         f"**The prices on {problem.name} are not reliable**: other programs used the core {100 * (1 - share):.0f} % of "
-        "the time while they were measured. Delete the files of `stages` that begin with `measures`, and type the same "
+        "the time while they were measured. Delete the files of `stages` that begin with `price`, and type the same "
         "command on a machine that does nothing else."
     )

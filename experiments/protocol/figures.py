@@ -6,75 +6,131 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from .scores import FROZEN, REFERENCE, RunsOfStrategy, TaskScores, at_equal_updates, bounded
+from .families import CONTROLS
+from .problems import TWIN
+from .scores import Contender, ProblemScores
 from .statistics import iqm, score_interval
-from .tables import mean_price
+from .tables import price_of
 
 MOST_COLUMNS = 4
+NETWORK_SIZE = 3.3
+"""The width of a panel of a network, in inches."""
 
 
-def score_by_task(problems: list[TaskScores]) -> Figure:
-    """The score of each strategy on each problem, with its interval."""
-    names = _strategies(problems)
-    names.remove(FROZEN)
-    # The label below a single problem is wider than the problem.
-    figure = Figure(figsize=(max(1.25 * len(problems) + 1.5, 4.5), 0.3 * len(names) + 1.6), layout="constrained")
-    axes = figure.subplots(1, len(problems), sharey=True, squeeze=False)[0]
-    for axis, problem in zip(axes, problems, strict=True):
-        for y, name in enumerate(names):
-            if name in problem.runs:
-                interval = score_interval(problem.runs[name].tuned[None])
-                axis.plot([interval.low, interval.high], [y, y], color="C0", label=f"_{name}, interval")
-                axis.plot([interval.value], [y], "o", color="C0", markersize=4, label=f"_{name}")
-        axis.set_title(f"{problem.name.replace(', ', ',\n')}\n{problem.status.split(':')[0]}", fontsize=8)
-        for edge in (0, 1):
-            axis.axvline(edge, color="0.8", zorder=0, label=f"_score {edge}")
-        axis.set_xlim(-0.25, 1.1)
-        axis.set_xticks([0, 1])
-    axes[0].set_yticks(range(len(names)), names)
-    axes[0].invert_yaxis()
-    figure.supxlabel("score: 0 the floor, 1 a recurrence that is not trained")
-    return figure
-
-
-def score_against_price(problems: list[TaskScores]) -> Figure:
-    """The score over all problems that count against the price of an update."""
-    # A legend has the names, since labels beside the points overlapped and left the figure.
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+def score_by_task(problems: list[ProblemScores]) -> Figure:
+    """A map of the scores: a row for each strategy, and a column for each problem."""
+    names = _names(problems)
+    scores = np.array([[_mean_score(problem, name) for problem in problems] for name in names])
+    figure = Figure(figsize=(0.9 * len(problems) + 2.6, 0.34 * len(names) + 1.5), layout="constrained")
     axis = figure.subplots()
-    styles = _styles(problems)
-    for name, scores in at_equal_updates(problems).items():
-        interval, price = score_interval(scores), mean_price(problems, name)
-        color, style = styles[name]
-        ends = [interval.low, interval.high]
-        axis.plot([price, price], ends, color=color, label=f"_{name}, interval")
-        # A point has no line style: it is hollow where the line of the other figures is dashed.
-        fill = "full" if style == "-" else "none"
-        axis.plot([price], [interval.value], "o", color=color, fillstyle=fill, label=name)
-    figure.legend(loc="outside right upper", fontsize=8)
-    axis.set_xscale("log")
-    axis.set_xlabel(f"price of an update, {REFERENCE} = 1 (geometric mean over tasks)")
-    axis.set_ylabel("score")
+    _map(axis, scores, names, [problem.name.replace(", ", "\n") for problem in problems])
     return figure
 
 
-def score_along_core_seconds(problems: list[TaskScores]) -> Figure:
+def score_by_window(problems: list[ProblemScores]) -> Figure:
+    """A map for each network: a row for each strategy, and a column for each length of the windows, by rows."""
+    networks = list(dict.fromkeys(problem.problem.model_name for problem in problems))
+    strategies = list(dict.fromkeys(name for each in problems for name, _ in each.strategies.values()))
+    strategies = [name for name in strategies if name not in CONTROLS]
+    figure = Figure(figsize=(NETWORK_SIZE * len(networks) + 1, 0.34 * len(strategies) + 1.8), layout="constrained")
+    for axis, network in zip(figure.subplots(1, len(networks), sharey=True, squeeze=False)[0], networks, strict=True):
+        group = [problem for problem in problems if problem.problem.model_name == network]
+        columns = dict.fromkeys((each.problem.rows, w.task.window) for each in group for w in each.problem.windows)
+        scores = np.full((len(strategies), len(columns)), np.nan)
+        for y, strategy in enumerate(strategies):
+            for x, (rows, window) in enumerate(columns):
+                of_rows = [each for each in group if each.problem.rows == rows]
+                found = [_mean_score(each, each.contender(strategy, window)) for each in of_rows]
+                scores[y, x] = np.mean(found)
+        several = len({rows for rows, _ in columns}) > 1
+        _map(
+            axis,
+            scores,
+            strategies,
+            [f"{window}\n{rows} row{'s' * (rows > 1)}" if several else str(window) for rows, window in columns],
+        )
+        axis.set_title(network.partition(":")[0], fontsize=9)
+        axis.set_xlabel("window (steps)", fontsize=8)
+    return figure
+
+
+def score_against_price(problems: list[ProblemScores]) -> Figure:
+    """The score against core-seconds and against bytes; several windows of one strategy are joined by a line."""
+    networks = list(dict.fromkeys(problem.problem.model_name.partition(":")[0] for problem in problems))
+    figure = Figure(figsize=(2.6 * len(networks) + 2.2, 5.4), layout="constrained")
+    grid, styles = figure.subplots(2, len(networks), sharey=True, squeeze=False), _styles(problems)
+    legend: dict[str, Any] = {}
+    labels = {"seconds": "core-seconds of a run", "bytes": "bytes carried, and of temporaries"}
+    for column, network in enumerate(networks):
+        group = [problem for problem in problems if problem.problem.model_name.partition(":")[0] == network]
+        for axis, what in zip(grid[:, column], labels, strict=True):
+            for strategy, (color, style) in styles.items():
+                found = {}
+                for name in dict.fromkeys(name for each in group for name in each.contenders):
+                    having = [each for each in group if name in each.contenders]
+                    if having[0].strategies[name][0] == strategy and len(having) == len(_with(group, name)):
+                        prices = [price_of(each, name, what) for each in having]
+                        stacked = np.stack([each.score(name) for each in having])
+                        found[name] = np.exp(np.log(prices).mean()), score_interval(stacked)
+                for x, interval in found.values():
+                    axis.plot([x, x], [interval.low, interval.high], color=color, linewidth=0.8, label="_interval")
+                xs, ys = [x for x, _ in found.values()], [interval.value for _, interval in found.values()]
+                fill = "full" if style == "-" else "none"
+                if xs:
+                    (legend[strategy],) = axis.plot(
+                        xs, ys, color=color, marker="o", markersize=4, fillstyle=fill, linewidth=0.8, label=strategy
+                    )
+            axis.set_xscale("log")
+            axis.set_xlabel(labels[what], fontsize=8)
+        grid[0, column].set_title(network or "without a network", fontsize=9)
+    figure.supylabel("score")
+    figure.legend(list(legend.values()), list(legend), loc="outside right upper", fontsize=8)
+    return figure
+
+
+def score_along_core_seconds(problems: list[ProblemScores]) -> Figure:
     """The score along the core-seconds of a run."""
 
-    def line(problem: TaskScores, name: str, runs: RunsOfStrategy) -> Any:
-        ends = np.arange(1, runs.blocks.shape[1] + 1) / runs.blocks.shape[1]
-        return problem.updates * problem.measures[name]["seconds"] * ends, iqm(bounded(runs.blocks).T)
+    def line(problem: ProblemScores, name: str, runs: Contender) -> Any:
+        curves = runs.curves()
+        ends = np.arange(1, curves.shape[1] + 1) / curves.shape[1]
+        scores = problem.relative(np.where(np.isfinite(curves), curves, np.inf).T)
+        return problem.seconds(name) * ends, iqm(scores)
 
-    return _panels(problems, line, "core-seconds, without compiling")
-
-
-def score_by_learning_rate(problems: list[TaskScores]) -> Figure:
-    """The score against the learning rate, with the seeds of tuning."""
-    return _panels(problems, lambda _problem, _name, runs: (runs.rates, runs.tuning), "learning rate")
+    return _panels(problems, line, "core-seconds, without compiling and optimizer")
 
 
-def _panels(problems: list[TaskScores], line: Callable[[TaskScores, str, RunsOfStrategy], Any], x_label: str) -> Figure:
-    """A panel for each problem with a line for each strategy."""
+def score_by_learning_rate(problems: list[ProblemScores]) -> Figure:
+    """The mean score against the learning rate, with the first clip."""
+
+    def line(problem: ProblemScores, name: str, runs: Contender) -> Any:
+        clip = runs.candidates[0].clip
+        rates = {each.rate: n for n, each in enumerate(runs.candidates) if each.clip == clip}
+        scores = problem.relative(runs.tails()).mean(1)
+        return sorted(rates), [scores[rates[rate]] for rate in sorted(rates)]
+
+    return _panels(problems, line, "learning rate")
+
+
+def _mean_score(problem: ProblemScores, name: str) -> float:
+    return float(iqm(problem.score(name))) if name in problem.contenders else np.nan
+
+
+def _map(axis: Any, scores: np.ndarray, names: list[str], columns: list[str]) -> None:
+    """A map with numbers; empty where a strategy does not take a problem."""
+    axis.imshow(scores, cmap="viridis_r", vmin=0, vmax=1, aspect="auto")
+    axis.set_xticks(range(len(columns)), columns, fontsize=7)
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    for (y, x), score in np.ndenumerate(scores):
+        if np.isfinite(score):
+            color = "white" if score > 0.5 else "black"
+            axis.text(x, y, f"{score:.2f}".replace("0.", "."), ha="center", va="center", fontsize=7, color=color)
+
+
+def _panels(
+    problems: list[ProblemScores], line: Callable[[ProblemScores, str, Contender], Any], x_label: str
+) -> Figure:
+    """A panel for each problem with a line for each strategy, with its longest window."""
     columns = min(MOST_COLUMNS, len(problems))
     rows = -(-len(problems) // columns)
     figure = Figure(figsize=(2.4 * columns + 1.8, 2.3 * rows + 0.6), layout="constrained")
@@ -82,10 +138,13 @@ def _panels(problems: list[TaskScores], line: Callable[[TaskScores, str, RunsOfS
     styles = _styles(problems)
     legend: dict[str, Any] = {}
     for axis, problem in zip(axes, problems, strict=False):
-        for name, runs in problem.runs.items():
-            color, style = styles[name]
+        for name, runs in problem.contenders.items():
+            strategy, _ = problem.strategies[name]
+            color, style = styles[strategy]
             x, y = line(problem, name, runs)
-            (legend[name],) = axis.plot(x, y, label=name, color=color, linestyle=style, linewidth=1)
+            (legend[strategy],) = axis.plot(
+                x, y, label=f"{problem.name}, {name}", color=color, linestyle=style, linewidth=1
+            )
         axis.set_title(problem.name, fontsize=8)
         axis.set_xscale("log")
         axis.set_ylim(-0.05, 1.05)
@@ -97,10 +156,20 @@ def _panels(problems: list[TaskScores], line: Callable[[TaskScores, str, RunsOfS
     return figure
 
 
-def _styles(problems: list[TaskScores]) -> dict[str, tuple[str, str]]:
+def _with(problems: list[ProblemScores], name: str) -> list[ProblemScores]:
+    """The problems that have the window of a contender."""
+    length = next(each.strategies[name][1] for each in problems if name in each.strategies)
+    return [each for each in problems if length in {window.task.window for window in each.problem.windows}]
+
+
+def _styles(problems: list[ProblemScores]) -> dict[str, tuple[str, str]]:
     """The color and the line style of each strategy, the same in all figures with a legend."""
-    return {name: (f"C{n % 10}", "-" if n < 10 else "--") for n, name in enumerate(_strategies(problems))}
+    names = dict.fromkeys(name for problem in problems for name, _ in problem.strategies.values() if name != TWIN)
+    return {name: (f"C{n % 10}", "-" if n < 10 else "--") for n, name in enumerate(names)} | {TWIN: ("0.6", ":")}
 
 
-def _strategies(problems: list[TaskScores]) -> list[str]:
-    return list(dict.fromkeys(name for problem in problems for name in problem.runs))
+def _names(problems: list[ProblemScores]) -> list[str]:
+    """The strategies without controls, those with low scores first."""
+    names = dict.fromkeys(name for problem in problems for name in problem.contenders)
+    kept = [name for name in names if name not in CONTROLS]
+    return sorted(kept, key=lambda name: np.nanmean([_mean_score(problem, name) for problem in problems]))

@@ -1,225 +1,284 @@
-"""From the losses of all runs to scores, and to the tasks that are admitted."""
+"""From the losses of all runs to scores, and to the problems that count."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-import seqjax as sj
-
-from .compute import as_array
-from .stages import FROZEN, Stages
+from .compute import as_array, choose, halves
+from .problems import FROZEN, IMMEDIATE, REFERENCE, TWIN, WRONG_SIGN, Problem
+from .stages import Stage, Stages
 from .statistics import Interval, score_interval
-from .tasks import Task
-from .training import BLOCKS, TAIL, tail
+from .training import BLOCKS, tail
 
-REFERENCE, IMMEDIATE = "full", "immediate"
-"""The strategies that every edition has: the one with which others are compared, and the one of a single step."""
 WORST = 1.0
 """The highest score, and that of a run that diverged."""
 LARGEST = 1e30
 """A loss from here on counts as diverged."""
+SAME = 1e-5
+"""Two strategies are the same on a problem if the losses of all first blocks agree to this relative difference."""
 
 
-class RunsOfStrategy(NamedTuple):
-    """The runs of a strategy on a problem, as scores.
+class Candidate(NamedTuple):
+    """What may be chosen for a contender.
 
     Args:
-        tuned: with the learning rate that was chosen, float64[S].
-        untuned: with that of those who do not tune, float64[S].
-        blocks: those of the blocks of the tuned runs, which may be above 1, float64[S, BLOCKS].
-        rate: the learning rate that was chosen.
-        rates: all that were tried, float64[R].
-        tuning: the mean score with each of them, over the seeds of tuning, float64[R].
+        variant: the strategy, which is another one than that of the contender if its fields are chosen, too.
+        window: the steps of a window.
+        rate: the learning rate.
+        clip: the norm to which gradients are clipped; None: they are not.
+        clipped: the share of the updates that were.
+        is_edge: whether it has the lowest or the highest rate that was tried.
     """
 
-    tuned: np.ndarray
-    untuned: np.ndarray
-    blocks: np.ndarray
+    variant: str
+    window: int
     rate: float
-    rates: np.ndarray
-    tuning: np.ndarray
+    clip: float | None
+    clipped: float
+    is_edge: bool
+
+    def __str__(self) -> str:
+        clip = "" if self.clip is None else f", clip {self.clip:g}"
+        return f"{self.rate:.2g}{clip}{' (edge)' if self.is_edge else ''}"
 
 
-class TaskScores(NamedTuple):
-    """A task with a model, and the results of all strategies on it.
+class Contender(NamedTuple):
+    """All runs of a strategy on a problem.
 
     Args:
-        name: the name of the task, followed by that of the model if there are several models.
-        task: the task.
-        floor: the loss with the score 0.
-        unit: the loss with the score 1.
-        losses: strategy -> the tails of the runs that count, with their interval.
-        status: "admitted", "control", or "not admitted: ", followed by the reason.
-        runs: strategy -> its runs.
-        refused: strategy -> why it does not take this problem.
-        measures: strategy -> seconds of an update, bias, variance and cosine of its gradient, and `core_share`, the
-            share of the time that the process had its core meanwhile, which is the same for all strategies.
-        updates: the updates of a run.
-        state_size: the numbers of a state.
+        candidates: what may be chosen, C of them.
+        losses: the blocks of the runs of each candidate with each seed, float64[C, S, BLOCKS]; NaN where a loss was not
+            finite.
     """
 
-    name: str
-    task: Task
+    candidates: list[Candidate]
+    losses: np.ndarray
+
+    def chosen(self, num_blocks: int = BLOCKS) -> list[int]:
+        """For each seed, the candidate that is best for the other half of the seeds after so many blocks."""
+        tails, found = self.tails(num_blocks), np.empty(self.losses.shape[1], int)
+        one, other = halves(len(found))
+        for counted, choosing in ((one, other), (other, one)):
+            found[counted] = choose(tails[:, choosing])
+        return found.tolist()
+
+    def tuned(self, num_blocks: int = BLOCKS) -> np.ndarray:
+        """The loss of each seed after so many blocks, with the candidate of the other half, float64[S]."""
+        return self.tails(num_blocks)[self.chosen(num_blocks), range(self.losses.shape[1])]
+
+    def tails(self, num_blocks: int = BLOCKS) -> np.ndarray:
+        """The loss of each candidate and seed after so many blocks; inf where a run diverged, float64[C, S]."""
+        ends = tail(self.losses, num_blocks)
+        return np.where(ends < LARGEST, ends, np.inf)
+
+    def curves(self) -> np.ndarray:
+        """The blocks of the candidates that are chosen for a whole run, float64[S, BLOCKS]."""
+        return self.losses[self.chosen(), range(self.losses.shape[1])]
+
+    def untuned(self, rate: float) -> np.ndarray | None:
+        """The losses with this rate and the first clip, float64[S]; None: it was not tried."""
+        found = [n for n, each in enumerate(self.candidates) if each.rate == rate]
+        return self.tails()[found[0]] if found else None
+
+
+class ProblemScores(NamedTuple):
+    """A problem, and the results of all contenders on it.
+
+    Args:
+        problem: the problem.
+        floor: the loss with the score 0.
+        unit: the loss with the score 1 for each seed, that of `frozen`, float64[S].
+        contenders: name -> its runs.
+        strategies: name of a contender -> its strategy and its window.
+        refused: strategy -> why it does not take this problem.
+        prices: name of a contender -> what `compute.price` has found.
+        errors: strategy -> what `compute.errors` has found.
+        status: "counts", "beside", or "not admitted: ", followed by the reason.
+    """
+
+    problem: Problem
     floor: float
-    unit: float
-    losses: dict[str, Interval]
-    status: str
-    runs: dict[str, RunsOfStrategy]
+    unit: np.ndarray
+    contenders: dict[str, Contender]
+    strategies: dict[str, tuple[str, int]]
     refused: dict[str, str]
-    measures: dict[str, dict[str, Any]]
-    updates: int
-    state_size: int
+    prices: dict[str, dict[str, Any]]
+    errors: dict[str, dict[str, Any]]
+    status: str
 
-    def diverged(self, strategy: str) -> int:
-        """How many of the runs of a strategy that count diverged."""
-        return int(np.isinf(self.runs[strategy].blocks).any(1).sum())
+    @property
+    def name(self) -> str:
+        """That of the problem."""
+        return self.problem.name
 
-    def at_equal_cost(self, strategy: str) -> np.ndarray:
-        """The scores of a strategy after as many core-seconds as the whole run of `full` takes, float64[S]."""
-        return score_after(self.runs[strategy].blocks, self.blocks_at_equal_cost(strategy))
+    def score(self, name: str, num_blocks: int = BLOCKS) -> np.ndarray:
+        """The scores of a contender after so many blocks, float64[S]; 1 after none."""
+        if not num_blocks:
+            return np.full(len(self.unit), WORST)
+        return self.relative(self.contenders[name].tuned(num_blocks))
 
-    def blocks_at_equal_cost(self, strategy: str) -> int:
-        """How many blocks of a run of a strategy the core-seconds of the whole run of `full` pay."""
-        price, of_full = (self.measures[name]["seconds"] for name in (strategy, REFERENCE))
+    def relative(self, losses: np.ndarray) -> np.ndarray:
+        """(loss - floor) / (loss of frozen - floor), at most 1, seed by seed along the last axis."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scores = (losses - self.floor) / (self.unit - self.floor)
+        # If a recurrence that is not trained reaches the floor, nothing can be learned, and all scores are 1.
+        return np.where(self.unit > self.floor, np.minimum(scores, WORST), WORST)
+
+    def reference_of(self, name: str) -> str:
+        """The contender with which one is compared: `full` with the same window."""
+        return self.contender(REFERENCE, self.strategies[name][1])
+
+    def contender(self, strategy: str, window: int) -> str:
+        """The name of a strategy with a window."""
+        return name_of(strategy, window, self.problem)
+
+    def seconds(self, name: str) -> float:
+        """The core-seconds of the gradients of a whole run of a contender."""
+        _, length = self.strategies[name]
+        (updates,) = (window.updates for window in self.problem.windows if window.task.window == length)
+        return updates * self.prices[name]["seconds"]
+
+    def blocks_for(self, name: str, budget: float) -> int:
+        """How many blocks of a run of a contender a multiple of the core-seconds of a whole run of `full` pays.
+
+        Of several windows, that of `full` is the longest one.
+        """
+        paid = budget * self.seconds(self.contender(REFERENCE, self.problem.task.window)) / self.seconds(name)
         # Without the small number, rounding would take a block from a strategy that can pay the whole run.
-        return int(min(of_full / price, 1) * BLOCKS + 1e-9)
+        return int(min(paid, 1) * BLOCKS + 1e-9)
+
+    def is_same(self, name: str, other: str) -> bool:
+        """Whether two contenders compute the same gradient but for rounding, by the losses of their first blocks."""
+        one, two = (
+            {each[1:4]: losses[:, 0] for each, losses in zip(found.candidates, found.losses, strict=True)}
+            for found in (self.contenders[name], self.contenders[other])
+        )
+        shared = one.keys() & two.keys()
+        return bool(shared) and all(np.allclose(one[key], two[key], rtol=SAME, atol=1e-12) for key in shared)
 
 
-def score(stages: Stages) -> list[TaskScores]:
+def name_of(strategy: str, window: int, problem: Problem) -> str:
+    """The name of a contender: that of its strategy, with the window if there are several."""
+    return f"{strategy} @ {window}" if len(problem.windows) > 1 else strategy
+
+
+def score(stages: Stages, variants: dict[str, list[str]] | None = None) -> list[ProblemScores]:
     """The scores of an edition whose stages have all been computed.
 
-    Raises:
-        Error: a result was tuned with a seed that counts.
+    Args:
+        stages: the stages.
+        variants: a strategy whose fields are chosen as its rate is -> the strategies with all values.
     """
-    short, found = _short_names(stages.models), []
-    for stage in stages.measures:
-        results = {
-            each.strategy: stages.result(each)
-            for each in stages.runs
-            if (each.task, each.model) == (stage.task, stage.model)
-        }
-        name = f"{stage.task}, {short[stage.model]}" if stage.model and len(stages.models) > 1 else stage.task
-        task, model = stages.tasks[stage.task], stages.models.get(stage.model)
-        measures, state_size = stages.result(stage), _state_size(task, model)
-        found.append(problem_of(name, task, results, measures or {}, stages.settings.updates, state_size))
-    return found
+    variants = variants or {}
+    return [_score(stages, problem, variants) for problem in stages.problems]
 
 
-def admitted(problems: list[TaskScores]) -> list[TaskScores]:
-    """The problems that count."""
-    return [problem for problem in problems if problem.status == "admitted"]
+def _score(stages: Stages, problem: Problem, variants: dict[str, list[str]]) -> ProblemScores:
+    of_variant = {each: name for name, group in variants.items() for each in group}
+    results: dict[str, list[tuple[str, int, dict[str, Any]]]] = {}
+    strategies, refused, prices = {}, {}, {}
+    for window, entry in problem.entries:
+        strategy, length = of_variant.get(entry, entry), window.task.window
+        result = stages.result(Stage("runs", window, (entry,))) or {}
+        if result["refused"] is not None:
+            refused[strategy] = result["refused"]
+            continue
+        name = name_of(strategy, length, problem)
+        results.setdefault(name, []).append((entry, length, result))
+        strategies[name] = (strategy, length)
+        prices.setdefault(name, stages.result(Stage("price", window, (entry,))) or {})
+    contenders = {name: contender_of(found) for name, found in results.items()}
+    errors = {}
+    if problem.has_errors:
+        errors = stages.result(Stage("errors", problem.windows[-1], problem.strategies)) or {}
+    return problem_of(problem, contenders, strategies, refused, prices, errors)
 
 
-def at_equal_updates(problems: list[TaskScores]) -> dict[str, np.ndarray]:
-    """Strategy -> its scores on all problems that count, float64[K, S]; only strategies that take all of them."""
-    return _on_all(problems, lambda problem, name: problem.runs[name].tuned)
-
-
-def at_equal_cost(problems: list[TaskScores]) -> dict[str, np.ndarray]:
-    """The same after as many core-seconds as the whole run of `full` takes."""
-    return _on_all(problems, TaskScores.at_equal_cost)
-
-
-def _on_all(problems: list[TaskScores], scores: Callable[[TaskScores, str], np.ndarray]) -> dict[str, np.ndarray]:
-    counted = admitted(problems)
-    names = dict.fromkeys(name for problem in counted for name in problem.runs if name != FROZEN)
-    return {
-        name: np.stack([scores(problem, name) for problem in counted])
-        for name in names
-        if all(name in problem.runs for problem in counted)
-    }
-
-
-def _short_names(models: Iterable[str]) -> dict[str, str]:
-    """The models by their plugins alone, such as "gru", unless two of them have the same plugin."""
-    plugins = {model: model.partition(":")[0] for model in models}
-    return plugins if len(set(plugins.values())) == len(plugins) else {model: model for model in plugins}
-
-
-def _state_size(task: Task, model: sj.Model | None) -> int:
-    problem = task.problem(model)
-    state = jax.eval_shape(lambda key: problem.init_rows(problem.init(key), 1), jax.random.key(0))
-    return sum(leaf.size for leaf in jax.tree.leaves(state))
+def contender_of(results: Sequence[tuple[str, int, dict[str, Any]]]) -> Contender:
+    """A contender from the results of its stages, each with its strategy and its window."""
+    candidates, losses = [], []
+    for variant, window, result in results:
+        for runs in result["runs"]:
+            rates = [each["rate"] for each in result["runs"] if each["clip"] == runs["clip"]]
+            is_edge = runs["rate"] in (min(rates), max(rates))
+            candidates.append(Candidate(variant, window, runs["rate"], runs["clip"], runs["clipped"], is_edge))
+            losses.append(as_array(runs["blocks"]))
+    return Contender(candidates, np.stack(losses))
 
 
 def problem_of(
-    name: str, task: Task, results: dict[str, Any], measures: dict[str, Any], updates: int, state_size: int
-) -> TaskScores:
-    """What the losses on a problem mean, and whether it is admitted.
+    problem: Problem,
+    contenders: dict[str, Contender],
+    strategies: dict[str, tuple[str, int]],
+    refused: dict[str, str],
+    prices: dict[str, dict[str, Any]],
+    errors: dict[str, dict[str, Any]],
+) -> ProblemScores:
+    """What the losses on a problem mean, and whether it counts; arguments as those of `ProblemScores`."""
+    # The unit is what can be had without training the recurrence: `frozen` with the best of its windows.
+    of_frozen = [contenders[name] for name, (strategy, _) in strategies.items() if strategy == FROZEN]
+    frozen = Contender(
+        [c for each in of_frozen for c in each.candidates], np.concatenate([c.losses for c in of_frozen])
+    )
+    unit, floor = frozen.tuned(), problem.task.floor
+    found = ProblemScores(problem, floor, unit, contenders, strategies, refused, prices, errors, "")
+    return found._replace(status=_status(found))
+
+
+def _status(problem: ProblemScores) -> str:
+    """Whether a problem counts: `full` must be better than what needs no gradient through time."""
+    if problem.problem.task.is_diagnostic:
+        return "beside"
+    windows = [window.task.window for window in problem.problem.windows]
+    reference = problem.contender(REFERENCE, windows[-1])
+    others = {FROZEN: problem.unit}
+    if IMMEDIATE in problem.contenders:
+        others[IMMEDIATE] = problem.contenders[IMMEDIATE].tuned()
+    elif len(windows) > 1:
+        shortest = problem.contender(REFERENCE, windows[0])
+        others[shortest] = problem.contenders[shortest].tuned()
+    least = {name: loss_interval(losses).low for name, losses in others.items()}
+    most = loss_interval(problem.contenders[reference].tuned()).high
+    if lost := [name for name, low in least.items() if most >= low]:
+        return f"not admitted: the interval of {reference} is not below that of {' and '.join(lost)}"
+    return "counts"
+
+
+def loss_interval(losses: np.ndarray) -> Interval:
+    """The interval of losses, float64[S], with a large number for a run that diverged."""
+    return score_interval(np.minimum(losses, LARGEST)[None])
+
+
+def counted(problems: Sequence[ProblemScores]) -> list[ProblemScores]:
+    """The problems that count."""
+    return [problem for problem in problems if problem.status == "counts"]
+
+
+def over_problems(
+    problems: Sequence[ProblemScores], scores: Callable[[ProblemScores, str], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Contender -> its scores on all problems, float64[K, S]; only contenders that take all of them, without controls.
 
     Args:
-        name: see `TaskScores`.
-        task: see `TaskScores`.
-        results: strategy -> what `compute.train` has found.
-        measures: see `TaskScores`.
-        updates: see `TaskScores`.
-        state_size: see `TaskScores`.
-
-    Raises:
-        Error: a result was tuned with a seed that counts.
+        problems: the problems.
+        scores: (problem, contender) -> float64[S].
     """
-    ran = {strategy: result for strategy, result in results.items() if result["refused"] is None}
-    for strategy, result in ran.items():
-        if set(result["tuning_seeds"]) & set(result["seeds"]):
-            raise sj.Error(f"{strategy} on {name} was tuned with seeds that count; its scores are refused")
-    tails = {strategy: tail(as_array(result["tuned"])) for strategy, result in ran.items()}
-    losses = {strategy: score_interval(np.minimum(each, LARGEST)[None]) for strategy, each in tails.items()}
-    frozen, full = losses[FROZEN].value, losses[REFERENCE].value
-    floor = full if task.floor is None else task.floor
-    # If nothing can be learned, there is no loss of a model that has learned nothing: the unit is the floor itself.
-    unit = 2 * floor if task.floor is not None and task.floor == task.chance else frozen
-    if task.is_control:
-        status = "control"
-    elif lost := [each for each in (FROZEN, IMMEDIATE) if losses[REFERENCE].high >= losses[each].low]:
-        status = f"not admitted: the interval of {REFERENCE} is not below that of {' and '.join(lost)}"
-    else:
-        status = "admitted"
-    refused = {strategy: result["refused"] for strategy, result in results.items() if result["refused"] is not None}
-    runs = {strategy: _runs(result, floor, unit) for strategy, result in ran.items()}
-    return TaskScores(name, task, floor, unit, losses, status, runs, refused, measures, updates, state_size)
-
-
-def _runs(result: dict[str, Any], floor: float, unit: float) -> RunsOfStrategy:
-    tuned, untuned = as_array(result["tuned"]), as_array(result["untuned"])
-    rates, losses = zip(*result["tuning"], strict=True)
-    return RunsOfStrategy(
-        tuned=bounded(relative(tail(tuned), floor, unit)),
-        untuned=bounded(relative(tail(untuned), floor, unit)),
-        blocks=relative(tuned, floor, unit),
-        rate=result["rate"],
-        rates=np.array(rates),
-        tuning=bounded(relative(tail(as_array(losses)), floor, unit)).mean(1),
+    names = dict.fromkeys(
+        name
+        for problem in problems
+        for name, (strategy, _) in problem.strategies.items()
+        if strategy not in (FROZEN, TWIN, WRONG_SIGN)
     )
+    return {
+        name: np.stack([scores(problem, name) for problem in problems])
+        for name in names
+        if all(name in problem.contenders for problem in problems)
+    }
 
 
-def relative(losses: np.ndarray, floor: float, unit: float) -> np.ndarray:
-    """(loss - floor) / (unit - floor); inf for a loss that is not finite.
-
-    If no floor is known, it is the loss of `full`. If that of `frozen` is lower, nothing was learned: all scores are 1.
-    """
-    if unit <= floor:
-        return np.full(losses.shape, WORST)
-    known = np.isfinite(losses) & (losses < LARGEST)
-    return np.where(known, (np.where(known, losses, 0) - floor) / (unit - floor), np.inf)
-
-
-def bounded(scores: np.ndarray) -> np.ndarray:
-    """Scores that are at most 1."""
-    return np.minimum(scores, WORST)
-
-
-def updates_to(blocks_SN: np.ndarray, target: float, updates: int) -> float:
-    """The median over the seeds of the number of updates until a block has a score of at most `target`; inf: never."""
+def updates_to(blocks_SN: np.ndarray, target: float) -> float:
+    """The median over the seeds of the share of a run until a block has a score of at most `target`; inf: never."""
     reached = blocks_SN <= target
-    first = np.where(reached.any(1), (reached.argmax(1) + 1) * updates / blocks_SN.shape[1], np.inf)
+    first = np.where(reached.any(1), (reached.argmax(1) + 1) / blocks_SN.shape[1], np.inf)
     return float(np.median(first))
-
-
-def score_after(blocks_SN: np.ndarray, num_blocks: int) -> np.ndarray:
-    """The scores after so many blocks, medians of the last fifth of them; 1 after none, float64[S]."""
-    last = max(1, num_blocks * TAIL // BLOCKS)
-    if not num_blocks:
-        return np.full(len(blocks_SN), WORST)
-    return bounded(np.median(blocks_SN[:, num_blocks - last : num_blocks], 1))

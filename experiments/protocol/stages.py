@@ -1,8 +1,9 @@
 """The stages of the referee: each one is computed once, and its result is a file.
 
-A stage is one of two kinds. "measures" measures all strategies on one task and model: seconds of an update, bias and
-variance. "runs" tunes one strategy on one task and model, and trains it with the seeds that count. A result belongs to
-the settings of its stage, which are part of the name of its file, and to the code that computed it.
+A stage is one of three kinds. "price" measures seconds and bytes of one strategy on one problem, "runs" trains it with
+all learning rates and seeds, and "errors" measures bias and variance of all strategies. A result belongs to the
+settings of its stage, which are part of the name of its file, and to the code that computed it. A price also belongs to
+the machine.
 """
 
 import ast
@@ -11,8 +12,9 @@ import functools
 import hashlib
 import importlib.util
 import json
+import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,12 +27,10 @@ from seqjax.files import read_plain, write
 from seqjax.parse import from_json
 
 from . import baselines, compute
-from .baselines import Frozen
-from .compute import Settings
-from .tasks import Task
+from .problems import Problem, Window
 
-FROZEN = "frozen"
-"""The name of the baseline."""
+KINDS = ("price", "errors", "runs")
+"""The kinds of stages, in the order in which they are computed."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,18 @@ class Stage:
     """One stage.
 
     Args:
-        kind: "measures" or "runs".
-        task: the name of the task.
-        model: the name of the model.
-        strategy: the name of the strategy; "": all of them.
+        kind: one of `KINDS`.
+        window: a problem in windows of one length.
+        strategies: the names of the strategies.
     """
 
     kind: str
-    task: str
-    model: str
-    strategy: str = ""
+    window: Window
+    strategies: tuple[str, ...]
 
     def __str__(self) -> str:
-        return " ".join(part for part in (self.kind, self.task, self.model, self.strategy) if part)
+        strategy = self.strategies[0] if self.kind != "errors" else ""
+        return " ".join(part for part in (self.kind, str(self.window), strategy) if part)
 
 
 class Stages:
@@ -58,47 +57,31 @@ class Stages:
 
     Args:
         folder: the folder.
-        settings: what all runs share.
-        tasks: the tasks by name.
-        models: the models by name.
-        strategies: the strategies by name.
+        problems: the problems.
+        strategies: the strategies by name, those of all problems.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        settings: Settings,
-        tasks: Mapping[str, Task],
-        models: Mapping[str, sj.Model],
-        strategies: Mapping[str, sj.Gradient],
-    ):
-        self.folder, self.settings = folder, settings
-        self.tasks, self.models = tasks, models
-        self.strategies = {FROZEN: Frozen(), **strategies}
+    def __init__(self, folder: Path, problems: Sequence[Problem], strategies: Mapping[str, sj.Gradient]):
+        self.folder, self.problems, self.strategies = folder, problems, strategies
 
     @property
-    def measures(self) -> list[Stage]:
-        """Those that measure; each needs a core of its own on a machine that does nothing else."""
-        return [Stage("measures", task, model) for task, model in self.problems]
-
-    @property
-    def runs(self) -> list[Stage]:
-        """Those that train."""
-        return [Stage("runs", task, model, name) for name in self.strategies for task, model in self.problems]
-
-    @property
-    def problems(self) -> list[tuple[str, str]]:
-        """Task and model; a task without a model has the name "" for it."""
-        return [
-            (name, model) for name, task in self.tasks.items() for model in (self.models if task.has_model else ("",))
+    def all(self) -> list[Stage]:
+        """All stages, in the order in which they are computed."""
+        each = [(window, entry) for problem in self.problems for window, entry in problem.entries]
+        singles = {kind: [Stage(kind, window, (entry,)) for window, entry in each] for kind in ("price", "runs")}
+        errors = [
+            Stage("errors", window, problem.strategies)
+            for problem in self.problems
+            if problem.has_errors
+            for window in problem.windows
         ]
+        return [*singles["price"], *errors, *singles["runs"]]
 
     def expected_seconds(self, stage: Stage) -> float:
         """About how long a stage that trains takes by the price of its updates, without compiling and optimizer."""
-        prices = self.result(Stage("measures", stage.task, stage.model)) or {}
-        settings, seconds = self.settings, prices.get(stage.strategy, {}).get("seconds", 0.0)
-        num_runs = len(settings.rates) * len(settings.tuning_seeds) + 2 * len(settings.seeds)
-        return num_runs * settings.updates * seconds
+        found = self.result(dataclasses.replace(stage, kind="price")) or {}
+        settings = stage.window.settings
+        return len(settings.rates) * len(settings.seeds) * stage.window.updates * found.get("seconds", 0.0)
 
     def result(self, stage: Stage) -> dict[str, Any] | None:
         """The result of a stage; None: it has none yet.
@@ -130,11 +113,14 @@ class Stages:
     def compute(self, stage: Stage) -> dict[str, Any]:
         """The result of a stage, which is written to its file if it has none yet."""
         if (found := self.result(stage)) is None:
-            task, model = self.tasks[stage.task], self.models.get(stage.model)
-            if stage.kind == "measures":
-                found = compute.measure(self.settings, task, model, self.strategies)
+            window, chosen = stage.window, {name: self.strategies[name] for name in stage.strategies}
+            task, model, updates, settings = window[1:]
+            if stage.kind == "errors":
+                found = compute.errors(settings, task, model, updates, chosen)
+            elif stage.kind == "price":
+                found = compute.price(task, model, *chosen.values())
             else:
-                found = compute.train(self.settings, task, model, self.strategies[stage.strategy])
+                found = compute.train(settings, task, model, updates, *chosen.values())
             self.folder.mkdir(parents=True, exist_ok=True)
             # A file is written whole or not at all, so that a result that is there is complete.
             file = self._file(stage)
@@ -142,19 +128,36 @@ class Stages:
         return found
 
     def _file(self, stage: Stage) -> Path:
-        task, model = self.tasks[stage.task], self.models.get(stage.model)
-        settings = dataclasses.asdict(self.settings)
-        if stage.kind == "measures":
-            strategies = [self.strategies[name] for name in sorted(self.strategies)]
-            # The seeds that count have no part in what is measured.
-            del settings["seeds"], settings["rates"]
+        window = stage.window
+        strategies = [self.strategies[name] for name in sorted(stage.strategies)]
+        parts = [window.task, getattr(window.task, "dataset", None), window.model, *strategies]
+        key: dict[str, Any] = {
+            "task": repr(window.task),
+            "model": repr(window.model),
+            "strategies": repr(strategies),
+            "code": _code_of(parts),
+        }
+        # A price has nothing to do with the runs, and bias and variance nothing with their seeds.
+        if stage.kind == "price":
+            key["machine"] = machine()
         else:
-            strategies = [self.strategies[stage.strategy]]
-        code = _code_of([task, getattr(task, "dataset", None), model, *strategies])
-        key = settings | {"task": repr(task), "model": repr(model), "strategies": repr(strategies), "code": code}
+            key |= dataclasses.asdict(window.settings) | {"updates": window.updates}
+        if stage.kind == "errors":
+            del key["seeds"]
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-        name = str(stage).translate(str.maketrans(" :=,/", "-----"))
+        name = str(stage).replace(",", "").translate(str.maketrans(" :=/", "----"))
         return self.folder / f"{name}-{digest}.json"
+
+
+@functools.cache
+def machine() -> str:
+    """The processor of this machine."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def encode(name: str, result: Any) -> bytes:

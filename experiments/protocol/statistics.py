@@ -46,17 +46,24 @@ class Verdict(NamedTuple):
         difference: the mean of the scores of the strategy minus that of the reference.
         p: the p value of a difference of zero, corrected for all comparisons of the family.
         word: "better", "worse", "tie" or "undecided".
+        is_limit: whether no lower p value could be found with so many random signs.
     """
 
     difference: Interval
     p: float
     word: str
+    is_limit: bool = False
+
+    @property
+    def p_text(self) -> str:
+        """The p value in two digits."""
+        return f"{'≤ ' if self.is_limit else ''}{self.p:.2g}"
 
     def mirrored(self) -> "Verdict":
         """That of the reference against the strategy."""
         value, low, high = self.difference
         opposite = {"better": "worse", "worse": "better"}
-        return Verdict(Interval(-value, -high, -low), self.p, opposite.get(self.word, self.word))
+        return self._replace(difference=Interval(-value, -high, -low), word=opposite.get(self.word, self.word))
 
 
 def iqm(scores: np.ndarray) -> np.ndarray:
@@ -85,33 +92,29 @@ def score_over_tasks(scores_KS: np.ndarray) -> float:
 
 def score_interval(scores_KS: np.ndarray) -> Interval:
     """The score over tasks, with its stratified bootstrap interval."""
-    return _interval(score_over_tasks(scores_KS), _resampled_scores(scores_KS), *scores_KS.shape)
+    return _interval(score_over_tasks(scores_KS), _resampled_scores(scores_KS), scores_KS.shape[1])
 
 
 def mean_interval(differences_KS: np.ndarray) -> Interval:
     """The mean of all differences, with its stratified bootstrap interval."""
-    drawn = np.tensordot(_shares(*differences_KS.shape), differences_KS, 2) / len(differences_KS)
-    return _interval(differences_KS.mean(), drawn, *differences_KS.shape)
+    drawn_RK = np.einsum("rks,ks->rk", _shares(*differences_KS.shape), differences_KS)
+    return _interval(differences_KS.mean(), drawn_RK, differences_KS.shape[1])
 
 
 def ratio_interval(parts_S: np.ndarray, wholes_S: np.ndarray) -> Interval:
     """The ratio of two means over the same seeds of one task, with its bootstrap interval."""
     shares_RS = _shares(1, len(parts_S))[:, 0]
     drawn = (shares_RS @ parts_S) / (shares_RS @ wholes_S)
-    return _interval(parts_S.mean() / wholes_S.mean(), drawn, 1, len(parts_S))
+    return _interval(parts_S.mean() / wholes_S.mean(), drawn[:, None], len(parts_S))
 
 
 def improvement(scores_KS: np.ndarray, others_KS: np.ndarray) -> Interval:
-    """The probability that a run has a lower score than one of the other strategy on the same task; ties count half.
+    """The probability that a run has a lower score than that of the other strategy with the same seed.
 
-    It is averaged over the tasks (Agarwal et al. 2021). The interval is that of a stratified bootstrap of both. Scores
-    that are equal but for rounding are ties.
+    Ties count half, and so do scores that are equal but for rounding. It is averaged over tasks and seeds.
     """
     scores_KS, others_KS = scores_KS.round(6), others_KS.round(6)
-    wins_KSS = (scores_KS[:, :, None] < others_KS[:, None, :]) + 0.5 * (scores_KS[:, :, None] == others_KS[:, None, :])
-    mine_RKS, theirs_RKS = _shares(*scores_KS.shape), _shares(*others_KS.shape, seed=1)
-    drawn = np.einsum("rks,kst,rkt->r", mine_RKS, wins_KSS, theirs_RKS, optimize=True) / len(wins_KSS)
-    return _interval(wins_KSS.mean(), drawn, *scores_KS.shape)
+    return mean_interval((scores_KS < others_KS) + 0.5 * (scores_KS == others_KS))
 
 
 def rank_intervals(scores: Mapping[str, np.ndarray]) -> dict[str, Interval]:
@@ -119,26 +122,48 @@ def rank_intervals(scores: Mapping[str, np.ndarray]) -> dict[str, Interval]:
 
     All strategies are resampled with the same seeds, since they are paired. Equal scores share the mean of their ranks.
     """
-    ranks_RA = _ranks(np.stack([_resampled_scores(each) for each in scores.values()], 1))
+    ranks_RA = _ranks(np.stack([_resampled_scores(each).mean(1) for each in scores.values()], 1))
     own = _ranks(np.array([[score_over_tasks(each) for each in scores.values()]]))[0]
-    return {name: _interval(own[n], ranks_RA[:, n], *scores[name].shape) for n, name in enumerate(scores)}
+    return {name: _interval(own[n], ranks_RA[:, [n]], scores[name].shape[1]) for n, name in enumerate(scores)}
 
 
-def sign_test(differences: np.ndarray) -> float:
+def ranks_without_a_task(scores: Mapping[str, np.ndarray], tasks: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """The best and the worst rank of each strategy if the problems of one of the tasks are left out.
+
+    Args:
+        scores: strategy -> float64[K, S].
+        tasks: the task of each of the K problems. If it is the same for all, none is left out.
+    """
+    kept = [np.array([each != left_out for each in tasks]) for left_out in dict.fromkeys(tasks)]
+    kept = kept if len(kept) > 1 else [np.ones(len(tasks), bool)]
+    ranks_MA = _ranks(np.array([[score_over_tasks(each[rows]) for each in scores.values()] for rows in kept]))
+    return {name: (ranks_MA[:, n].min().item(), ranks_MA[:, n].max().item()) for n, name in enumerate(scores)}
+
+
+def sign_test(differences_KS: np.ndarray) -> float:
     """The two-sided p value of the mean of paired differences, by all changes of their signs.
 
     If two strategies are exchangeable, each difference is as likely as its negative. The p value is the share of the
-    signs that give a mean at least as far from zero. Of more than 12 differences, 20,000 random signs are taken.
+    signs that give a mean at least as far from zero, in units of its standard error within the tasks. Without this unit
+    tasks that disagree would make the p value larger, since the changed signs mix the tasks (Janssen 1997). Of more
+    than 12 differences, 20,000 random signs are taken.
     """
-    flat = np.ravel(differences)
-    sums = np.abs(_signs(len(flat)) @ flat)
-    # Sums that are equal but for rounding count as equal.
-    return float(np.mean(sums >= sums[0] - 1e-12 * np.abs(flat).sum()))
+    num_tasks, num_seeds = differences_KS.shape
+    signs_MKS = _signs(differences_KS.size).reshape(-1, num_tasks, num_seeds)
+    means_MK = np.einsum("mks,ks->mk", signs_MKS, differences_KS) / num_seeds
+    # The squares do not change with the signs. `maximum`: rounding can make the variance of equal numbers negative.
+    variances_MK = np.maximum(np.square(differences_KS).mean(1) - np.square(means_MK), 0)
+    sums, errors = np.abs(means_MK.sum(1)), np.sqrt(variances_MK.sum(1))
+    # Sums that are zero but for rounding are zero, and so are errors.
+    small = 1e-7 * np.abs(differences_KS).max(initial=1e-300)
+    sums, errors = np.where(sums > small, sums, 0), np.where(errors > small, errors, 0)
+    statistics = np.where(sums > 0, sums / np.where(errors > 0, errors, 1e-300), 0)
+    return float(np.mean(statistics >= statistics[0] * (1 - 1e-9)))
 
 
 def least_p(num_differences: int, num_comparisons: int) -> float:
-    """The lowest corrected p value of so many comparisons: all differences of one of them have the same sign."""
-    return min(1.0, num_comparisons * 2 / 2**num_differences)
+    """The lowest corrected p value of so many comparisons."""
+    return min(1.0, num_comparisons * (2 / 2**num_differences if num_differences <= MOST_EXACT else 1 / SIGNS))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -160,9 +185,9 @@ def verdicts[Name](pairs: Mapping[Name, tuple[np.ndarray, np.ndarray]]) -> dict[
         pairs: name -> scores of a strategy and of its reference, float64[K, S] each.
     """
     differences = {name: mine - reference for name, (mine, reference) in pairs.items()}
-    corrected = holm([sign_test(each) for each in differences.values()])
+    p_values = [sign_test(each) for each in differences.values()]
     found = {}
-    for (name, each), p in zip(differences.items(), corrected, strict=True):
+    for (name, each), p, alone in zip(differences.items(), holm(p_values), p_values, strict=True):
         interval = mean_interval(each)
         if interval.low > -MARGIN and interval.high < MARGIN:
             word = "tie"
@@ -170,20 +195,20 @@ def verdicts[Name](pairs: Mapping[Name, tuple[np.ndarray, np.ndarray]]) -> dict[
             word = "better" if interval.value < 0 else "worse"
         else:
             word = "undecided"
-        found[name] = Verdict(interval, p, word)
+        found[name] = Verdict(interval, p, word, each.size > MOST_EXACT and alone <= 1 / SIGNS)
     return found
 
 
 @functools.cache
-def _drawn(num_tasks: int, num_seeds: int, seed: int = 0) -> np.ndarray:
+def _drawn(num_tasks: int, num_seeds: int) -> np.ndarray:
     """The seeds of a stratified bootstrap, which draws them with replacement within each task, int64[R, K, S]."""
-    return np.random.default_rng(seed).integers(num_seeds, size=(RESAMPLES, num_tasks, num_seeds))
+    return np.random.default_rng(0).integers(num_seeds, size=(RESAMPLES, num_tasks, num_seeds))
 
 
 @functools.cache
-def _shares(num_tasks: int, num_seeds: int, seed: int = 0) -> np.ndarray:
+def _shares(num_tasks: int, num_seeds: int) -> np.ndarray:
     """How often a resample has each seed of a task, as a share, float64[R, K, S]."""
-    drawn = _drawn(num_tasks, num_seeds, seed)
+    drawn = _drawn(num_tasks, num_seeds)
     return np.stack([(drawn == each).mean(2) for each in range(num_seeds)], 2)
 
 
@@ -198,21 +223,24 @@ def _signs(n: int) -> np.ndarray:
 
 
 def _resampled_scores(scores_KS: np.ndarray) -> np.ndarray:
-    """The scores over tasks of all resamples, float64[R]."""
-    drawn_RKS = np.take_along_axis(scores_KS[None], _drawn(*scores_KS.shape), 2)
-    return iqm(drawn_RKS).mean(1)
+    """The scores of all resamples on each task, float64[R, K]."""
+    return iqm(np.take_along_axis(scores_KS[None], _drawn(*scores_KS.shape), 2))
 
 
-def _interval(value: float, drawn: np.ndarray, num_tasks: int, num_seeds: int) -> Interval:
-    """The expanded percentile interval of resamples (Hesterberg 2015, "What teachers should know about the bootstrap").
+def _interval(value: float, drawn_RK: np.ndarray, num_seeds: int) -> Interval:
+    """The expanded percentile interval of the means of resamples over the tasks.
 
-    A resample of n values has a variance that is too small by (n - 1) / n, and too short tails: of ten seeds, the plain
+    Its source is Hesterberg (2015), "What teachers should know about the bootstrap". A resample of n values has a variance that is too small by (n - 1) / n, and too short tails: of ten seeds, the plain
     percentiles contain a mean in 90 % of the cases. The percentiles are taken further out, so that a mean of normal
-    values would have its t interval, with the degrees of freedom of all tasks.
+    values would have its t interval. Its degrees of freedom are those of Satterthwaite (1946): with K tasks of equal
+    variance K (S - 1), and S - 1 if one task has all of the variance.
     """
-    t = scipy.stats.t.ppf(1 - LEVEL / 2, num_tasks * (num_seeds - 1))
+    variances_K = drawn_RK.var(0)
+    total = np.square(variances_K.sum())
+    freedom = (num_seeds - 1) * (total / np.square(variances_K).sum() if total > 0 else 1)
+    t = scipy.stats.t.ppf(1 - LEVEL / 2, freedom)
     outside = scipy.stats.norm.cdf(-t * np.sqrt(num_seeds / (num_seeds - 1)))
-    low, high = np.percentile(drawn, [100 * outside, 100 - 100 * outside])
+    low, high = np.percentile(drawn_RK.mean(1), [100 * outside, 100 - 100 * outside])
     return Interval(float(value), float(low), float(high))
 
 

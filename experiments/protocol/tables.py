@@ -1,19 +1,26 @@
 """The tables of the page of the referee."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 
 from seqjax.report import Table
 
-from .conclusions import against_full, all_pairs, on_problem
-from .scores import FROZEN, IMMEDIATE, REFERENCE, TaskScores, admitted, at_equal_cost, at_equal_updates, updates_to
+from .compute import halves
+from .families import CONTROLS, SECONDS, UPDATES, Family, score_at, scores_at
+from .problems import FROZEN, IMMEDIATE, REFERENCE
+from .scores import ProblemScores, counted, loss_interval, over_problems, updates_to
 from .stages import Stages
-from .statistics import improvement, iqm, rank_intervals, score_interval, score_over_tasks
+from .statistics import improvement, rank_intervals, ranks_without_a_task, score_interval, score_over_tasks
+from .training import BLOCKS
 
 TARGET = 0.5
 """The score whose time is reported: half of what can be learned has been learned."""
+BUDGETS = (0.05, 0.2, 1.0, 5.0, 20.0)
+"""Multiples of the core-seconds of a whole run of `full`."""
+FIRST = "the first block"
+"""The part of a run by which strategies with the same gradient are known."""
 NONE = "–"
 
 
@@ -25,116 +32,174 @@ def strategies(stages: Stages) -> Table:
     )
 
 
-def tasks(problems: list[TaskScores]) -> Table:
-    """What the tasks are, and which of them count."""
-    compared = (FROZEN, IMMEDIATE, REFERENCE)
-    rows = [
-        (
-            problem.name,
-            problem.task.window,
-            problem.task.rows,
-            f"{problem.floor:.4f}",
-            f"{problem.unit:.4f}",
-            *(str(problem.losses[name]) for name in compared),
-            problem.status,
+def tasks(problems: list[ProblemScores]) -> Table:
+    """What the problems are, and which of them count."""
+    rows = []
+    for problem in problems:
+        windows = [window.task.window for window in problem.problem.windows]
+        losses = {
+            FROZEN: problem.unit,
+            REFERENCE: problem.contenders[problem.contender(REFERENCE, windows[-1])].tuned(),
+        }
+        if IMMEDIATE in problem.contenders:
+            losses[IMMEDIATE] = problem.contenders[IMMEDIATE].tuned()
+        chance = problem.problem.task.chance
+        rows.append(
+            (
+                problem.problem.question,
+                problem.name,
+                ", ".join(map(str, windows)),
+                problem.problem.rows,
+                f"{problem.floor:.4f}",
+                NONE if chance is None else f"{chance:.4f}",
+                *(
+                    str(loss_interval(losses[name])) if name in losses else NONE
+                    for name in (FROZEN, IMMEDIATE, REFERENCE)
+                ),
+                problem.status,
+            )
         )
-        for problem in problems
-    ]
-    losses = (f"loss of {name} (95 % interval)" for name in compared)
-    return Table(("task", "window (steps)", "rows", "score 0 at", "score 1 at", *losses, "counts"), rows)
+    losses_of = (f"loss of {name} (95 % interval)" for name in (FROZEN, IMMEDIATE, REFERENCE))
+    columns = ("question", "problem", "windows (steps)", "rows", "floor", "chance", *losses_of, "counts")
+    return Table(columns, rows)
 
 
-def ranking(problems: list[TaskScores]) -> Table:
-    """All strategies over the problems that count, by their scores."""
-    scores = at_equal_updates(problems)
-    ranks, found, paid, rows = rank_intervals(scores), against_full(scores), at_equal_cost(problems), []
+def ranking(problems: list[ProblemScores], found: Family, paid: Family) -> Table:
+    """All contenders over the problems that count, by their scores; the verdicts are those of two families."""
+    scores, rows = scores_at(UPDATES, problems), []
+    ranks, without = rank_intervals(scores), ranks_without_a_task(scores, [each.problem.task_name for each in problems])
+    after = scores_at(SECONDS, problems)
     for name, each in sorted(scores.items(), key=lambda item: score_over_tasks(item[1])):
-        versus = ("", "", "", "")
-        if name != REFERENCE:
-            wins, verdict = improvement(each, scores[REFERENCE]), found[name]
-            versus = (str(wins), str(verdict.difference), f"{verdict.p:.2g}", verdict.word)
-        rank = ranks[name]
-        rank_text = f"{rank.value:g} ({rank.low:g} to {rank.high:g})"
-        price = _rounded(mean_price(problems, name), 2)
-        rows.append((name, str(score_interval(each)), rank_text, *versus, price, str(score_interval(paid[name]))))
+        versus: tuple[str, ...] = ("", "", "", "", "")
+        if (verdict := found.found.get((name, REFERENCE))) is not None:
+            wins, at_cost = improvement(each, scores[REFERENCE]), paid.found[name, REFERENCE]
+            versus = (str(wins), str(verdict.difference), verdict.p_text, verdict.word, at_cost.word)
+        rank, (best, worst) = ranks[name], without[name]
+        rows.append(
+            (
+                name,
+                str(score_interval(each)),
+                f"{rank.value:g} ({rank.low:g} to {rank.high:g})",
+                f"{best:g} to {worst:g}",
+                *versus[:4],
+                _rounded(ratio(problems, name, "seconds"), 2),
+                _rounded(ratio(problems, name, "bytes"), 2),
+                str(score_interval(after[name])),
+                versus[4],
+            )
+        )
     columns = (
         "strategy",
         "score (95 % interval)",
         "rank (95 % interval)",
-        f"probability of a lower score than {REFERENCE}",
+        "rank without one task",
+        f"share of seeds with a lower score than {REFERENCE}",
         f"score minus that of {REFERENCE}",
         "p, Holm",
         f"against {REFERENCE}",
-        f"price of an update, {REFERENCE} = 1",
+        f"core-seconds, {REFERENCE} = 1",
+        f"bytes, {REFERENCE} = 1",
         f"score after the core-seconds of {REFERENCE}",
+        f"against {REFERENCE} then",
     )
     return Table(columns, rows)
 
 
-def pairs(problems: list[TaskScores]) -> Table:
+def pairs(found: Family) -> Table:
     """Each strategy (row) against each other one (column), one family of comparisons."""
-    scores = at_equal_updates(problems)
-    found = all_pairs(scores)
-    return Table(("", *scores), [(a, *("" if a == b else found[a, b].word for b in scores)) for a in scores])
+    names = list(dict.fromkeys(name for pair in found.found for name in pair))
+    both = found.found | {(b, a): verdict.mirrored() for (a, b), verdict in found.found.items()}
+    return Table(("", *names), [(a, *("" if a == b else both[a, b].word for b in names)) for a in names])
 
 
-def differences(problems: list[TaskScores]) -> Table:
-    """The numbers behind `pairs`, in both directions."""
-    found = all_pairs(at_equal_updates(problems))
-    rows = [(a, b, str(each.difference), f"{each.p:.2g}", each.word) for (a, b), each in found.items()]
-    return Table(("strategy", "other", "score minus that of the other", "p, Holm", "verdict"), sorted(rows))
-
-
-def scores_by_task(problems: list[TaskScores]) -> Table:
-    """The interquartile mean of each strategy on each problem."""
-    return _by_task(problems, lambda problem, name: str(score_interval(problem.runs[name].tuned[None])))
-
-
-def verdicts_by_task(problems: list[TaskScores]) -> Table:
-    """The verdict of each strategy against `full` on each problem."""
-    found = {problem.name: on_problem(problem) for problem in problems}
-
-    def word(problem: TaskScores, name: str) -> str:
-        return found[problem.name][name].word if found[problem.name] else NONE
-
-    return _by_task(problems, word, without=(FROZEN, REFERENCE))
-
-
-def one_task(problem: TaskScores) -> Table:
-    """All that was measured on one problem."""
-    found, rows = on_problem(problem), []
-    for name, runs in problem.runs.items():
-        verdict, measures = found.get(name), problem.measures[name]
-        versus = (str(verdict.difference), f"{verdict.p:.2g}", verdict.word) if verdict else ("", "", "")
-        price, needed = measures["seconds"], updates_to(runs.blocks, TARGET, problem.updates)
-        rows.append(
-            (
-                name,
-                str(score_interval(runs.tuned[None])),
-                *versus,
-                problem.diverged(name),
-                f"{runs.rate:.2g}",
-                f"{iqm(runs.untuned):z.3f}",
-                _rounded(1e3 * price, 3),
-                f"{iqm(problem.at_equal_cost(name)):z.3f}" if problem.blocks_at_equal_cost(name) else "1 (set)",
-                f"{needed:g} ({needed * price:.2g})" if np.isfinite(needed) else NONE,
-                _number(measures["history_bias"], measures["history_bias_error"]),
-                _number(measures["variance"]),
-                _number(measures["cosine"]),
-            )
+def verdicts(families: Sequence[Family]) -> Table:
+    """All verdicts of the page, with their numbers."""
+    rows = [
+        (
+            each.question,
+            each.name,
+            each.budget,
+            "; ".join(problem.name for problem in each.problems),
+            name,
+            reference,
+            *(f"{number:z.6f}" for number in verdict.difference),
+            verdict.p_text,
+            verdict.word,
         )
+        for each in families
+        for (name, reference), verdict in each.found.items()
+    ]
+    columns = ("question", "family", "budget", "problems", "strategy", "other")
+    return Table((*columns, "score minus that of the other", "low", "high", "p, Holm", "verdict"), rows)
+
+
+def losses(problems: list[ProblemScores]) -> Table:
+    """The losses of all runs by seed: of the first block, after the core-seconds of `full`, and at the end."""
+    rows = []
+    for problem in problems:
+        for name, contender in problem.contenders.items():
+            blocks_of = {UPDATES: BLOCKS, SECONDS: problem.blocks_for(name, 1), FIRST: 1}
+            for budget, blocks in blocks_of.items():
+                tails = contender.tails(blocks) if blocks else np.full(contender.losses.shape[:2], np.inf)
+                for candidate, each in zip(contender.candidates, tails, strict=True):
+                    clip = "none" if candidate.clip is None else f"{candidate.clip:g}"
+                    key = (problem.problem.question, problem.name, name, candidate.variant, f"{candidate.rate:g}", clip)
+                    rows.append((*key, f"{problem.floor:.12g}", budget, *(f"{loss:.9g}" for loss in each)))
+    seeds = problems[0].problem.windows[0].settings.seeds
+    columns = ("question", "problem", "contender", "variant", "rate", "clip", "floor", "budget")
+    return Table((*columns, *(f"seed {seed}" for seed in seeds)), rows)
+
+
+def runs(problems: list[ProblemScores], families: Sequence[Family], untuned: float) -> Table:
+    """All that was found about each contender on each problem."""
+    rows = []
+    for problem in problems:
+        own = [each for each in families if each.name == f"on {problem.name}"]
+        found = {name: verdict for each in own for (name, _), verdict in each.found.items()}
+        for name, contender in problem.contenders.items():
+            verdict, prices = found.get(name), problem.prices[name]
+            versus = (str(verdict.difference), verdict.p_text, verdict.word) if verdict else ("", "", "")
+            chosen = contender.chosen()
+            candidates = [contender.candidates[n] for n in dict.fromkeys(chosen)]
+            without = contender.untuned(untuned)
+            share = updates_to(problem.relative(contender.curves().T).T, TARGET)
+            measured = problem.errors.get(problem.strategies[name][0], {})
+            rows.append(
+                (
+                    problem.name,
+                    name,
+                    str(score_interval(problem.score(name)[None])),
+                    *versus,
+                    int(np.isinf(contender.tuned()).sum()),
+                    "; ".join(map(str, candidates)),
+                    f"{100 * np.mean([contender.candidates[n].clipped for n in chosen]):.0f} %",
+                    NONE if without is None else f"{problem.relative(without).mean():z.3f}",
+                    _rounded(1e6 * prices["seconds"], 3),
+                    f"{prices['carried']:,}",
+                    f"{prices['temporaries']:,}",
+                    f"{score_at(SECONDS, problem, name).mean():z.3f}" if problem.blocks_for(name, 1) else "1 (set)",
+                    _rounded(share * problem.seconds(name), 2) if np.isfinite(share) else NONE,
+                    _number(measured.get("history_bias"), measured.get("history_bias_error")),
+                    _number(measured.get("variance")),
+                    _number(measured.get("cosine")),
+                )
+            )
     columns = (
+        "problem",
         "strategy",
         "score (95 % interval)",
         f"score minus that of {REFERENCE}",
         "p, Holm",
         f"against {REFERENCE}",
         "runs that diverged",
-        "learning rate",
+        "rate of each half of the seeds",
+        "updates that were clipped",
         "score without tuning",
-        "price of an update (ms)",
+        "price of an update (µs)",
+        "bytes carried",
+        "bytes of temporaries",
         f"score after the core-seconds of {REFERENCE}",
-        f"updates (core-seconds) to a score of {TARGET}",
+        f"core-seconds to a score of {TARGET}",
         "bias",
         "variance",
         "cosine",
@@ -142,24 +207,62 @@ def one_task(problem: TaskScores) -> Table:
     return Table(columns, rows)
 
 
-def refused(problems: list[TaskScores]) -> Table | None:
+def by_budget(problems: list[ProblemScores]) -> Table:
+    """The scores after multiples of the core-seconds of a whole run of `full`, each with the rates of that budget."""
+    rows = []
+    for network in dict.fromkeys(problem.problem.model_name for problem in problems):
+        group = [problem for problem in problems if problem.problem.model_name == network]
+        found = {
+            budget: over_problems(
+                group, lambda problem, name, budget=budget: problem.score(name, problem.blocks_for(name, budget))
+            )
+            for budget in BUDGETS
+        }
+        for name in found[1.0]:
+            scores = (f"{score_over_tasks(found[budget][name]):z.3f}" for budget in BUDGETS)
+            rows.append((network, name, *scores))
+    return Table(("network", "strategy", *(f"after {budget:g} times" for budget in BUDGETS)), rows)
+
+
+def tuning(problems: list[ProblemScores], untuned: float) -> str:
+    """How often the rate of those who do not tune would have been better, as a sentence."""
+    pairs = [
+        (problem.contenders[name].tuned(), without)
+        for problem in counted(problems)
+        for name in problem.contenders
+        if problem.strategies[name][0] not in CONTROLS
+        if (without := problem.contenders[name].untuned(untuned)) is not None
+    ]
+    better = sum(loss.mean() < tuned.mean() for tuned, loss in pairs)
+    return (
+        f"In {better} of {len(pairs)} cases the rate {untuned:g} without tuning has a lower mean loss than the rate "
+        "that was chosen."
+    )
+
+
+def refused(problems: list[ProblemScores]) -> Table | None:
     """The strategies that do not take a problem; None: there are none."""
     rows = [(problem.name, name, why) for problem in problems for name, why in problem.refused.items()]
-    return Table(("task", "strategy", "why"), rows) if rows else None
+    return Table(("problem", "strategy", "why"), rows) if rows else None
 
 
-def mean_price(problems: list[TaskScores], strategy: str) -> float:
-    """The price of an update in those of `full`, the geometric mean over the problems that count."""
-    seconds = [[each.measures[name]["seconds"] for name in (strategy, REFERENCE)] for each in admitted(problems)]
-    return float(np.exp(np.diff(-np.log(seconds)).mean()))
+def ratio(problems: list[ProblemScores], name: str, what: str) -> float:
+    """The price of a contender in those of `full`, the geometric mean over problems; `what`: seconds or bytes."""
+    pairs = [[price_of(each, one, what) for one in (name, each.reference_of(name))] for each in problems]
+    return float(np.exp(np.diff(-np.log(pairs)).mean()))
 
 
-def _by_task(
-    problems: list[TaskScores], cell: Callable[[TaskScores, str], str], without: tuple[str, ...] = ()
-) -> Table:
-    names = dict.fromkeys(name for problem in problems for name in problem.runs if name not in without)
-    rows = [(name, *(cell(each, name) if name in each.runs else NONE for each in problems)) for name in names]
-    return Table(("strategy", *(problem.name for problem in problems)), rows)
+def price_of(problem: ProblemScores, name: str, what: str) -> float:
+    """The core-seconds of a whole run, or the bytes of what is carried and of the temporaries."""
+    if what == "seconds":
+        return problem.seconds(name)
+    return problem.prices[name]["carried"] + problem.prices[name]["temporaries"]
+
+
+def halves_text(seeds: Sequence[int]) -> str:
+    """The two halves of the seeds, as words."""
+    one, other = ([seeds[n] for n in half] for half in halves(len(seeds)))
+    return f"{', '.join(map(str, one))} and {', '.join(map(str, other))}"
 
 
 def _rounded(value: float, digits: int) -> str:

@@ -160,6 +160,8 @@ class Report:
         self.folder = Path("reports", name) if folder is None else path_of("folder", folder)
         self.tables: dict[str, Table] = {}
         self.figures: dict[str, Figure] = {}
+        self.texts: dict[str, str] = {}
+        self._folded: dict[str, bool] = {}
         self._rows: list[tuple[Any, ...]] = []
 
     def row(self, what: str, got: Any, expected: Expected | str = "") -> None:
@@ -190,20 +192,34 @@ class Report:
         digits = "" if isinstance(expected, str) else expected.digits
         self._rows.append((what, *numbers, _shown(numbers, digits), str(expected), met))
 
-    def table(self, name: str, table: Any) -> None:
+    def section(self, name: str, text: str, *, folded: bool = False) -> None:
+        """Adds a text with a heading, which is the name, with spaces in place of underscores.
+
+        Sections, tables and figures follow each other in the order in which they are added.
+
+        Args:
+            name: the name.
+            text: the text, as Markdown.
+            folded: whether the page shows the heading alone until the reader opens it; so for tables and figures.
+        """
+        check_type(f"section {name!r}", text, str, "a text")
+        self._add(name, folded)
+        self.texts[name] = text.strip()
+
+    def table(self, name: str, table: Any, *, folded: bool = False) -> None:
         """Adds a `Table`, or anything with columns and rows; it is saved as `<name>.csv`.
 
-        Its heading is the name, with spaces in place of underscores.
+        Its heading is the name, with spaces in place of underscores. `folded`: as in `section`.
         """
-        self._check_name(name)
         if not (hasattr(table, "columns") and hasattr(table, "rows")):
             raise Error(f"table {name!r}: a {type(table).__name__} has no columns and rows; make it a Table")
+        self._add(name, folded)
         self.tables[name] = table if isinstance(table, Table) else Table(table.columns, table.rows)
 
-    def figure(self, name: str, figure: "Figure") -> None:
+    def figure(self, name: str, figure: "Figure", *, folded: bool = False) -> None:
         """Adds a matplotlib figure; it is saved as `<name>.png` and `<name>.svg`, and its data as `<name>.csv`.
 
-        Its heading is the name, with spaces in place of underscores.
+        Its heading is the name, with spaces in place of underscores. `folded`: as in `section`.
 
         Raises:
             Error: the name is taken, or cannot name a file; it is no figure.
@@ -211,8 +227,8 @@ class Report:
         with needing("plot", f"figure {name!r}"):
             from matplotlib.figure import Figure
 
-        self._check_name(name)
         check_type(f"figure {name!r}", figure, Figure, "a figure of matplotlib")
+        self._add(name, folded)
         self.figures[name] = figure
 
     @property
@@ -242,13 +258,23 @@ class Report:
             parts.append(escape(self.text, LINES))
         if self._rows:
             parts.append(f"{self._summary().to_markdown()}\nIn full: [{ROWS}]({ROWS})")
-        for name, table in self.tables.items():
-            parts.append(f"## {_words(name)}\n\n{table.to_markdown()}\nIn full: [{name}.csv]({name}.csv)")
-        for name, figure in self.figures.items():
-            kinds = ["svg", "csv"] if _has_data(figure) else ["svg"]
-            links = ", ".join(f"[{name}.{kind}]({name}.{kind})" for kind in kinds)
-            parts.append(f"## {_words(name)}\n\n![{_words(name)}]({name}.png)\n\nAlso: {links}")
+        for name, folded in self._folded.items():
+            body = self._body(name)
+            if folded:
+                parts.append(f"<details>\n<summary>{markdown(_words(name))}</summary>\n\n{body}\n\n</details>")
+            else:
+                parts.append(f"## {_words(name)}\n\n{body}")
         return "\n\n".join(parts) + "\n"
+
+    def _body(self, name: str) -> str:
+        """What is below the heading of a section, a table or a figure, as Markdown."""
+        if name in self.texts:
+            return escape(self.texts[name], LINES)
+        if name in self.tables:
+            return f"{self.tables[name].to_markdown()}\nIn full: [{name}.csv]({name}.csv)"
+        kinds = ["svg", "csv"] if _has_data(self.figures[name]) else ["svg"]
+        links = ", ".join(f"[{name}.{kind}]({name}.{kind})" for kind in kinds)
+        return f"![{_words(name)}]({name}.png)\n\nAlso: {links}"
 
     def save(self, folder: str | Path | None = None) -> Path:
         """Writes `report.md`, `rows.csv`, a CSV for each table, and a PNG, an SVG and a CSV for each figure.
@@ -298,12 +324,13 @@ class Report:
         from seqjax.report.page.markdown import html_of
         from seqjax.report.page.template import MARK, Section, page, table
 
-        tables = ({"results": self._summary()} if self._rows else {}) | self.tables
-        bodies = {name: table(content, _words(name)) for name, content in tables.items()}
+        bodies = {name: html_of(text) for name, text in self.texts.items()}
+        bodies |= {name: table(content, _words(name)) for name, content in self.tables.items()}
         for name, figure in self.figures.items():
             image = f"{name}.png"
             bodies[name] = html_of(f"![{_words(name)}]({image})", {image: _image(figure, "png")})
-        sections = [Section(name, _words(name), body) for name, body in bodies.items()]
+        sections = [Section("results", "results", table(self._summary(), "results"))] if self._rows else []
+        sections += [Section(name, _words(name), bodies[name], folded) for name, folded in self._folded.items()]
         replace(path_of("file", file), page(self.title, html_of(self.text), sections, ["tables.js"]), MARK)
 
     def _repr_html_(self) -> str:
@@ -313,21 +340,30 @@ class Report:
             lambda: notebook.text(self.title, "h3"),
             lambda: MarkdownIt("commonmark", {"html": False}).render(self.text),
             lambda: self._summary().to_html() if self._rows else "",
-            *(partial(_named, name, table.to_html) for name, table in self.tables.items()),
-            *(partial(_named, name, partial(notebook.image, shown, name)) for name, shown in self.figures.items()),
+            *(partial(_named, name, partial(self._body_html, name)) for name in self._folded),
         )
+
+    def _body_html(self, name: str) -> str:
+        """What is below the heading of a part, for a notebook."""
+        from markdown_it import MarkdownIt
+
+        if name in self.texts:
+            return MarkdownIt("commonmark", {"html": False}).render(self.texts[name])
+        return self.tables[name].to_html() if name in self.tables else notebook.image(self.figures[name], name)
 
     def _summary(self) -> Table:
         """The results for a reader."""
         columns = ("what", "got", "expected", "met")
         return Table(columns, [(what, shown, expected, met) for what, *_, shown, expected, met in self._rows])
 
-    def _check_name(self, name: str) -> None:
+    def _add(self, name: str, folded: bool) -> None:
+        """Checks the name of a part, and adds it."""
         if not isinstance(name, str) or not re.fullmatch(PLAIN_NAME, name):
             raise Error(f"{name!r} cannot name files; use letters, digits, '.', '_' and '-', at most 100 of them")
-        taken = {Path(REPORT).stem, Path(ROWS).stem, *self.tables, *self.figures}
+        taken = {Path(REPORT).stem, Path(ROWS).stem, *self._folded}
         if name.lower() in map(str.lower, taken):
             raise Error(f"{name!r} is taken by another part of the report; choose another name")
+        self._folded[name] = folded
 
 
 def _compared(sign: str, compare: Callable[[float, float], bool], limit: float | str) -> Expected:

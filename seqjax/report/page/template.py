@@ -28,11 +28,13 @@ class Section(NamedTuple):
         anchor: its id, different for each section.
         heading: its heading, a plain text.
         body: its content, HTML.
+        folded: whether the body is hidden until the reader opens it.
     """
 
     anchor: str
     heading: str
     body: str
+    folded: bool = False
 
 
 def page(
@@ -62,10 +64,15 @@ def page(
         f"<body><main><h1>{text(title)}</h1>\n{lead}\n",
         f'<nav aria-label="Contents"><ol>{links}</ol></nav>',
     ]
+    if any(each.folded for each in sections):  # a long page, which begins with what is not folded
+        parts[-1] = f"<details><summary>Contents</summary>{parts[-1]}</details>"
     for each in sections:
         anchor = text(each.anchor)
         heading = f'<h2 id="{anchor}-heading">{text(each.heading)}</h2>'
-        parts.append(f'<section id="{anchor}" aria-labelledby="{anchor}-heading">\n{heading}\n{each.body}\n</section>')
+        content = f"{heading}\n{each.body}"
+        if each.folded:
+            content = f"<details><summary>{heading}</summary>\n{each.body}\n</details>"
+        parts.append(f'<section id="{anchor}" aria-labelledby="{anchor}-heading">\n{content}\n</section>')
     parts.append("</main>")
     parts += [] if data is None else [f'<script type="application/json" id="data">{to_json(data)}</script>']
     parts += [f"<script>{script}</script>"] if scripts else []
