@@ -1,39 +1,55 @@
 """Which gradient through time is worth its price?   python experiments/referee.py
 
-Each strategy trains the same network on the same data, from the same initial parameters, with Adam on gradients that
-are clipped to the norm 1. There is one update for each window of the data; what some strategies gain from an update
-after every step is not compared. The learning rate is chosen for each strategy and task from the same seven rates, by
-the mean loss of two seeds that do not count. If the best rate lies at an edge, up to three further rates are added
-there. The seeds that count are others.
+Two questions are asked. In the first one, the window of an update covers what the task needs, and it is asked what an
+approximation of the full gradient loses. In the second one, a stream is read in windows that may be shorter, and it is
+asked what is worth its price, in seconds and in bytes.
+
+Each strategy trains the same network on the same data, from the same initial parameters. There is one update for each
+window. Windows of all lengths read the same number of steps, so that shorter ones have more updates. In the first
+question the norm of a gradient is clipped to 1; a strategy of which more than 5 % of the updates are clipped also runs
+without a clip. In the second question nothing is clipped: the gradients of single steps are clipped so often that the
+clip biases the loss itself, since rare targets have the largest gradients.
+
+Each strategy runs with five learning rates and ten seeds. If the best rate lies at an edge of the grid, up to two more
+rates are added there. The seeds serve twice: the rate and the clip are chosen by the mean loss over one half of the
+seeds, and counted on the other half, both ways. For a smaller budget they are chosen again, by the loss that a run has
+at this budget.
 
 The loss of an update is that of the task before the parameters change, whatever loss a strategy reports. The loss of a
 run is the median of the means of its last four blocks, each of which is one twentieth of the updates. The data of a run
 are new in each update, but for `permuted-digits` and other datasets of a fixed length.
 
-The score of a run is (loss - floor) / (loss of `frozen` - floor). `frozen` trains the read-out of the network, and
-leaves the recurrence as it was. The floor is the lowest possible loss of the task. Where it is not known, as on
-`permuted-digits`, the floor is the loss of `full`, whose score is 0 by definition. Where there is nothing to learn, as
-on `iid`, the score 1 is at twice the floor. The floor and the loss of `frozen` count as known, and their error is in no
-interval. A run that diverges has the score 1, and no score is higher.
+The score of a run is (loss - floor) / (loss of `frozen` - floor), at most 1. `frozen` trains the read-out of the
+network, and leaves the recurrence as it was; its loss is that of the same seed, so that its error is a part of all
+intervals. The floor is the lowest possible loss of the task, or 0 if that is not known. A run that diverges has the
+score 1.
 
-A task counts only if `full` has a lower loss than `frozen` and `immediate`, with disjoint 95 % intervals. The controls,
-on which all strategies are expected to tie, do not count.
+A problem is a task with a network and a number of rows. It counts only if `full` with the longest window has a lower
+loss than `frozen`, and than `immediate` or `full` with the shortest window, with disjoint 95 % intervals. The same
+seeds are used for this and for the verdicts. `influence-balancing` stands beside: a single parameter feeds all of its
+units, so that different approximations are the same there.
 
 All strategies have the same seeds, so that their scores are paired. Intervals are those of a bootstrap that resamples
-the seeds within each task, widened for few seeds. A p value is the share of all changes of the signs of the differences
-that give a mean as far from zero: of all 1,024 changes for ten differences, and of 20,000 random ones for more than
-twelve. It is corrected by the method of Holm for the comparisons with `full`, or for all pairs where pairs are
-compared. Two strategies tie if the whole interval of their difference lies within ± .05. One is better if they do not
-tie, the corrected p value is at most .05, and the interval excludes zero. All else is undecided.
+the seeds within each problem, widened for few seeds. A p value is the share of all changes of the signs of the
+differences that give a mean as far from zero, in units of its standard error: of all 1,024 changes for ten differences,
+and of 20,000 random ones for more than twelve. It is corrected by the method of Holm within each family of comparisons.
+Two strategies tie if the whole interval of their difference lies within ± .05. One is better if they do not tie, the
+corrected p value is at most .05, and the interval excludes zero. All else is undecided. Two strategies are the same if
+the losses of their first blocks agree to 1e-5 in all runs: what differs later is rounding.
 
-The price of an update is the median time of its gradient on one core of a machine that does nothing else: if other
-programs used the core, the page says so. The time of compiling is not part of it. It is measured apart from the runs,
-with bias and variance, after a quarter of a run with `full`. With equally many core-seconds, a strategy has made as
-many updates as the core-seconds of a whole run of `full` pay, with the learning rate that is best for a whole run. Its
-loss is the median of the last fifth of the blocks that are paid. If no block is paid, the score is set to 1.
+Two controls are on each page. `twin` is `full` with a gradient that differs in the last place: it must tie, and its
+distance from `full` is the resolution of the page. `wrong-sign` is `full` with the negative gradient of the recurrence:
+it must be worse.
+
+The price of an update is the median time of its gradient on one core, in a compiled loop over windows, while the other
+cores measure other prices. Optimizer and compiling are not part of it. If other programs used the core, the page says
+so. With the core-seconds of `full`, a strategy has made as many updates as the core-seconds of a whole run of `full`
+pay; of several windows, that of `full` is the longest one. If less than a block is paid, the score is set to 1. Bytes
+are those of what is carried from window to window, and of the temporaries that XLA allocates.
 """
 
 import dataclasses
+import itertools
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -41,6 +57,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 from protocol import leaky, workers
 from protocol.baselines import Frozen, Twin, WrongSign
+from protocol.check_row import check_row
 from protocol.compute import Settings
 from protocol.editions import EDITIONS, RATES
 from protocol.page import check_folder, page
@@ -54,6 +71,8 @@ from seqjax.cli.flags import read_plugins
 
 Whole = Annotated[int, Interval(ge=1)]
 Positive = Annotated[float, Interval(gt=0)]
+SHIPPED = Path(__file__).parents[1] / "docs" / "referee" / "stages.zip"
+"""The runs of the built-in strategies, so that an entry alone is trained."""
 __all__ = ["leaky"]  # it is imported for its model
 
 
@@ -61,6 +80,7 @@ def main(
     edition: Literal["small", "stream", "full"] = "small",
     strategies: tuple[str, ...] = (),
     also: tuple[str, ...] = (),
+    tune: tuple[str, ...] = (),
     tasks: tuple[str, ...] = (),
     models: tuple[str, ...] = (),
     windows: tuple[Whole, ...] = (),
@@ -73,6 +93,7 @@ def main(
     seeds: Annotated[int, Interval(ge=4)] = 10,
     first_seed: Annotated[int, Interval(ge=0)] = 0,
     jobs: Whole | None = None,
+    check: str | None = None,
     folder: str = "reports/referee",
     worker: int | None = None,
     out: str | None = None,
@@ -85,6 +106,8 @@ def main(
         strategies: the strategies, such as `full,immediate,snap:n=2`. `full` is always there, and so is `immediate`
             where the windows are those of the tasks.
         also: strategies that are added to those of the edition, such as one of your own.
+        tune: values of fields of the strategies of `also`, such as `mix=0.1,mix=0.5`: those are compared with the best
+            of them, which are chosen as the learning rate is. Of several fields, all combinations are tried.
         tasks: the tasks, by their names in `protocol.tasks`, or datasets such as `dyck:kinds=3`.
         models: the models, such as `gru:hidden=16`.
         windows: the lengths of the windows, in steps; each task is compared with each of them.
@@ -99,6 +122,7 @@ def main(
         first_seed: the first of them. Another one makes the comparison again with other data, initial parameters and
             random numbers.
         jobs: the number of processes; None: one for each core.
+        check: the file of a result of somebody else, `runs-....json`: it is checked, and some of its runs are repeated.
         folder: has the results of all stages in its folder `stages`. The same command goes on with what is there.
         worker: is set by the script itself: computes stages on this core.
         out: the folder of the report; None: `folder`.
@@ -111,22 +135,40 @@ def main(
         changes["clips"] = tuple(None if clip == "none" else clip for clip in clips)
     if updates or samples:
         changes |= {"updates": updates or 0, "samples": samples or 0}
-    questions = [_changed(each, strategies, also, models, changes) for each in EDITIONS[edition]]
+    variants = {name: _variants(name, tune) for name in also} if tune else {}
+    entered = tuple(each for name in also for each in variants.get(name, [name]))
+    questions = [_changed(each, strategies, entered, models, changes) for each in EDITIONS[edition]]
     stages = Stages(
         Path(folder) / "stages",
         [problem for question in questions for problem in _problems(question, settings)],
-        {FROZEN: Frozen(), TWIN: Twin(), WRONG_SIGN: WrongSign()} | _strategies(questions, also),
+        {FROZEN: Frozen(), TWIN: Twin(), WRONG_SIGN: WrongSign()} | _strategies(questions, entered),
+        SHIPPED,
     )
     numbered = stages.all
     if worker is not None:
         workers.serve_stages(worker, lambda number: stages.compute(numbered[number]))
         return None
+    if check is not None:
+        print(check_row(stages, Path(check)))
+        return None
     check_folder(Path(out or folder))
     _compute(stages, numbered, jobs or max(1, len(workers.cores())))
     title, _, protocol = (__doc__ or "").partition("\n")
-    report = page(stages, score(stages), title.partition("   ")[0], protocol.strip(), also, Path(folder))
+    report = page(stages, score(stages, variants), title.partition("   ")[0], protocol.strip(), also, Path(folder))
     print(f"\n{report.text}\n")
     return report
+
+
+def _variants(name: str, values: tuple[str, ...]) -> list[str]:
+    """A strategy with all combinations of values of its fields, which are given as `field=value`."""
+    fields: dict[str, list[str]] = {}
+    for each in values:
+        field, _, value = each.partition("=")
+        fields.setdefault(field, []).append(value)
+    return [
+        ":".join([name, *(f"{field}={value}" for field, value in zip(fields, chosen, strict=True))])
+        for chosen in itertools.product(*fields.values())
+    ]
 
 
 def _changed(

@@ -83,13 +83,18 @@ def _over_all(each: Family, network: str = "") -> list[str]:
     return [f"{text} ({names}).", *_groups(each.found)]
 
 
+def number_of(what: str, number: int) -> str:
+    """A number with its noun, such as "1 step" or "16 steps"."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def _of_window(each: Family) -> list[str]:
     length = each.name.partition(",")[0].removeprefix("windows of ")
-    steps = f"{length} step{'s' * (length != '1')}"
+    steps = number_of("step", int(length))
     (reference,) = {reference for _, reference in each.found}
     own = score_interval(scores_at(UPDATES, each.problems)[reference])
     text = f"With windows of {steps}, for all networks, the score of `{REFERENCE}` is {own}"
-    return [f"{text} ({len(each.problems)} problems).", *_groups(each.found)]
+    return [f"{text} ({number_of('problem', len(each.problems))}).", *_groups(each.found)]
 
 
 def _groups(found: dict[tuple[str, str], Verdict]) -> list[str]:

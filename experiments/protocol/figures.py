@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from .families import CONTROLS
 from .problems import TWIN
@@ -65,14 +66,19 @@ def score_against_price(problems: list[ProblemScores]) -> Figure:
         group = [problem for problem in problems if problem.problem.model_name.partition(":")[0] == network]
         for axis, what in zip(grid[:, column], labels, strict=True):
             for strategy, (color, style) in styles.items():
-                found = {}
+                found: dict[str, Any] = {}
+                if strategy in CONTROLS:
+                    continue
                 for name in dict.fromkeys(name for each in group for name in each.contenders):
                     having = [each for each in group if name in each.contenders]
                     if having[0].strategies[name][0] == strategy and len(having) == len(_with(group, name)):
                         prices = [price_of(each, name, what) for each in having]
                         stacked = np.stack([each.score(name) for each in having])
                         found[name] = np.exp(np.log(prices).mean()), score_interval(stacked)
-                for x, interval in found.values():
+                for name, (x, interval) in found.items():
+                    axis.annotate(
+                        name.partition("@ ")[2], (x, interval.value), (3, 3), textcoords="offset points", size=6
+                    )
                     axis.plot([x, x], [interval.low, interval.high], color=color, linewidth=0.8, label="_interval")
                 xs, ys = [x for x, _ in found.values()], [interval.value for _, interval in found.values()]
                 fill = "full" if style == "-" else "none"
@@ -81,6 +87,7 @@ def score_against_price(problems: list[ProblemScores]) -> Figure:
                         xs, ys, color=color, marker="o", markersize=4, fillstyle=fill, linewidth=0.8, label=strategy
                     )
             axis.set_xscale("log")
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.set_xlabel(labels[what], fontsize=8)
         grid[0, column].set_title(network or "without a network", fontsize=9)
     figure.supylabel("score")

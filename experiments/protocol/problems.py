@@ -132,8 +132,8 @@ def problems_of(
                     updates = question.updates or question.samples // (length * rows)
                     if updates < BLOCKS:
                         raise sj.Error(
-                            f"{name}: {question.samples} samples are {updates} updates of {length} steps in {rows} rows, and "
-                            f"a run has {BLOCKS} at least"
+                            f"{name}: {question.samples} samples are {updates} updates of {length} steps in {rows} "
+                            f"rows, and a run has {BLOCKS} at least"
                         )
                     sized.append(Window(name, _sized(task, length, rows), models.get(model_name), updates, settings))
                 everyone = (FROZEN, TWIN, WRONG_SIGN, *strategies)

@@ -10,10 +10,12 @@ import ast
 import dataclasses
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import platform
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,10 +61,18 @@ class Stages:
         folder: the folder.
         problems: the problems.
         strategies: the strategies by name, those of all problems.
+        shipped: an archive with results of runs, which are read where the folder has none.
     """
 
-    def __init__(self, folder: Path, problems: Sequence[Problem], strategies: Mapping[str, sj.Gradient]):
+    def __init__(
+        self,
+        folder: Path,
+        problems: Sequence[Problem],
+        strategies: Mapping[str, sj.Gradient],
+        shipped: Path | None = None,
+    ):
         self.folder, self.problems, self.strategies = folder, problems, strategies
+        self._shipped = zipfile.ZipFile(shipped) if shipped is not None and shipped.is_file() else None
 
     @property
     def all(self) -> list[Stage]:
@@ -89,26 +99,15 @@ class Stages:
         Raises:
             Error: exit code 4: its file is damaged, or was edited or renamed; 6: it may not be read.
         """
-        file = self._file(stage)
+        file = self.file(stage)
         try:
-            data = read_plain(file)
+            return decode(file, read_plain(file))
         except FileNotFoundError:
+            if self._shipped is not None and stage.kind == "runs" and file.name in self._shipped.namelist():
+                return decode(file, self._shipped.read(file.name))
             return None
         except OSError as fault:
             raise sj.Error(f"{file} cannot be read: {fault.strerror}; no file was touched", exit_code=6) from fault
-        try:
-            content = from_json(data)
-            result = content["result"]
-        except (ValueError, TypeError, LookupError):
-            result = None
-        # The one text that a result can have in this file.
-        if data != encode(file.name, result):
-            raise sj.Error(
-                f"{file} is damaged, or was edited or renamed: the hash in it is not that of its name and content. "
-                "Delete it, and type the same command again: this stage is computed again",
-                exit_code=4,
-            )
-        return result
 
     def compute(self, stage: Stage) -> dict[str, Any]:
         """The result of a stage, which is written to its file if it has none yet."""
@@ -123,11 +122,11 @@ class Stages:
                 found = compute.train(settings, task, model, updates, *chosen.values())
             self.folder.mkdir(parents=True, exist_ok=True)
             # A file is written whole or not at all, so that a result that is there is complete.
-            file = self._file(stage)
-            write(file, encode(file.name, found))
+            file = self.file(stage)
+            write(file, encode(file.name, found, made_with()))
         return found
 
-    def _file(self, stage: Stage) -> Path:
+    def file(self, stage: Stage) -> Path:
         window = stage.window
         strategies = [self.strategies[name] for name in sorted(stage.strategies)]
         parts = [window.task, getattr(window.task, "dataset", None), window.model, *strategies]
@@ -160,10 +159,37 @@ def machine() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def encode(name: str, result: Any) -> bytes:
-    """The bytes of the file of a result, which has the hash of its own name and of the result."""
-    sha256 = hashlib.sha256(json.dumps([name, result]).encode()).hexdigest()
-    return json.dumps({"result": result, "sha256": sha256}).encode()
+def made_with() -> dict[str, str]:
+    """The machine and the versions with which a result is computed."""
+    versions = {package: importlib.metadata.version(package) for package in ("jax", "jaxlib", "numpy", "optax")}
+    return {"machine": machine(), "python": platform.python_version(), "seqjax": sj.__version__} | versions
+
+
+def encode(name: str, result: Any, made: Any) -> bytes:
+    """The bytes of the file of a result, which has the hash of its own name, of the result, and of `made_with`."""
+    sha256 = hashlib.sha256(json.dumps([name, result, made]).encode()).hexdigest()
+    return json.dumps({"result": result, "made": made, "sha256": sha256}).encode()
+
+
+def decode(file: Path, data: bytes) -> dict[str, Any]:
+    """The result in the file of a stage.
+
+    Raises:
+        Error: exit code 4: it is damaged, or was edited or renamed.
+    """
+    try:
+        content = from_json(data)
+        result, made = content["result"], content["made"]
+    except (ValueError, TypeError, LookupError):
+        result = made = None
+    # The one text that a result can have in this file.
+    if data != encode(file.name, result, made):
+        raise sj.Error(
+            f"{file} is damaged, or was edited or renamed: the hash in it is not that of its name and content. "
+            "Delete it, and type the same command again: this stage is computed again",
+            exit_code=4,
+        )
+    return result
 
 
 def _code_of(parts: list[Any]) -> dict[str, str]:

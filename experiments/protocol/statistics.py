@@ -230,10 +230,11 @@ def _resampled_scores(scores_KS: np.ndarray) -> np.ndarray:
 def _interval(value: float, drawn_RK: np.ndarray, num_seeds: int) -> Interval:
     """The expanded percentile interval of the means of resamples over the tasks.
 
-    Its source is Hesterberg (2015), "What teachers should know about the bootstrap". A resample of n values has a variance that is too small by (n - 1) / n, and too short tails: of ten seeds, the plain
-    percentiles contain a mean in 90 % of the cases. The percentiles are taken further out, so that a mean of normal
-    values would have its t interval. Its degrees of freedom are those of Satterthwaite (1946): with K tasks of equal
-    variance K (S - 1), and S - 1 if one task has all of the variance.
+    Its source is Hesterberg (2015), "What teachers should know about the bootstrap". A resample of n values has a
+    variance that is too small by (n - 1) / n, and too short tails: of ten seeds, the plain percentiles contain a mean
+    in 90 % of the cases. The percentiles are taken further out, so that a mean of normal values would have its t
+    interval. Its degrees of freedom are those of Satterthwaite (1946): with K tasks of equal variance K (S - 1), and
+    S - 1 if one task has all of the variance.
     """
     variances_K = drawn_RK.var(0)
     total = np.square(variances_K.sum())

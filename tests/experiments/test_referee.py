@@ -1,9 +1,9 @@
 """The referee as it is typed: planted strategies, kills, and a strategy of somebody else."""
 
 import csv
+import json
 import os
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from protocol.stages import encode
 from protocol.tasks import TASKS
 from protocol.training import compile_run
 
@@ -19,7 +20,8 @@ from seqjax.gradients import Full
 from seqjax.models import RNN
 
 pytestmark = pytest.mark.slow
-SCRIPT = Path(__file__).parents[2] / "experiments" / "referee.py"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "experiments" / "referee.py"
 PLANTED = Path(__file__).with_name("planted.py")
 MODEL = "rnn:hidden=16:initializer=uniform"
 
@@ -46,13 +48,10 @@ def planted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     task, model = TASKS["add"], RNN(hidden=16, initializer="uniform")
     long = task.feed(seed=7, updates=4000)
-    answer = compile_run(task.problem(model), Full(), long)(7, 0.003, long).params
+    answer = compile_run(task.problem(model), Full(), long)(7, 0.003, None, long).params
     np.savez(folder / "answer.npz", *jax.tree.leaves(answer))
-    strategies = ("--strategies", "noise,oracle,snap,truncated:steps=8", "--load", PLANTED)
-    printed = referee(
-        folder, "--tasks", "add,unlearnable", "--models", MODEL, "--updates", 300, *strategies,
-        ORACLE=str(folder / "answer.npz"),
-    )  # fmt: skip
+    flags = ("--strategies", "noise,oracle,snap,truncated:steps=8", "--load", PLANTED, "--tasks", "add,unlearnable")
+    printed = referee(folder, *flags, "--models", MODEL, "--updates", 300, ORACLE=str(folder / "answer.npz"))
     return folder, printed
 
 
@@ -67,48 +66,85 @@ def test_the_oracle_is_first_and_the_random_direction_last(planted):
     assert against["noise"] == "worse"
 
 
+def test_full_again_ties_and_the_wrong_sign_is_worst(planted):
+    found = {row["strategy"]: row["verdict"] for row in rows(planted[0], "verdicts") if "controls" in row["family"]}
+    assert found["twin"] in ("same", "tie")
+    assert found["wrong-sign"] == "worse"
+    scores = {
+        row["strategy"]: float(row["score (95 % interval)"].split()[0])
+        for row in rows(planted[0], "runs")
+        if row["problem"] == "add, rnn"
+    }
+    assert scores["wrong-sign"] == max(scores.values())
+
+
 def test_a_task_that_nobody_learned_is_listed_and_does_not_count(planted):
     folder, printed = planted
-    counts = {row["task"]: row["counts"] for row in rows(folder, "tasks")}
-    assert counts["add"] == "admitted"
-    assert counts["unlearnable"].startswith("not admitted: the interval of full is not below that of")
+    counts = {row["problem"]: row["counts"] for row in rows(folder, "problems")}
+    assert counts["add, rnn"] == "counts"
+    assert counts["unlearnable, rnn"].startswith("not admitted: the interval of full is not below that of")
     text = (folder / "report" / "report.md").read_text("utf-8")
-    assert "**unlearnable does not count**: the interval of full is not below that of" in text
-    assert "These tasks count: add." in text
+    assert "**unlearnable, rnn does not count**: the interval of full is not below that of" in text
     assert "unlearnable" in printed
 
 
-def test_each_conclusion_is_no_stronger_than_its_interval(planted):
-    """Read from the tables again: a tie lies within ± .05, and what is better or worse excludes zero, with Holm."""
-    folder, _ = planted
-    assert not any(row["against full"] for row in rows(folder, "on_unlearnable"))
-    found = [row for row in rows(folder, "on_add") if row["against full"]]
-    assert len(found) == 5
-    for row in found:
-        # A text that begins with a minus has a quote before it in a CSV file.
-        shown = row["score minus that of full"].removeprefix("'")
-        value, low, high = map(float, re.findall(r"-?[\d.]+", shown))
-        word, p = row["against full"], float(row["p, Holm"])
-        assert low <= value <= high
-        if word == "tie":
-            assert -0.05 < low <= high < 0.05
-        elif word in ("better", "worse"):
-            assert p <= 0.05
-            assert (high < 0) if word == "better" else (low > 0)
-        else:
-            assert word == "undecided"
-            assert low <= 0 <= high or p > 0.05
+def test_all_verdicts_follow_from_the_published_losses_and_an_edited_loss_is_found(planted, tmp_path):
+    folder = planted[0] / "report"
+    recompute = [sys.executable, str(ROOT / "docs" / "referee" / "recompute.py")]
+    done = subprocess.run([*recompute, str(folder)], capture_output=True, text=True)
+    total = len(rows(planted[0], "verdicts"))
+    assert total > 20
+    assert done.stdout == f"{total} of {total} verdicts are the same\n"
+    shutil.copytree(folder, tmp_path / "copy")
+    losses = tmp_path / "copy" / "losses.csv"
+    text = losses.read_text("utf-8")
+    (line, *_) = [each for each in text.splitlines() if ",full,full,0.003,1," in each and "a whole run" in each]
+    losses.write_text(text.replace(line, ",".join([*line.split(",")[:8], *["0.46"] * 10])))
+    done = subprocess.run([*recompute, str(tmp_path / "copy")], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "different: " in done.stdout
+
+
+def test_a_row_of_somebody_else_is_checked(planted, tmp_path):
+    flags = ("--strategies", "noise,oracle,snap,truncated:steps=8", "--load", PLANTED, "--tasks", "add,unlearnable")
+    flags = (*flags, "--models", MODEL, "--updates", 300)
+    (file,) = (planted[0] / "stages").glob("runs-add-rnn-window-24-snap-*.json")
+
+    def checked(file, *flags):
+        return subprocess.run(command(tmp_path, *flags, "--check", file), capture_output=True, text=True)
+
+    done = checked(file, *flags)
+    assert "is whole, and has" in done.stdout, done.stderr
+    assert "3 of them were repeated" in done.stdout
+    content = json.loads(file.read_text())
+    for each in content["result"]["runs"]:
+        each["blocks"] = [[0.9 * loss for loss in blocks] for blocks in each["blocks"]]
+    forged = tmp_path / file.name
+    forged.write_bytes(encode(file.name, content["result"], content["made"]))
+    assert "the loss of the first block is" in checked(forged, *flags).stderr
+    forged.write_text(json.dumps(content))
+    assert "is damaged, or was edited or renamed" in checked(forged, *flags).stderr
+    assert "is no result of this command" in checked(file, *flags[:-1], 301).stderr
+
+
+def test_the_fields_of_an_entry_are_chosen_as_its_rate_is(tmp_path):
+    flags = ("--tasks", "add", "--models", MODEL, "--updates", 100, "--seeds", 4, "--strategies", "immediate")
+    referee(tmp_path, *flags, "--also", "truncated", "--tune", "steps=1,steps=8")
+    chosen = [row for row in rows(tmp_path, "losses") if row["contender"] == "truncated"]
+    assert {row["variant"] for row in chosen} == {"truncated:steps=1", "truncated:steps=8"}
+    scores = {row["strategy"]: float(row["score (95 % interval)"].split()[0]) for row in rows(tmp_path, "runs")}
+    assert scores["truncated"] < scores["immediate"]
 
 
 def test_after_ten_kills_the_page_is_the_same(tmp_path):
     """Prices are measured, and differ from run to run: both folders have the same ones in the end."""
-    flags = ("--tasks", "add,influence-balancing", "--models", "rnn:hidden=4", "--updates", 40, "--seeds", 5)
+    flags = ("--tasks", "add,influence-balancing", "--models", "rnn:hidden=4", "--updates", 40, "--seeds", 4)
     flags = (*flags, "--strategies", "snap,uoro")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     referee(whole, *flags)
     assert kill(killed, flags, after=6), "it measures for longer than this"
     (killed / "stages").mkdir(parents=True, exist_ok=True)
-    for file in (whole / "stages").glob("measures-*.json"):
+    for file in (whole / "stages").glob("price-*.json"):
         shutil.copy(file, killed / "stages")
     rng, kills, longest = random.Random(0), 1, 12.0
     while kills < 10:
@@ -150,10 +186,10 @@ def test_an_error_in_a_worker_is_an_error_of_the_command(tmp_path):
         "        raise ZeroDivisionError('no estimate')\n"
     )
     done = subprocess.run(
-        command(tmp_path, "--tasks", "iid", "--strategies", "broken", "--load", mine, "--updates", 20, "--seeds", 5),
+        command(tmp_path, "--tasks", "iid", "--strategies", "broken", "--load", mine, "--updates", 20, "--seeds", 4),
         capture_output=True,
         text=True,
     )
     assert done.returncode != 0
     assert "no estimate" in done.stderr
-    assert "this stage failed with the error that is printed above: measures iid rnn" in done.stderr
+    assert "this stage failed with the error that is printed above: price iid, rnn, window 32 broken" in done.stderr

@@ -72,6 +72,8 @@ def all_computed(computed):
 
 RESULT = {"refused": None, "seeds": [0, 1, 2], "runs": [{"rate": 0.003, "blocks": [[0.5, 0.25], [1e-05, None]]}]}
 
+MADE = {"machine": "here"}
+
 
 @pytest.mark.parametrize(
     "change",
@@ -80,8 +82,9 @@ RESULT = {"refused": None, "seeds": [0, 1, 2], "runs": [{"rate": 0.003, "blocks"
         lambda data: data.replace(b"0.25", b"0.26"),
         lambda data: data.replace(b"[0, 1, 2]", b"[0, 1, 3]"),
         lambda data: data.replace(b", ", b",", 1),
-        lambda data: encode("runs-other.json", RESULT),
+        lambda data: encode("runs-other.json", RESULT, MADE),
         lambda data: json.dumps(RESULT).encode(),
+        lambda data: data.replace(b"here", b"there"),
         lambda data: b'{"refused": null}',
         lambda data: b'{"result": {"refused": null}, "sha256": null}',
         lambda data: b"[]",
@@ -93,8 +96,8 @@ RESULT = {"refused": None, "seeds": [0, 1, 2], "runs": [{"rate": 0.003, "blocks"
 def test_a_file_that_is_damaged_edited_or_renamed_is_an_error_that_says_what_to_do(tmp_path, change):
     chosen = stages(tmp_path)
     one = stage(chosen, "runs", "full")
-    file = chosen._file(one)
-    file.write_bytes(encode(file.name, RESULT))
+    file = chosen.file(one)
+    file.write_bytes(encode(file.name, RESULT, MADE))
     assert chosen.result(one) == RESULT
     file.write_bytes(change(file.read_bytes()))
     words = f"{file.name} is damaged, or was edited or renamed.*Delete it, and type the same command again"
@@ -197,20 +200,20 @@ def test_a_result_belongs_to_the_file_of_a_strategy_and_to_its_helpers(tmp_path,
         "from near_helper import scale\nfrom seqjax.gradients import Full\n\nclass Own(Full):\n    pass\n"
     )
     chosen = stages(tmp_path / "results", {"own": importlib.import_module("own").Own()})
-    before = chosen._file(stage(chosen, "runs", "own"))
+    before = chosen.file(stage(chosen, "runs", "own"))
     (tmp_path / "other.py").write_text("# changed")
-    assert chosen._file(stage(chosen, "runs", "own")) == before
+    assert chosen.file(stage(chosen, "runs", "own")) == before
     for name in ("own.py", "near_helper.py", "far_helper.py"):
         text = (tmp_path / name).read_text()
         (tmp_path / name).write_text(f"{text}# changed")
-        assert chosen._file(stage(chosen, "runs", "own")) != before, name
+        assert chosen.file(stage(chosen, "runs", "own")) != before, name
         (tmp_path / name).write_text(text)
 
 
 def test_a_price_belongs_to_the_machine_and_not_to_the_runs(tmp_path, monkeypatch):
     def files(**change):
         chosen = stages(tmp_path, **change)
-        return [chosen._file(stage(chosen, kind, "full")) for kind in ("price", "runs")]
+        return [chosen.file(stage(chosen, kind, "full")) for kind in ("price", "runs")]
 
     price, runs = files()
     other_price, other_runs = files(settings=replace(SETTINGS, seeds=(5, 6)), updates=40)
@@ -226,9 +229,9 @@ def test_a_result_belongs_to_the_file_of_a_dataset(tmp_path, monkeypatch):
     file = tmp_path / "own_task.py"
     file.write_text("from seqjax.datasets import Add\n\nclass OwnTask(Add):\n    pass\n")
     chosen = stages(tmp_path, task=OnDataset(importlib.import_module("own_task").OwnTask()))
-    before = chosen._file(stage(chosen, "runs", "full"))
+    before = chosen.file(stage(chosen, "runs", "full"))
     file.write_text(file.read_text() + "# changed")
-    assert chosen._file(stage(chosen, "runs", "full")) != before
+    assert chosen.file(stage(chosen, "runs", "full")) != before
 
 
 ADD = OnDataset(Add(), window=6, rows=2)
