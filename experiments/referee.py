@@ -154,7 +154,9 @@ def main(
     check_folder(Path(out or folder))
     _compute(stages, numbered, jobs or max(1, len(workers.cores())))
     title, _, protocol = (__doc__ or "").partition("\n")
-    report = page(stages, score(stages, variants), title.partition("   ")[0], protocol.strip(), also, Path(folder))
+    report = page(
+        stages, score(stages, variants), title.partition("   ")[0], protocol.strip(), also, Path(out or folder)
+    )
     print(f"\n{report.text}\n")
     return report
 

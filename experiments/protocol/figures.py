@@ -164,9 +164,10 @@ def _panels(
 
 
 def _with(problems: list[ProblemScores], name: str) -> list[ProblemScores]:
-    """The problems that have the window of a contender."""
+    """The problems that have the window of a contender; problems with a single window have one of their own."""
     length = next(each.strategies[name][1] for each in problems if name in each.strategies)
-    return [each for each in problems if length in {window.task.window for window in each.problem.windows}]
+    windows = [[window.task.window for window in each.problem.windows] for each in problems]
+    return [each for each, lengths in zip(problems, windows, strict=True) if len(lengths) == 1 or length in lengths]
 
 
 def _styles(problems: list[ProblemScores]) -> dict[str, tuple[str, str]]:

@@ -31,3 +31,14 @@ def test_the_map_has_a_number_for_each_problem_and_is_empty_where_a_strategy_doe
     assert [text.get_text() for text in axis.get_yticklabels()] == ["mine", "full", "immediate"]
     assert [text.get_text() for text in axis.texts] == [".12", ".20", ".20", ".80", ".80"]
     assert axis.images[0].get_array().mask.tolist() == [[False, True], [False, False], [False, False]]
+
+
+def test_tasks_with_windows_of_their_own_are_averaged():
+    problems = [
+        problem(name, made_up(), prices={"immediate": 0.5}, windows=(window,))
+        for name, window in (("one", 24), ("two", 40))
+    ]
+    for each in problems:
+        each.prices["full"]["temporaries"] = 900
+    (lines, *_) = [axis.lines for axis in score_against_price(problems).axes]
+    assert {line.get_label() for line in lines} == {"full", "immediate", "_interval"}
