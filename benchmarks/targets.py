@@ -1,15 +1,19 @@
-"""Learning at every step on two chaotic series, beside the figures that the authors of sketched-rtrl published.
+"""Learning at every step on three chaotic series, beside the figures that the authors of sketched-rtrl published.
 
     python benchmarks/targets.py
     python benchmarks/targets.py --series henon --strategies snap immediate --seeds 3
 
-The protocol is theirs (its Table 6): the next value of x is predicted from x, which has mean 0 and variance 1 over the
+The protocol is theirs (its Table 6): the next value of x is predicted from x, which has mean 0 and variance 1 over each
 series, by a tanh RNN of 64 units with weights from U(±1/8); 8 rows, each a series of its own; Adam with a rate of .001
 and an update at every step, 15,000 steps from index 64 of 20,065. The state, and what a strategy carries, begin anew
 every 200 steps. `tbptt-25` is the gradient of windows of 25 steps, with one update at the end of each. The figure of a
 run is the mean squared error over 200 steps before each of the last five multiples of 500. A table has the mean and the
-population standard deviation over the seeds, the median, the range, and the seconds of a run without compiling. A seed
-changes the initial weights, and the start of the Lorenz series; the Hénon series is always the same.
+population standard deviation over the seeds, the median, the range, the same of the released runs, and the p value of
+the test of Mann and Whitney, whether the errors here and there are from one distribution. A seed changes the initial
+weights, and the start of the Lorenz and the Mackey-Glass series; the Hénon series is always the same.
+
+Two rows learn nothing: `last value` predicts the value that it has just read, and `quadratic` is the best polynomial of
+degree two in this value, over the whole series. What is not below them has not learned to remember.
 
 The cosine of a strategy is that of the angle between its gradient and the exact one, over the parameters of the
 recurrent layer, at each step of a run of exact RTRL: the mean over all steps of the first seed. The published cosines
@@ -19,13 +23,16 @@ Hénon the gradient of one step reaches the error of the exact one, so that this
 """
 
 import argparse
+import csv
 import statistics
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import scipy.stats
 from machine import cores, cpu
 
 import seqjax as sj
@@ -48,52 +55,12 @@ STRATEGIES = {
 }
 WINDOWS = {"tbptt-25": 25}
 """The steps of an update, where it is not one."""
-PUBLISHED = {
-    "henon": {
-        "rtrl": ".0052 ± .0010",
-        "sk-rtrl-16": ".0064 ± .0007",
-        "sk-rtrl-4": ".0059 ± .0007",
-        "snap": ".0052 ± .0012",
-        "rflo": ".0704 ± .0163",
-        "kf-rtrl": ".0384 ± .0709",
-        "uoro": ".6583 ± .2966",
-        "tbptt-25": ".0311 ± .0030",
-    },
-    "lorenz": {
-        "rtrl": ".0051 ± .0040",
-        "sk-rtrl-16": ".0128 ± .0296",
-        "sk-rtrl-4": ".0038 ± .0021",
-        "snap": ".0024 ± .0008",
-        "rflo": ".0442 ± .0124",
-        "kf-rtrl": ".0126 ± .0079",
-        "uoro": ".0425 ± .0431",
-        "tbptt-25": ".0054 ± .0007",
-    },
-}
-HEAD = "| strategy | error | median | range | published | median | seconds a seed |\n" + "|---" * 7 + "|"
-PUBLISHED_MEDIANS = {
-    "henon": {
-        "rtrl": ".0051",
-        "sk-rtrl-16": ".0065",
-        "sk-rtrl-4": ".0058",
-        "snap": ".0047",
-        "rflo": ".0689",
-        "kf-rtrl": ".0120",
-        "uoro": ".8052",
-        "tbptt-25": ".0326",
-    },
-    "lorenz": {
-        "rtrl": ".0027",
-        "sk-rtrl-16": ".0029",
-        "sk-rtrl-4": ".0033",
-        "snap": ".0020",
-        "rflo": ".0413",
-        "kf-rtrl": ".0125",
-        "uoro": ".0253",
-        "tbptt-25": ".0053",
-    },
-}
-"""Medians over the seeds, from the released runs. The mean of ten seeds can be that of one seed with a large error."""
+SERIES = ("henon", "lorenz", "mackey-glass")
+HEAD = (
+    "| strategy | error | median | range | published | median | range | p, Mann-Whitney | seconds a seed |\n"
+    + "|---" * 9
+    + "|"
+)
 PUBLISHED_COSINES = {
     "henon": {
         "sk-rtrl-16": ".972",
@@ -115,21 +82,35 @@ PUBLISHED_COSINES = {
 """Those of each series, from the released runs; their mean over these and a third series is what is printed there."""
 
 
+def published():
+    """(series, strategy) -> the errors of the released runs, one for each seed."""
+    with Path(__file__).with_name("targets_published.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = {}
+    for each in rows:
+        found.setdefault((each["series"], each["strategy"]), []).append(float(each["error"]))
+    return found
+
+
 def main() -> None:
     """Prints a table for each series."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--series", nargs="+", choices=list(PUBLISHED), default=list(PUBLISHED))
+    parser.add_argument("--series", nargs="+", choices=SERIES, default=SERIES)
     parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES), default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--exact-seeds", type=int, default=3, help="the seeds of rtrl, a run of which takes minutes")
     parser.add_argument("--no-cosines", dest="cosines", action="store_false")
     args = parser.parse_args()
     print(f"{cpu()} · {cores()} cores · jax {jax.__version__} · float32")
     for series in args.series:
         print(f"\n{series}\n\n{HEAD}")
+        for name, predict in (("last value", last_value), ("quadratic", quadratic)):
+            print(row(series, name, [error_of(predict(*samples(series, seed))) for seed in range(args.seeds)]))
         for name in args.strategies:
-            print(row(series, name, args.seeds), flush=True)
+            errors, seconds = trained(series, name, args.exact_seeds if name == "rtrl" else args.seeds)
+            print(row(series, name, errors, f"{statistics.median(seconds):.1f}"), flush=True)
         others = {name: STRATEGIES[name] for name in args.strategies if name not in ("rtrl", *WINDOWS)}
-        if args.cosines and others:
+        if args.cosines and others and series in PUBLISHED_COSINES:
             run = compile_run(RTRL(), tuple(others.values()))
             _, cosines = run(jax.random.key(0), *samples(series, 0))
             print("\n| strategy | cosine | published |\n" + "|---" * 3 + "|")
@@ -137,8 +118,22 @@ def main() -> None:
                 print(f"| {name} | {cosine:.3f} | {PUBLISHED_COSINES[series].get(name, '–')} |", flush=True)
 
 
-def row(series, name, seeds):
+def row(series, name, errors, seconds="–"):
     """A row of the table of a series."""
+    there = published().get((series, name))
+    cells = [name, *summary(errors), *(summary(there) if there else ("–", "–", "–"))]
+    p = "–" if there is None else f"{scipy.stats.mannwhitneyu(errors, there).pvalue:.2g}"
+    return f"| {' | '.join([*cells, p, seconds])} |"
+
+
+def summary(errors):
+    """Mean and standard deviation, median, and range, as texts."""
+    shown = f"{np.mean(errors):.4f} ± {np.std(errors):.4f}", f"{np.median(errors):.4f}"
+    return *shown, f"{min(errors):.4f} to {max(errors):.4f}"
+
+
+def trained(series, name, seeds):
+    """The errors of the runs, and their seconds."""
     run = compile_run(STRATEGIES[name], window=WINDOWS.get(name, 1))
     errors, seconds = [], []
     for seed in range(seeds):
@@ -147,16 +142,20 @@ def row(series, name, seeds):
         losses = np.asarray(run(jax.random.key(seed), xs, ys)[0])
         seconds.append(time.perf_counter() - begin)
         errors.append(error_of(losses))
-    cells = [
-        name,
-        f"{np.mean(errors):.4f} ± {np.std(errors):.4f}",
-        f"{np.median(errors):.4f}",
-        f"{min(errors):.4f} to {max(errors):.4f}",
-        PUBLISHED[series].get(name, "–"),
-        PUBLISHED_MEDIANS[series].get(name, "–"),
-        f"{statistics.median(seconds):.1f}",
-    ]
-    return f"| {' | '.join(cells)} |"
+    return errors, seconds
+
+
+def last_value(xs, ys):
+    """The loss of each step, if the next value is predicted to be the last one."""
+    return np.square(ys - xs).mean((1, 2))
+
+
+def quadratic(xs, ys):
+    """The loss of each step of the polynomial of degree two that is best for the row."""
+    losses = []
+    for x, y in zip(xs[:, :, 0].T, ys[:, :, 0].T, strict=True):
+        losses.append(np.square(y - np.polyval(np.polyfit(x, y, 2), x)))
+    return np.mean(losses, 0)
 
 
 def error_of(losses):
@@ -217,10 +216,26 @@ def cosine(one, two):
 def samples(series, seed):
     """The inputs and targets of all steps, float32[steps, rows, 1]; the Hénon series is the same for all seeds."""
     size = {"num_steps": LENGTH, "num_series": NUM_ROWS}
-    dataset = {"henon": Henon(**size), "lorenz": Lorenz(**size, seed=seed)}[series]
-    values = dataset.load().values.reshape(NUM_ROWS, LENGTH).T
+    if series == "mackey-glass":
+        values = mackey_glass(seed)
+    else:
+        dataset = {"henon": Henon(**size), "lorenz": Lorenz(**size, seed=seed)}[series]
+        values = dataset.load().values.reshape(NUM_ROWS, LENGTH).T
+    values = (values - values.mean(0)) / values.std(0)
     used = values[FIRST : FIRST + NUM_STEPS + 1, :, None].astype(np.float32)
     return used[:-1], used[1:]
+
+
+def mackey_glass(seed):
+    """The series of the published code, float64[steps, rows]: steps of 1, and a delay that is one step shorter than 17.
+
+    x_{t+1} = x_t + .2 x_{t-16} / (1 + x_{t-16}^10) - .1 x_t, after 18 values from U(1.2, 1.4). The dataset
+    `mackey-glass` solves the equation itself, with a delay of 17 and smaller steps.
+    """
+    x = list(np.random.default_rng(seed).uniform(1.2, 1.4, (18, NUM_ROWS)))
+    for _ in range(LENGTH):
+        x.append(x[-1] + 0.2 * x[-17] / (1 + x[-17] ** 10) - 0.1 * x[-1])
+    return np.stack(x[18:])
 
 
 if __name__ == "__main__":

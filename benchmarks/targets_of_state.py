@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from targets import NUM_ROWS, NUM_STEPS, PUBLISHED, RESET_EVERY, error_of, samples
+from targets import NUM_ROWS, NUM_STEPS, RESET_EVERY, SERIES, error_of, published, samples, summary
 
 import seqjax as sj
 from seqjax.models import RNN
@@ -22,14 +22,14 @@ UNITS, LEAK = 64, 0.1
 def main() -> None:
     """Prints the errors of ten seeds."""
     print("| series | strategy | error | range | published |\n" + "|---" * 5 + "|")
-    for series in PUBLISHED:
+    for series in SERIES:
         for name, decay in (("rflo", of_leak), ("snap", of_own_weight)):
             run = compile_run(decay)
             errors = [error_of(run(jax.random.key(seed), *samples(series, seed))) for seed in range(10)]
             spread = f"{min(errors):.4f} to {max(errors):.4f}"
             print(
                 f"| {series} | {name} | {np.mean(errors):.4f} ± {np.std(errors):.4f} | {spread} | "
-                f"{PUBLISHED[series][name]} |",
+                f"{summary(published()[series, name])[0]} |",
                 flush=True,
             )
 
