@@ -55,11 +55,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
-from protocol import leaky, workers
+from protocol import workers
 from protocol.baselines import Frozen, Twin, WrongSign
 from protocol.check_row import check_row
 from protocol.compute import Settings
 from protocol.editions import EDITIONS, RATES
+from protocol.leaky import LeakyRNN
 from protocol.page import check_folder, page
 from protocol.problems import FROZEN, IMMEDIATE, REFERENCE, TWIN, WRONG_SIGN, Problem, Question, problems_of
 from protocol.scores import score
@@ -73,7 +74,6 @@ Whole = Annotated[int, Interval(ge=1)]
 Positive = Annotated[float, Interval(gt=0)]
 SHIPPED = Path(__file__).parents[1] / "docs" / "referee" / "stages.zip"
 """The runs of the built-in strategies, so that an entry alone is trained."""
-__all__ = ["leaky"]  # it is imported for its model
 
 
 def main(
@@ -239,4 +239,6 @@ def _announce(stages: Stages, missing: list[Stage], jobs: int) -> None:
 
 
 if __name__ == "__main__":
+    # Here, so that who imports this module has no further model.
+    sj.register("model", "leaky-rnn")(LeakyRNN)
     sj.script(main)

@@ -9,7 +9,6 @@ from annotated_types import Interval
 import seqjax as sj
 
 
-@sj.register("model", "leaky-rnn")
 @dataclass(frozen=True)
 class LeakyRNN(sj.Cell):
     """Leaky tanh units, as the network for which `rflo` was made (Murray 2019).
