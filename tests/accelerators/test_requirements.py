@@ -43,7 +43,7 @@ def test_temporaries_are_in_proportion_to_the_rows_of_a_device(device):
 def test_the_memory_of_this_machine_is_no_limit(device, monkeypatch):
     monkeypatch.setattr(seqjax.memory, "memory_bytes", lambda: 1_000)
     with pytest.raises(Error, match=r"this machine has 0\.0 GB"):
-        experiment(8, 64).train(progress=False)
+        experiment(8, 64).run(progress=False)
     assert experiment(8, 64).requirements(device.name).fits
 
 
