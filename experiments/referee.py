@@ -72,8 +72,6 @@ from seqjax.cli.flags import read_plugins
 
 Whole = Annotated[int, Interval(ge=1)]
 Positive = Annotated[float, Interval(gt=0)]
-SHIPPED = Path(__file__).parents[1] / "docs" / "referee" / "stages.zip"
-"""The runs of the built-in strategies, so that an entry alone is trained."""
 
 
 def main(
@@ -142,7 +140,6 @@ def main(
         Path(folder) / "stages",
         [problem for question in questions for problem in _problems(question, settings)],
         {FROZEN: Frozen(), TWIN: Twin(), WRONG_SIGN: WrongSign()} | _strategies(questions, entered),
-        SHIPPED,
     )
     numbered = stages.all
     if worker is not None:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .families import SECONDS, UPDATES, Family, scores_at
-from .problems import REFERENCE, TWIN
+from .families import ALL, CONTROL, PAIRS, SECONDS, UPDATES, WINDOW, WINDOWS, Family, scores_at
+from .problems import REFERENCE, TWIN, WRONG_SIGN
 from .scores import ProblemScores, counted
 from .statistics import LEVEL, MARGIN, Verdict, least_p, rank_intervals, score_interval, score_over_tasks
 
@@ -63,13 +63,13 @@ def _answers(problems: list[ProblemScores], families: list[Family], about: Seque
         return ["No problem counts, so that nothing follows."]
     lines = []
     for each in families:
-        if each.name == "all problems":
+        if each.kind == ALL:
             lines += _about(each.problems, families, about) if each.budget == UPDATES else []
             lines += _over_all(each)
-        elif each.name.endswith("all networks"):
+        elif each.kind == WINDOW:
             lines += _of_window(each)
-        elif each.name.startswith("all windows"):
-            lines += _over_all(each, each.name.removeprefix("all windows, "))
+        elif each.kind == WINDOWS:
+            lines += _over_all(each, each.problems[0].problem.network)
     return [*lines, _on_controls(used, families)]
 
 
@@ -89,11 +89,11 @@ def number_of(what: str, number: int) -> str:
 
 
 def _of_window(each: Family) -> list[str]:
-    length = each.name.partition(",")[0].removeprefix("windows of ")
-    steps = number_of("step", int(length))
+    """The score of `full` with one length of the windows, and the verdicts against it."""
     (reference,) = {reference for _, reference in each.found}
+    _, length = each.problems[0].strategies[reference]
     own = score_interval(scores_at(UPDATES, each.problems)[reference])
-    text = f"With windows of {steps}, for all networks, the score of `{REFERENCE}` is {own}"
+    text = f"With windows of {number_of('step', length)}, for all networks, the score of `{REFERENCE}` is {own}"
     return [f"{text} ({number_of('problem', len(each.problems))}).", *_groups(each.found)]
 
 
@@ -113,7 +113,7 @@ def _about(problems: list[ProblemScores], families: list[Family], names: Sequenc
     """The score, the rank and the verdicts of these strategies."""
     scores, lines = scores_at(UPDATES, problems), []
     ranks = rank_intervals(scores) if names else {}
-    pairs = next((each.found for each in families if each.name == "pairs"), {})
+    pairs = next((each.found for each in families if each.kind == PAIRS), {})
     mirrored = {(b, a): verdict.mirrored() for (a, b), verdict in pairs.items()}
     for name in names:
         if name not in scores:
@@ -133,16 +133,16 @@ def _about(problems: list[ProblemScores], families: list[Family], names: Sequenc
 
 def _on_controls(problems: list[ProblemScores], families: list[Family]) -> str:
     """Whether the controls have the verdicts that they must have, and the resolution of the scores."""
-    words: dict[str, list[str]] = {"twin": [], "wrong-sign": []}
+    words: dict[str, list[str]] = {TWIN: [], WRONG_SIGN: []}
     differences = []
     for each in families:
-        if each.name.startswith("controls"):
-            for (name, reference), verdict in each.found.items():
-                words[name.partition(" @")[0]].append(verdict.word)
-                if name.startswith(TWIN):
-                    (problem,) = each.problems
-                    differences.append(problem.score(name) - problem.score(reference))
-    tied, worse = sum(word in ("tie", "same") for word in words["twin"]), words["wrong-sign"].count("worse")
+        for (name, reference), verdict in each.found.items() if each.kind == CONTROL else ():
+            (problem,) = each.problems
+            strategy, _ = problem.strategies[name]
+            words[strategy].append(verdict.word)
+            if strategy == TWIN:
+                differences.append(problem.score(name) - problem.score(reference))
+    tied, worse = sum(word in ("tie", "same") for word in words[TWIN]), words[WRONG_SIGN].count("worse")
     spread = np.sqrt(np.mean(np.square(differences)))
     return (
         f"Controls: `{REFERENCE}` again, with a gradient that differs in the last place, ties with `{REFERENCE}` on "

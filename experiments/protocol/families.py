@@ -5,13 +5,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .problems import FROZEN, REFERENCE, TWIN, WRONG_SIGN
+from .problems import CONTROLS, REFERENCE, TWIN, WRONG_SIGN
 from .scores import ProblemScores, counted, over_problems
 from .statistics import Verdict, verdicts
 from .training import BLOCKS
 
-UPDATES, SECONDS = "a whole run", "the core-seconds of full"
-"""The budgets of the verdicts: all updates, or as many core-seconds as the whole run of `full` takes."""
+UPDATES, SECONDS, FIRST = "a whole run", "the core-seconds of full", "the first block"
+"""Budgets: all updates; as many core-seconds as the whole run of `full` takes; and the part of a run by which
+strategies with the same gradient are known. The last one has no verdicts."""
+ALL, PAIRS, ONE, CONTROL, WINDOW, NETWORK, WINDOWS = "all", "pairs", "one", "control", "window", "network", "windows"
+"""The kinds of families: all problems against `full`; each strategy against each other one; one problem; the controls
+of one problem; one length of the windows, over the networks or for one of them; and all lengths side by side."""
 
 
 class Family(NamedTuple):
@@ -19,22 +23,29 @@ class Family(NamedTuple):
 
     Args:
         question: the name of the question.
-        name: what is compared.
+        kind: one of the kinds above.
+        name: what is compared, in words.
         budget: one of `UPDATES` and `SECONDS`.
         problems: the problems over which it is averaged.
         found: (contender, reference) -> the verdict.
     """
 
     question: str
+    kind: str
     name: str
     budget: str
     problems: list[ProblemScores]
     found: dict[tuple[str, str], Verdict]
 
 
+def blocks_at(budget: str, problem: ProblemScores, name: str) -> int:
+    """The blocks of a run of a contender that a budget has."""
+    return {UPDATES: BLOCKS, SECONDS: problem.blocks_for(name, 1), FIRST: 1}[budget]
+
+
 def score_at(budget: str, problem: ProblemScores, name: str) -> np.ndarray:
     """The scores of a contender with a budget, float64[S]."""
-    return problem.score(name, BLOCKS if budget == UPDATES else problem.blocks_for(name, 1))
+    return problem.score(name, blocks_at(budget, problem, name))
 
 
 def scores_at(budget: str, problems: Sequence[ProblemScores]) -> dict[str, np.ndarray]:
@@ -43,7 +54,7 @@ def scores_at(budget: str, problems: Sequence[ProblemScores]) -> dict[str, np.nd
 
 
 def family(
-    question: str, name: str, budget: str, problems: list[ProblemScores], pairs: Sequence[tuple[str, str]]
+    kind: str, name: str, budget: str, problems: list[ProblemScores], pairs: Sequence[tuple[str, str]]
 ) -> Family:
     """The verdicts of pairs of contenders over some problems.
 
@@ -56,7 +67,7 @@ def family(
     for pair, verdict in found.items():
         if budget == UPDATES and all(problem.is_same(*pair) for problem in problems):
             found[pair] = verdict._replace(word="same")
-    return Family(question, name, budget, problems, found)
+    return Family(problems[0].problem.question, kind, name, budget, problems, found)
 
 
 def families(problems: Sequence[ProblemScores]) -> list[Family]:
@@ -64,61 +75,61 @@ def families(problems: Sequence[ProblemScores]) -> list[Family]:
     found = []
     for question in dict.fromkeys(problem.problem.question for problem in problems):
         of_question = [problem for problem in problems if problem.problem.question == question]
-        several = any(len(problem.problem.windows) > 1 for problem in of_question)
-        found += _controls(question, of_question)
-        found += _by_window(question, of_question) if several else _with_one_window(question, of_question)
+        several = any(len(problem.problem.lengths) > 1 for problem in of_question)
+        found += _controls(counted(of_question))
+        found += _by_window(counted(of_question)) if several else _with_one_window(of_question)
     return found
 
 
-def _controls(question: str, problems: list[ProblemScores]) -> list[Family]:
+def _controls(problems: list[ProblemScores]) -> list[Family]:
     """`full` again must tie with `full`, and with the wrong sign it must be worse."""
     found = []
-    for problem in counted(problems):
-        window = problem.problem.task.window
-        twin, wrong, full = (problem.contender(name, window) for name in (TWIN, WRONG_SIGN, REFERENCE))
-        found.append(family(question, f"controls on {problem.name}", UPDATES, [problem], [(twin, full), (wrong, full)]))
+    for problem in problems:
+        twin, wrong, full = (
+            problem.contender(name, problem.problem.lengths[-1]) for name in (TWIN, WRONG_SIGN, REFERENCE)
+        )
+        pairs = [(twin, full), (wrong, full)]
+        found.append(family(CONTROL, f"controls on {problem.name}", UPDATES, [problem], pairs))
     return found
 
 
-def _with_one_window(question: str, problems: list[ProblemScores]) -> list[Family]:
+def _with_one_window(problems: list[ProblemScores]) -> list[Family]:
     """Each contender against `full`, and against each other one."""
     found = []
     if used := counted(problems):
         names = list(scores_at(UPDATES, used))
         others = [(name, REFERENCE) for name in names if name != REFERENCE]
         pairs = [(a, b) for n, a in enumerate(names) for b in names[n + 1 :]]
-        found += [family(question, "all problems", budget, used, others) for budget in (UPDATES, SECONDS)]
-        found.append(family(question, "pairs", UPDATES, used, pairs))
+        found += [family(ALL, "all problems", budget, used, others) for budget in (UPDATES, SECONDS)]
+        found.append(family(PAIRS, "pairs", UPDATES, used, pairs))
     for problem in problems:
         if problem.status in ("counts", "beside"):
             pairs = [(name, REFERENCE) for name in problem.contenders if name not in (REFERENCE, *CONTROLS)]
-            found.append(family(question, f"on {problem.name}", UPDATES, [problem], pairs))
+            found.append(family(ONE, f"on {problem.name}", UPDATES, [problem], pairs))
     return found
 
 
-def _by_window(question: str, problems: list[ProblemScores]) -> list[Family]:
-    """Each contender against `full` with the same window, over the networks and for each of them."""
-    found, used = [], counted(problems)
-    lengths = sorted({window.task.window for problem in used for window in problem.problem.windows})
-    networks = list(dict.fromkeys(problem.problem.model_name for problem in used))
+def _by_window(problems: list[ProblemScores]) -> list[Family]:
+    """Each contender against `full` with the same window, over the networks and for each of them, and all windows."""
+    found = []
+    lengths = sorted({length for each in problems for length in each.problem.lengths})
+    networks = list(dict.fromkeys(each.problem.network for each in problems))
     for length in lengths:
-        with_window = [each for each in used if length in {w.task.window for w in each.problem.windows}]
-        groups = {"all networks": with_window} | {
-            network.partition(":")[0]: [each for each in with_window if each.problem.model_name == network]
-            for network in networks
-        }
-        for name, group in groups.items():
-            if group and (pairs := _against_full(group, length)):
-                found.append(family(question, f"windows of {length}, {name}", UPDATES, group, pairs))
+        group = [each for each in problems if length in each.problem.lengths]
+        if pairs := _against_full(group, length):
+            found.append(family(WINDOW, f"windows of {length}, all networks", UPDATES, group, pairs))
+        for network in networks:
+            of_network = [each for each in group if each.problem.network == network]
+            if of_network and (pairs := _against_full(of_network, length)):
+                found.append(family(NETWORK, f"windows of {length}, {network}", UPDATES, of_network, pairs))
     # All windows side by side, where there are all of them.
-    longest = [each for each in used if len(each.problem.windows) == len(lengths)]
     for network in networks if len(lengths) > 1 else ():
-        group = [each for each in longest if each.problem.model_name == network]
+        group = [each for each in problems if each.problem.network == network and each.problem.lengths == lengths]
         if group:
-            names, name = list(scores_at(UPDATES, group)), network.partition(":")[0]
             reference = group[0].contender(REFERENCE, lengths[-1])
-            pairs = [(each, reference) for each in names if each != reference]
-            found += [family(question, f"all windows, {name}", each, group, pairs) for each in (UPDATES, SECONDS)]
+            pairs = [(name, reference) for name in scores_at(UPDATES, group) if name != reference]
+            for budget in (UPDATES, SECONDS):
+                found.append(family(WINDOWS, f"all windows, {network}", budget, group, pairs))
     return found
 
 
@@ -128,7 +139,3 @@ def _against_full(problems: list[ProblemScores], length: int) -> list[tuple[str,
     names = [name for name in scores_at(UPDATES, problems) if first.strategies[name][1] == length]
     reference = first.contender(REFERENCE, length)
     return [(name, reference) for name in names if name != reference]
-
-
-CONTROLS = (FROZEN, TWIN, WRONG_SIGN)
-"""The contenders that are in no ranking."""

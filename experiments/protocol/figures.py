@@ -7,8 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from .families import CONTROLS
-from .problems import TWIN
+from .problems import CONTROLS, TWIN
 from .scores import Contender, ProblemScores
 from .statistics import iqm, score_interval
 from .tables import price_of
@@ -30,13 +29,13 @@ def score_by_task(problems: list[ProblemScores]) -> Figure:
 
 def score_by_window(problems: list[ProblemScores]) -> Figure:
     """A map for each network: a row for each strategy, and a column for each length of the windows, by rows."""
-    networks = list(dict.fromkeys(problem.problem.model_name for problem in problems))
+    networks = list(dict.fromkeys(problem.problem.network for problem in problems))
     strategies = list(dict.fromkeys(name for each in problems for name, _ in each.strategies.values()))
     strategies = [name for name in strategies if name not in CONTROLS]
     figure = Figure(figsize=(NETWORK_SIZE * len(networks) + 1, 0.34 * len(strategies) + 1.8), layout="constrained")
     for axis, network in zip(figure.subplots(1, len(networks), sharey=True, squeeze=False)[0], networks, strict=True):
-        group = [problem for problem in problems if problem.problem.model_name == network]
-        columns = dict.fromkeys((each.problem.rows, w.task.window) for each in group for w in each.problem.windows)
+        group = [problem for problem in problems if problem.problem.network == network]
+        columns = dict.fromkeys((each.problem.rows, length) for each in group for length in each.problem.lengths)
         scores = np.full((len(strategies), len(columns)), np.nan)
         for y, strategy in enumerate(strategies):
             for x, (rows, window) in enumerate(columns):
@@ -50,20 +49,20 @@ def score_by_window(problems: list[ProblemScores]) -> Figure:
             strategies,
             [f"{window}\n{rows} row{'s' * (rows > 1)}" if several else str(window) for rows, window in columns],
         )
-        axis.set_title(network.partition(":")[0], fontsize=9)
+        axis.set_title(network, fontsize=9)
         axis.set_xlabel("window (steps)", fontsize=8)
     return figure
 
 
 def score_against_price(problems: list[ProblemScores]) -> Figure:
     """The score against core-seconds and against bytes; several windows of one strategy are joined by a line."""
-    networks = list(dict.fromkeys(problem.problem.model_name.partition(":")[0] for problem in problems))
+    networks = list(dict.fromkeys(problem.problem.network for problem in problems))
     figure = Figure(figsize=(2.6 * len(networks) + 2.2, 5.4), layout="constrained")
     grid, styles = figure.subplots(2, len(networks), sharey=True, squeeze=False), _styles(problems)
     legend: dict[str, Any] = {}
     labels = {"seconds": "core-seconds of a run", "bytes": "bytes carried, and of temporaries"}
     for column, network in enumerate(networks):
-        group = [problem for problem in problems if problem.problem.model_name.partition(":")[0] == network]
+        group = [problem for problem in problems if problem.problem.network == network]
         for axis, what in zip(grid[:, column], labels, strict=True):
             for strategy, (color, style) in styles.items():
                 found: dict[str, Any] = {}
@@ -166,8 +165,7 @@ def _panels(
 def _with(problems: list[ProblemScores], name: str) -> list[ProblemScores]:
     """The problems that have the window of a contender; problems with a single window have one of their own."""
     length = next(each.strategies[name][1] for each in problems if name in each.strategies)
-    windows = [[window.task.window for window in each.problem.windows] for each in problems]
-    return [each for each, lengths in zip(problems, windows, strict=True) if len(lengths) == 1 or length in lengths]
+    return [each for each in problems if len(each.problem.lengths) == 1 or length in each.problem.lengths]
 
 
 def _styles(problems: list[ProblemScores]) -> dict[str, tuple[str, str]]:

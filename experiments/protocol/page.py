@@ -7,13 +7,14 @@ import jax
 import seqjax as sj
 from seqjax.errors import few
 from seqjax.files import check_replaceable, write
+from seqjax.plugin.config import describe
 from seqjax.report.page.template import MARK
 from seqjax.report.report import PAGE
 
 from . import figures, tables
 from .conclusions import remarks, sentences
 from .editions import UNTUNED
-from .families import SECONDS, UPDATES, families
+from .families import ALL, PAIRS, SECONDS, UPDATES, families
 from .scores import ProblemScores, counted
 from .stages import Stages
 
@@ -47,7 +48,7 @@ def check_folder(folder: Path) -> None:
 
 def page(
     stages: Stages, problems: list[ProblemScores], title: str, protocol: str, about: tuple[str, ...], folder: Path
-):
+) -> sj.Report:
     """The report of an edition whose stages have all been computed.
 
     Args:
@@ -61,8 +62,8 @@ def page(
     found = families(problems)
     text = f"{sentences(problems, found, about)}\n\n{_setting(stages)}"
     report = sj.Report(title=title, text=text, folder=folder, html=True)
-    one = [problem for problem in problems if len(problem.problem.windows) == 1]
-    several = [problem for problem in problems if len(problem.problem.windows) > 1]
+    one = [problem for problem in problems if len(problem.problem.lengths) == 1]
+    several = [problem for problem in problems if len(problem.problem.lengths) > 1]
     if one:
         report.figure("score_by_task", figures.score_by_task(one))
     if used := counted(several):
@@ -76,12 +77,12 @@ def page(
     )
     report.section("the_protocol", protocol, folded=True)
     report.table("problems", tables.tasks(problems), folded=True)
-    for each in found:
-        if each.name == "all problems" and each.budget == UPDATES:
-            (paid,) = (other for other in found if other[:3] == (each.question, each.name, SECONDS))
-            report.table("ranking", tables.ranking(each.problems, each, paid), folded=True)
-        if each.name == "pairs":
-            report.table("pairs", tables.pairs(each), folded=True)
+    ranked = [each for each in found if (each.kind, each.budget) == (ALL, UPDATES)]
+    for each in ranked:
+        of_question = {(other.kind, other.budget): other for other in found if other.question == each.question}
+        suffix = f"_{each.question}" if len(ranked) > 1 else ""
+        report.table(f"ranking{suffix}", tables.ranking(each, of_question[ALL, SECONDS]), folded=True)
+        report.table(f"pairs{suffix}", tables.pairs(of_question[PAIRS, UPDATES]), folded=True)
     report.table("runs", tables.runs(problems, found, UNTUNED), folded=True)
     if counted(problems):
         report.table("score_by_budget", tables.by_budget(counted(problems)), folded=True)
@@ -101,7 +102,8 @@ def _setting(stages: Stages) -> str:
     """What was compared, as sentences."""
     window = stages.problems[0].windows[0]
     settings = window.settings
-    names = dict.fromkeys(problem.model_name for problem in stages.problems if problem.model_name)
+    models = [problem.windows[0].model for problem in stages.problems]
+    names = dict.fromkeys(describe(model) for model in models if model is not None)
     return (
         f"Score 0 is the lowest possible loss, and score 1 that of a recurrence that is not trained. The networks are "
         f"{', '.join(f'`{name}`' for name in names)}. Each learning rate is chosen on one half of the "

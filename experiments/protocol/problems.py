@@ -13,8 +13,8 @@ from .training import BLOCKS
 
 REFERENCE, IMMEDIATE = "full", "immediate"
 """The strategies that every edition has: the one with which others are compared, and the one of a single step."""
-FROZEN, TWIN, WRONG_SIGN = "frozen", "twin", "wrong-sign"
-"""The baselines."""
+FROZEN, TWIN, WRONG_SIGN = CONTROLS = "frozen", "twin", "wrong-sign"
+"""The baselines, which are in no ranking."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Problem:
     Args:
         question: the name of its question.
         task_name: the name of the task.
-        model_name: the name of the model; "": the task needs none.
+        network: the short name of the model; "": the task needs none.
         rows: the number of rows.
         windows: the lengths of the windows, the shortest one first.
         strategies: the names of the strategies.
@@ -79,7 +79,7 @@ class Problem:
 
     question: str
     task_name: str
-    model_name: str
+    network: str
     rows: int
     windows: tuple[Window, ...]
     strategies: tuple[str, ...]
@@ -94,6 +94,11 @@ class Problem:
     def name(self) -> str:
         """Task, model and rows."""
         return self.windows[0].name
+
+    @property
+    def lengths(self) -> list[int]:
+        """The lengths of the windows, the shortest one first."""
+        return [window.task.window for window in self.windows]
 
     @property
     def entries(self) -> list[tuple[Window, str]]:
@@ -122,11 +127,13 @@ def problems_of(
     for task_name in question.tasks:
         task = tasks[task_name]
         for model_name in models if task.has_model else ("",):
+            network = short.get(model_name, "")
+            # A task without a model has the strategies of the first one.
             strategies = question.strategies.get(model_name) or next(iter(question.strategies.values()))
             lengths = question.windows if question.windows and task.has_model else {task.rows: (task.window,)}
             for rows, windows in lengths.items():
                 rows_text = f"{rows} row{'s' * (rows > 1)}" if len(question.windows) > 1 else ""
-                name = ", ".join(filter(None, (task_name, short.get(model_name, ""), rows_text)))
+                name = ", ".join(filter(None, (task_name, network, rows_text)))
                 sized = []
                 for length in sorted(windows or (task.window,)):
                     updates = question.updates or question.samples // (length * rows)
@@ -136,9 +143,9 @@ def problems_of(
                             f"rows, and a run has {BLOCKS} at least"
                         )
                     sized.append(Window(name, _sized(task, length, rows), models.get(model_name), updates, settings))
-                everyone = (FROZEN, TWIN, WRONG_SIGN, *strategies)
+                everyone = (*CONTROLS, *strategies)
                 found.append(
-                    Problem(question.name, task_name, model_name, rows, tuple(sized), everyone, question.has_errors)
+                    Problem(question.name, task_name, network, rows, tuple(sized), everyone, question.has_errors)
                 )
     return found
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .compute import as_array, choose, halves
-from .problems import FROZEN, IMMEDIATE, REFERENCE, TWIN, WRONG_SIGN, Problem
+from .problems import CONTROLS, FROZEN, IMMEDIATE, REFERENCE, Problem
 from .stages import Stage, Stages
 from .statistics import Interval, score_interval
 from .training import BLOCKS, tail
@@ -151,7 +151,10 @@ class ProblemScores(NamedTuple):
     def is_same(self, name: str, other: str) -> bool:
         """Whether two contenders compute the same gradient but for rounding, by the losses of their first blocks."""
         one, two = (
-            {each[1:4]: losses[:, 0] for each, losses in zip(found.candidates, found.losses, strict=True)}
+            {
+                (each.window, each.rate, each.clip): losses[:, 0]
+                for each, losses in zip(found.candidates, found.losses, strict=True)
+            }
             for found in (self.contenders[name], self.contenders[other])
         )
         shared = one.keys() & two.keys()
@@ -230,13 +233,13 @@ def _status(problem: ProblemScores) -> str:
     """Whether a problem counts: `full` must be better than what needs no gradient through time."""
     if problem.problem.task.is_diagnostic:
         return "beside"
-    windows = [window.task.window for window in problem.problem.windows]
-    reference = problem.contender(REFERENCE, windows[-1])
+    lengths = problem.problem.lengths
+    reference = problem.contender(REFERENCE, lengths[-1])
     others = {FROZEN: problem.unit}
     if IMMEDIATE in problem.contenders:
         others[IMMEDIATE] = problem.contenders[IMMEDIATE].tuned()
-    elif len(windows) > 1:
-        shortest = problem.contender(REFERENCE, windows[0])
+    elif len(lengths) > 1:
+        shortest = problem.contender(REFERENCE, lengths[0])
         others[shortest] = problem.contenders[shortest].tuned()
     least = {name: loss_interval(losses).low for name, losses in others.items()}
     most = loss_interval(problem.contenders[reference].tuned()).high
@@ -265,10 +268,7 @@ def over_problems(
         scores: (problem, contender) -> float64[S].
     """
     names = dict.fromkeys(
-        name
-        for problem in problems
-        for name, (strategy, _) in problem.strategies.items()
-        if strategy not in (FROZEN, TWIN, WRONG_SIGN)
+        name for problem in problems for name, (strategy, _) in problem.strategies.items() if strategy not in CONTROLS
     )
     return {
         name: np.stack([scores(problem, name) for problem in problems])

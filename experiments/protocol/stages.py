@@ -15,7 +15,6 @@ import importlib.util
 import json
 import platform
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ import jax
 import seqjax as sj
 from seqjax.files import read_plain, write
 from seqjax.parse import from_json
+from seqjax.user_cache import machine_key
 
 from . import baselines, compute
 from .problems import Problem, Window
@@ -61,18 +61,10 @@ class Stages:
         folder: the folder.
         problems: the problems.
         strategies: the strategies by name, those of all problems.
-        shipped: an archive with results of runs, which are read where the folder has none.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        problems: Sequence[Problem],
-        strategies: Mapping[str, sj.Gradient],
-        shipped: Path | None = None,
-    ):
+    def __init__(self, folder: Path, problems: Sequence[Problem], strategies: Mapping[str, sj.Gradient]):
         self.folder, self.problems, self.strategies = folder, problems, strategies
-        self._shipped = zipfile.ZipFile(shipped) if shipped is not None and shipped.is_file() else None
 
     @property
     def all(self) -> list[Stage]:
@@ -103,8 +95,6 @@ class Stages:
         try:
             return decode(file, read_plain(file))
         except FileNotFoundError:
-            if self._shipped is not None and stage.kind == "runs" and file.name in self._shipped.namelist():
-                return decode(file, self._shipped.read(file.name))
             return None
         except OSError as fault:
             raise sj.Error(f"{file} cannot be read: {fault.strerror}; no file was touched", exit_code=6) from fault
@@ -138,7 +128,7 @@ class Stages:
         }
         # A price has nothing to do with the runs, and bias and variance nothing with their seeds.
         if stage.kind == "price":
-            key["machine"] = machine()
+            key["machine"] = machine_key()
         else:
             key |= dataclasses.asdict(window.settings) | {"updates": window.updates}
         if stage.kind == "errors":
@@ -148,21 +138,10 @@ class Stages:
         return self.folder / f"{name}-{digest}.json"
 
 
-@functools.cache
-def machine() -> str:
-    """The processor of this machine."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def made_with() -> dict[str, str]:
-    """The machine and the versions with which a result is computed."""
+    """The kind of machine, and the versions, with which a result is computed."""
     versions = {package: importlib.metadata.version(package) for package in ("jax", "jaxlib", "numpy", "optax")}
-    return {"machine": machine(), "python": platform.python_version(), "seqjax": sj.__version__} | versions
+    return {"machine": machine_key(), "python": platform.python_version(), "seqjax": sj.__version__} | versions
 
 
 def encode(name: str, result: Any, made: Any) -> bytes:

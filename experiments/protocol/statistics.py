@@ -154,7 +154,8 @@ def sign_test(differences_KS: np.ndarray) -> float:
     # The squares do not change with the signs. `maximum`: rounding can make the variance of equal numbers negative.
     variances_MK = np.maximum(np.square(differences_KS).mean(1) - np.square(means_MK), 0)
     sums, errors = np.abs(means_MK.sum(1)), np.sqrt(variances_MK.sum(1))
-    # Sums that are zero but for rounding are zero, and so are errors.
+    # Sums that are zero but for rounding are zero, and so are errors, whose squares are differences of nearly equal
+    # numbers: the square root of a rounding error of 1e-16 is 1e-8.
     small = 1e-7 * np.abs(differences_KS).max(initial=1e-300)
     sums, errors = np.where(sums > small, sums, 0), np.where(errors > small, errors, 0)
     statistics = np.where(sums > 0, sums / np.where(errors > 0, errors, 1e-300), 0)

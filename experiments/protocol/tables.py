@@ -7,20 +7,16 @@ import numpy as np
 
 from seqjax.report import Table
 
-from .compute import halves
-from .families import CONTROLS, SECONDS, UPDATES, Family, score_at, scores_at
-from .problems import FROZEN, IMMEDIATE, REFERENCE
+from .families import FIRST, ONE, SECONDS, UPDATES, Family, blocks_at, score_at, scores_at
+from .problems import CONTROLS, FROZEN, IMMEDIATE, REFERENCE
 from .scores import ProblemScores, counted, loss_interval, over_problems, updates_to
 from .stages import Stages
 from .statistics import improvement, rank_intervals, ranks_without_a_task, score_interval, score_over_tasks
-from .training import BLOCKS
 
 TARGET = 0.5
 """The score whose time is reported: half of what can be learned has been learned."""
 BUDGETS = (0.05, 0.2, 1.0, 5.0, 20.0)
 """Multiples of the core-seconds of a whole run of `full`."""
-FIRST = "the first block"
-"""The part of a run by which strategies with the same gradient are known."""
 NONE = "–"
 
 
@@ -36,10 +32,10 @@ def tasks(problems: list[ProblemScores]) -> Table:
     """What the problems are, and which of them count."""
     rows = []
     for problem in problems:
-        windows = [window.task.window for window in problem.problem.windows]
+        lengths = problem.problem.lengths
         losses = {
             FROZEN: problem.unit,
-            REFERENCE: problem.contenders[problem.contender(REFERENCE, windows[-1])].tuned(),
+            REFERENCE: problem.contenders[problem.contender(REFERENCE, lengths[-1])].tuned(),
         }
         if IMMEDIATE in problem.contenders:
             losses[IMMEDIATE] = problem.contenders[IMMEDIATE].tuned()
@@ -48,7 +44,7 @@ def tasks(problems: list[ProblemScores]) -> Table:
             (
                 problem.problem.question,
                 problem.name,
-                ", ".join(map(str, windows)),
+                ", ".join(map(str, lengths)),
                 problem.problem.rows,
                 f"{problem.floor:.4f}",
                 NONE if chance is None else f"{chance:.4f}",
@@ -64,8 +60,14 @@ def tasks(problems: list[ProblemScores]) -> Table:
     return Table(columns, rows)
 
 
-def ranking(problems: list[ProblemScores], found: Family, paid: Family) -> Table:
-    """All contenders over the problems that count, by their scores; the verdicts are those of two families."""
+def ranking(found: Family, paid: Family) -> Table:
+    """All contenders over the problems that count, by their scores.
+
+    Args:
+        found: the verdicts against `full` with all updates.
+        paid: those with the core-seconds of `full`.
+    """
+    problems = found.problems
     scores, rows = scores_at(UPDATES, problems), []
     ranks, without = rank_intervals(scores), ranks_without_a_task(scores, [each.problem.task_name for each in problems])
     after = scores_at(SECONDS, problems)
@@ -138,8 +140,8 @@ def losses(problems: list[ProblemScores]) -> Table:
     rows = []
     for problem in problems:
         for name, contender in problem.contenders.items():
-            blocks_of = {UPDATES: BLOCKS, SECONDS: problem.blocks_for(name, 1), FIRST: 1}
-            for budget, blocks in blocks_of.items():
+            for budget in (UPDATES, SECONDS, FIRST):
+                blocks = blocks_at(budget, problem, name)
                 tails = contender.tails(blocks) if blocks else np.full(contender.losses.shape[:2], np.inf)
                 for candidate, each in zip(contender.candidates, tails, strict=True):
                     clip = "none" if candidate.clip is None else f"{candidate.clip:g}"
@@ -154,7 +156,7 @@ def runs(problems: list[ProblemScores], families: Sequence[Family], untuned: flo
     """All that was found about each contender on each problem."""
     rows = []
     for problem in problems:
-        own = [each for each in families if each.name == f"on {problem.name}"]
+        own = [each for each in families if each.kind == ONE and each.problems[0] is problem]
         found = {name: verdict for each in own for (name, _), verdict in each.found.items()}
         for name, contender in problem.contenders.items():
             verdict, prices = found.get(name), problem.prices[name]
@@ -210,8 +212,8 @@ def runs(problems: list[ProblemScores], families: Sequence[Family], untuned: flo
 def by_budget(problems: list[ProblemScores]) -> Table:
     """The scores after multiples of the core-seconds of a whole run of `full`, each with the rates of that budget."""
     rows = []
-    for network in dict.fromkeys(problem.problem.model_name for problem in problems):
-        group = [problem for problem in problems if problem.problem.model_name == network]
+    for network in dict.fromkeys(problem.problem.network for problem in problems):
+        group = [problem for problem in problems if problem.problem.network == network]
         found = {
             budget: over_problems(
                 group, lambda problem, name, budget=budget: problem.score(name, problem.blocks_for(name, budget))
@@ -257,12 +259,6 @@ def price_of(problem: ProblemScores, name: str, what: str) -> float:
     if what == "seconds":
         return problem.seconds(name)
     return problem.prices[name]["carried"] + problem.prices[name]["temporaries"]
-
-
-def halves_text(seeds: Sequence[int]) -> str:
-    """The two halves of the seeds, as words."""
-    one, other = ([seeds[n] for n in half] for half in halves(len(seeds)))
-    return f"{', '.join(map(str, one))} and {', '.join(map(str, other))}"
 
 
 def _rounded(value: float, digits: int) -> str:

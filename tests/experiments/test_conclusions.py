@@ -156,7 +156,7 @@ def test_rates_are_chosen_by_budget():
 
 def test_ranks_without_one_task():
     problems = [problem(name, made_up(mine=score)) for name, score in (("one", 0.1), ("two", 0.1), ("three", 0.45))]
-    table = ranking(problems, found(problems, "all problems"), found(problems, "all problems", SECONDS))
+    table = ranking(found(problems, "all problems"), found(problems, "all problems", SECONDS))
     rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
     assert rows["mine"]["rank without one task"] == "1 to 2"
     assert rows["full"]["rank without one task"] == "1 to 2"

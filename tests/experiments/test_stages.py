@@ -219,7 +219,7 @@ def test_a_price_belongs_to_the_machine_and_not_to_the_runs(tmp_path, monkeypatc
     other_price, other_runs = files(settings=replace(SETTINGS, seeds=(5, 6)), updates=40)
     assert other_price == price
     assert other_runs != runs
-    monkeypatch.setattr("protocol.stages.machine", lambda: "another one")
+    monkeypatch.setattr("protocol.stages.machine_key", lambda: "another one")
     assert files()[0] != price
     assert files()[1] == runs
 
