@@ -60,8 +60,9 @@ from protocol.baselines import Frozen, Twin, WrongSign
 from protocol.check_row import check_row
 from protocol.compute import Settings
 from protocol.editions import EDITIONS, RATES
+from protocol.families import families
 from protocol.leaky import LeakyRNN
-from protocol.page import check_folder, page
+from protocol.page import check_folder, page, write_data
 from protocol.problems import FROZEN, IMMEDIATE, REFERENCE, TWIN, WRONG_SIGN, Problem, Question, problems_of
 from protocol.scores import score
 from protocol.stages import KINDS, Stage, Stages
@@ -151,9 +152,10 @@ def main(
     check_folder(Path(out or folder))
     _compute(stages, numbered, jobs or max(1, len(workers.cores())))
     title, _, protocol = (__doc__ or "").partition("\n")
-    report = page(
-        stages, score(stages, variants), title.partition("   ")[0], protocol.strip(), also, Path(out or folder)
-    )
+    problems = score(stages, variants)
+    found, target = families(problems), Path(out or folder)
+    report = page(stages, problems, found, title.partition("   ")[0], protocol.strip(), also, target)
+    write_data(problems, found, target)
     print(f"\n{report.text}\n")
     return report
 

@@ -1,4 +1,4 @@
-"""Computes all verdicts of this page again, from losses.csv alone: python recompute.py [FOLDER]."""
+"""Computes all verdicts of a page again, from its data/losses.csv alone: python recompute.py [FOLDER]."""
 
 import csv
 import itertools
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-folder = Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).parent
+folder = (Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).parent) / "data"
 runs, floors, families = defaultdict(list), {}, defaultdict(list)
 for row in csv.DictReader((folder / "losses.csv").open(encoding="utf-8")):
     problem, losses = row["question"] + row["problem"], [float(row[name]) for name in row if name.startswith("seed ")]

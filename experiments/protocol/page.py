@@ -14,12 +14,14 @@ from seqjax.report.report import PAGE
 from . import figures, tables
 from .conclusions import remarks, sentences
 from .editions import UNTUNED
-from .families import ALL, PAIRS, SECONDS, UPDATES, families
+from .families import ALL, PAIRS, SECONDS, UPDATES, Family
 from .scores import ProblemScores, counted
 from .stages import Stages
 
 KINDS = {".csv", ".png", ".svg", ".md", ".html"}
 """The endings of the files of a report."""
+DATA = "data"
+"""The folder of the verdicts and the losses in that of a report."""
 NOT_TESTED = """
 - Other networks, other sizes and other tasks: the intervals resample the seeds, and hold for these problems.
 - A GPU: prices are those of these implementations on one core of a CPU. A strategy that is cheaper than `full` does not
@@ -47,19 +49,25 @@ def check_folder(folder: Path) -> None:
 
 
 def page(
-    stages: Stages, problems: list[ProblemScores], title: str, protocol: str, about: tuple[str, ...], folder: Path
+    stages: Stages,
+    problems: list[ProblemScores],
+    found: list[Family],
+    title: str,
+    protocol: str,
+    about: tuple[str, ...],
+    folder: Path,
 ) -> sj.Report:
     """The report of an edition whose stages have all been computed.
 
     Args:
         stages: the stages.
         problems: the results of the stages.
+        found: the verdicts.
         title: the title.
         protocol: how the strategies were compared, as Markdown.
         about: the strategies that come first.
         folder: the folder of the report.
     """
-    found = families(problems)
     text = f"{sentences(problems, found, about)}\n\n{_setting(stages)}"
     report = sj.Report(title=title, text=text, folder=folder, html=True)
     one = [problem for problem in problems if len(problem.problem.lengths) == 1]
@@ -91,11 +99,18 @@ def page(
         report.table("not_applicable", refused, folded=True)
     report.figure("score_along_core_seconds", figures.score_along_core_seconds(problems), folded=True)
     report.figure("score_by_learning_rate", figures.score_by_learning_rate(problems), folded=True)
-    # Files beside the page: all verdicts, and the losses from which they can be computed again.
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, table in (("verdicts", tables.verdicts(found)), ("losses", tables.losses(problems))):
-        write(folder / f"{name}.csv", table.to_csv())
     return report
+
+
+def write_data(problems: list[ProblemScores], found: list[Family], folder: Path) -> None:
+    """Writes all verdicts, and the losses from which they can be computed again, into the folder `data` of a report.
+
+    They have a folder of their own, since they are written before the page: after a kill in between, `check_folder`
+    would take them beside the page for files of somebody else.
+    """
+    (folder / DATA).mkdir(parents=True, exist_ok=True)
+    for name, table in (("verdicts", tables.verdicts(found)), ("losses", tables.losses(problems))):
+        write(folder / DATA / f"{name}.csv", table.to_csv())
 
 
 def _setting(stages: Stages) -> str:

@@ -161,7 +161,7 @@ class Report:
         self.tables: dict[str, Table] = {}
         self.figures: dict[str, Figure] = {}
         self.texts: dict[str, str] = {}
-        self._folded: dict[str, bool] = {}
+        self._parts: dict[str, bool] = {}  # in their order: name -> whether it is folded
         self._rows: list[tuple[Any, ...]] = []
 
     def row(self, what: str, got: Any, expected: Expected | str = "") -> None:
@@ -258,7 +258,7 @@ class Report:
             parts.append(escape(self.text, LINES))
         if self._rows:
             parts.append(f"{self._summary().to_markdown()}\nIn full: [{ROWS}]({ROWS})")
-        for name, folded in self._folded.items():
+        for name, folded in self._parts.items():
             body = self._body(name)
             if folded:
                 parts.append(f"<details>\n<summary>{markdown(_words(name))}</summary>\n\n{body}\n\n</details>")
@@ -330,7 +330,7 @@ class Report:
             image = f"{name}.png"
             bodies[name] = html_of(f"![{_words(name)}]({image})", {image: _image(figure, "png")})
         sections = [Section("results", "results", table(self._summary(), "results"))] if self._rows else []
-        sections += [Section(name, _words(name), bodies[name], folded) for name, folded in self._folded.items()]
+        sections += [Section(name, _words(name), bodies[name], folded) for name, folded in self._parts.items()]
         replace(path_of("file", file), page(self.title, html_of(self.text), sections, ["tables.js"]), MARK)
 
     def _repr_html_(self) -> str:
@@ -340,7 +340,7 @@ class Report:
             lambda: notebook.text(self.title, "h3"),
             lambda: MarkdownIt("commonmark", {"html": False}).render(self.text),
             lambda: self._summary().to_html() if self._rows else "",
-            *(partial(_named, name, partial(self._body_html, name)) for name in self._folded),
+            *(partial(_named, name, partial(self._body_html, name)) for name in self._parts),
         )
 
     def _body_html(self, name: str) -> str:
@@ -360,10 +360,10 @@ class Report:
         """Checks the name of a part, and adds it."""
         if not isinstance(name, str) or not re.fullmatch(PLAIN_NAME, name):
             raise Error(f"{name!r} cannot name files; use letters, digits, '.', '_' and '-', at most 100 of them")
-        taken = {Path(REPORT).stem, Path(ROWS).stem, *self._folded}
+        taken = {Path(REPORT).stem, Path(ROWS).stem, *self._parts}
         if name.lower() in map(str.lower, taken):
             raise Error(f"{name!r} is taken by another part of the report; choose another name")
-        self._folded[name] = folded
+        self._parts[name] = folded
 
 
 def _compared(sign: str, compare: Callable[[float, float], bool], limit: float | str) -> Expected:

@@ -15,6 +15,7 @@ from seqjax.report.page.template import page
         ({"report.html": "<p>mine</p>"}, r"report\.html exists, and is another kind of file"),
         ({"b.png": "", "notes.txt": "", "a.md": ""}, ": a.md, b.png. "),
         ({"notes.txt": "mine"}, None),
+        ({"data/losses.csv": ""}, None),  # of a command that was killed before it wrote the page
         ({"scores.csv": "", "report.html": page("an earlier one", "", []).decode()}, None),
         ({}, None),
     ],
@@ -23,6 +24,7 @@ def test_files_that_no_report_has_written_are_named_and_nothing_is_computed(tmp_
     out, work = tmp_path / "out", tmp_path / "work"
     out.mkdir()
     for name, text in files.items():
+        (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text(text)
     if words is None:
         check_folder(out)
@@ -30,4 +32,5 @@ def test_files_that_no_report_has_written_are_named_and_nothing_is_computed(tmp_
         with pytest.raises(seqjax.Error, match=words):
             referee.main(tasks=("iid",), folder=str(work), out=str(out))
     assert not work.exists()
-    assert {path.name: path.read_text() for path in out.iterdir()} == files
+    found = {path.relative_to(out).as_posix(): path.read_text() for path in out.rglob("*") if path.is_file()}
+    assert found == files

@@ -67,7 +67,9 @@ def test_the_oracle_is_first_and_the_random_direction_last(planted):
 
 
 def test_full_again_ties_and_the_wrong_sign_is_worst(planted):
-    found = {row["strategy"]: row["verdict"] for row in rows(planted[0], "verdicts") if "controls" in row["family"]}
+    found = {
+        row["strategy"]: row["verdict"] for row in rows(planted[0], "data/verdicts") if "controls" in row["family"]
+    }
     assert found["twin"] in ("same", "tie")
     assert found["wrong-sign"] == "worse"
     scores = {
@@ -92,11 +94,11 @@ def test_all_verdicts_follow_from_the_published_losses_and_an_edited_loss_is_fou
     folder = planted[0] / "report"
     recompute = [sys.executable, str(ROOT / "docs" / "referee" / "recompute.py")]
     done = subprocess.run([*recompute, str(folder)], capture_output=True, text=True)
-    total = len(rows(planted[0], "verdicts"))
+    total = len(rows(planted[0], "data/verdicts"))
     assert total > 20
     assert done.stdout == f"{total} of {total} verdicts are the same\n"
     shutil.copytree(folder, tmp_path / "copy")
-    losses = tmp_path / "copy" / "losses.csv"
+    losses = tmp_path / "copy" / "data" / "losses.csv"
     text = losses.read_text("utf-8")
     (line, *_) = [each for each in text.splitlines() if ",full,full,0.003,1," in each and "a whole run" in each]
     losses.write_text(text.replace(line, ",".join([*line.split(",")[:9], *["0.46"] * 10])))
@@ -130,7 +132,7 @@ def test_a_row_of_somebody_else_is_checked(planted, tmp_path):
 def test_the_fields_of_an_entry_are_chosen_as_its_rate_is(tmp_path):
     flags = ("--tasks", "add", "--models", MODEL, "--updates", 100, "--seeds", 4, "--strategies", "immediate")
     referee(tmp_path, *flags, "--also", "truncated", "--tune", "steps=1,steps=8")
-    chosen = [row for row in rows(tmp_path, "losses") if row["contender"] == "truncated"]
+    chosen = [row for row in rows(tmp_path, "data/losses") if row["contender"] == "truncated"]
     assert {row["variant"] for row in chosen} == {"truncated:steps=1", "truncated:steps=8"}
     scores = {row["strategy"]: float(row["score (95 % interval)"].split()[0]) for row in rows(tmp_path, "runs")}
     assert scores["truncated"] < scores["immediate"]

@@ -265,3 +265,30 @@ def test_a_page_has_all_parts_in_one_file_and_replaces_no_other_file(tmp_path):
     with pytest.raises(Error):
         report.page(tmp_path / "mine.html")
     assert (tmp_path / "mine.html").read_text() == "<p>mine</p>"
+
+
+def test_the_parts_keep_their_order_and_a_folded_one_is_opened_by_the_reader(tmp_path):
+    report = Report(title="Does it rain?")
+    report.figure("by_month", plot.lines({"rain": [1.0, 2.0]}))
+    report.section("how_it_was_measured", "By a **gauge** <script>x</script>.", folded=True)
+    report.table("days", Table(("day",), [("Monday",)]), folded=True)
+    report.section("remarks", "None.")
+    with pytest.raises(Error, match="is taken"):
+        report.section("days", "")
+    with pytest.raises(Error, match="section 'more' = 1: pass a text"):
+        report.section("more", 1)
+    text = report.to_markdown()
+    headings = re.findall(r"^(?:## (.*)|<summary>(.*)</summary>)$", text, re.MULTILINE)
+    assert headings == [("by month", ""), ("", "how it was measured"), ("", "days"), ("remarks", "")]
+    assert text.count("<details>") == text.count("</details>") == 2
+    report.page(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    sections = re.findall(r'<section id="(\w+)".*?>\n(<details>)?', page)
+    folded = [("by_month", ""), ("how_it_was_measured", "<details>"), ("days", "<details>"), ("remarks", "")]
+    assert sections == folded
+    # With folded parts the page is long, and its table of contents is folded too.
+    assert "<details><summary>Contents</summary><nav" in page
+    shown = report._repr_html_()
+    places = [shown.index(word) for word in ("by_month", "<strong>gauge</strong>", "Monday", "None.")]
+    assert places == sorted(places)
+    assert "<script>x" not in page + shown
