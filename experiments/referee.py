@@ -105,8 +105,8 @@ def main(
         strategies: the strategies, such as `full,immediate,snap:n=2`. `full` is always there, and so is `immediate`
             where the windows are those of the tasks.
         also: strategies that are added to those of the edition, such as one of your own.
-        tune: values of fields of the strategies of `also`, such as `mix=0.1,mix=0.5`: those are compared with the best
-            of them, which are chosen as the learning rate is. Of several fields, all combinations are tried.
+        tune: values to try for fields of the strategies of `also`, such as `mix=0.1,mix=0.5`. One of them is chosen as
+            the learning rate is. All combinations of several fields are tried.
         tasks: the tasks, by their names in `protocol.tasks`, or datasets such as `dyck:kinds=3`.
         models: the models, such as `gru:hidden=16`.
         windows: the lengths of the windows, in steps; each task is compared with each of them.
@@ -238,6 +238,6 @@ def _announce(stages: Stages, missing: list[Stage], jobs: int) -> None:
 
 
 if __name__ == "__main__":
-    # Here, so that who imports this module has no further model.
+    # Registered here, so that an import of this module registers nothing.
     sj.register("model", "leaky-rnn")(LeakyRNN)
     sj.script(main)

@@ -53,7 +53,7 @@ def first_call(
         setup: as there.
         params: as there.
         state: as there.
-        here: whether it may be made on this machine. Else its memory is not checked, and nothing is compiled.
+        here: whether it may be made on this machine. Otherwise its memory is not checked, and nothing is compiled.
     """
     check_problem("train", problem)
     problem = in_precision(problem, setup)

@@ -107,6 +107,20 @@ def test_all_verdicts_follow_from_the_published_losses_and_an_edited_loss_is_fou
     assert "different: " in done.stdout
 
 
+def test_a_stream_is_compared_by_windows_and_its_verdicts_follow_from_its_losses(tmp_path):
+    """On `add`, whose lags are longer than a window of one step."""
+    printed = referee(
+        tmp_path, "--edition", "stream", "--tasks", "add", "--models", "rtu:hidden=8,leaky-rnn:hidden=4", "--rows", 1,
+        "--windows", "1,16", "--samples", 16_000, "--seeds", 6, "--strategies", "rtrl",
+    )  # fmt: skip
+    assert "A window may be shorter than what the task needs" in printed
+    words = {(row["family"], row["strategy"]): row["verdict"] for row in rows(tmp_path, "data/verdicts")}
+    assert words["windows of 1, rtu", "rtrl @ 1"] == "better"
+    recompute = [sys.executable, str(ROOT / "docs" / "referee" / "recompute.py"), str(tmp_path / "report")]
+    done = subprocess.run(recompute, capture_output=True, text=True)
+    assert done.stdout == f"{len(words)} of {len(words)} verdicts are the same\n"
+
+
 def test_a_row_of_somebody_else_is_checked(planted, tmp_path):
     flags = ("--strategies", "noise,oracle,snap,truncated:steps=8", "--load", PLANTED, "--tasks", "add,unlearnable")
     flags = (*flags, "--models", MODEL, "--updates", 300)
