@@ -99,7 +99,7 @@ faults: $(READY)  ## make faults on purpose (kills, power cuts, failing disks, c
 	@$(PYTHON) tests/faults $(ARGS)
 
 # The referee has a page of its own.
-CHAPTER := $(filter-out referee,$(basename $(notdir $(wildcard experiments/*.py))))
+CHAPTER := $(filter-out referee drift,$(basename $(notdir $(wildcard experiments/*.py))))
 
 reproduce: $(READY)  ## run the experiments of the chapter at full size, and write docs/chapter.md and docs/chapter.html; JOBS=1 runs one at a time
 	@.venv/bin/seqjax reproduce experiments --only $(CHAPTER) --out reports --title "The chapter, reproduced" --markdown docs/chapter.md \

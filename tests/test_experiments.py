@@ -10,9 +10,9 @@ import pytest
 import seqjax
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = sorted(
-    {*(ROOT / "experiments").glob("*.py")} - {ROOT / "experiments" / "referee.py"}
-)  # see tests/experiments
+OF_THE_REFEREE = {ROOT / "experiments" / f"{name}.py" for name in ("referee", "drift")}
+"""They have tests in tests/experiments, and pages in docs/referee."""
+SCRIPTS = sorted({*(ROOT / "experiments").glob("*.py")} - OF_THE_REFEREE)
 TEXT = seqjax.Text("so it goes, and on it goes. " * 700)
 TINY = {
     "add_task": {"epochs": 1, "seeds": 1, "hidden": 4, "num_steps": 3000},

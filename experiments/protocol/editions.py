@@ -25,21 +25,21 @@ def covered(strategies: dict[str, tuple[str, ...]]) -> Question:
     return Question("covered", tuple(TASKS), strategies, updates=1_000, has_errors=True)
 
 
-def stream(tasks: tuple[str, ...], samples: int) -> Question:
+def stream(*tasks: str) -> Question:
     """The question about streams, whose windows may be shorter than what a task needs.
 
     Gradients of a single step are clipped so often that a clip would bias the losses themselves: the rare targets,
     whose gradients are the largest, would count less. So there is none.
     """
-    return Question("stream", tasks, STREAMING, {1: (1, 4, 16, 64), 16: (1, 16)}, samples=samples, clips=(None,))
+    return Question("stream", tasks, STREAMING, {1: (1, 4, 16, 64), 16: (1, 16)}, samples=32_000, clips=(None,))
 
 
 EDITIONS = {
     "small": (covered({WIDE: IN_WINDOWS}),),
-    "stream": (stream((SHORT, WORDS), 32_000),),
+    "stream": (stream(SHORT, WORDS),),
     "full": (
         covered({WIDE: (*IN_WINDOWS, "kernl"), GATED: (*IN_WINDOWS, "e-prop", "kernl")}),
-        stream((SHORT, LONG, WORDS), 64_000),
+        stream(SHORT, LONG, WORDS),
     ),
 }
 """Edition -> its questions."""

@@ -11,6 +11,7 @@ import pytest
 from protocol import compute
 from protocol.baselines import Frozen, Twin, WrongSign
 from protocol.compute import Settings, best_rates, refusal, search
+from protocol.editions import LONG, SHORT, WORDS
 from protocol.problems import Question, problems_of
 from protocol.scores import score
 from protocol.stages import Stages, encode
@@ -431,3 +432,45 @@ def test_strategies_share_data_and_initial_parameters(run_of_full):
     other = compile_run(ADD.problem(MODEL), SnAp(), feed)
     np.testing.assert_allclose(one(3, 0.0, None, feed).blocks, other(3, 0.0, None, feed).blocks, rtol=1e-6)
     assert (one(3, 0.0, None, feed).blocks != one(4, 0.0, None, feed).blocks).all()
+
+
+def after_add(dataset, x):
+    """P(y = 1) for each step of a row, by the inputs of the two lags; NaN where they lie before the row."""
+    before = [np.concatenate([np.full(lag, np.nan), x[:-lag]]) for lag in (dataset.t1, dataset.t2)]
+    return 0.5 + 0.5 * before[0] - 0.25 * before[1]
+
+
+def after_words(dataset, x):
+    """P(y = 1) for each step of a row, by counting; NaN up to the first end of a word."""
+    p, num_a, num_b = np.full(len(x), np.nan), None, 0
+    for t, token in enumerate(x):
+        if token == 0:
+            num_a = num_b = 0
+        if num_a is not None:
+            num_a, num_b = num_a + (token == 1), num_b + (token == 2)
+            more = (dataset.max_n - num_a) / (dataset.max_n - num_a + 1) if num_a else 1
+            p[t] = more if num_b == 0 else 0
+    return p
+
+
+@pytest.mark.parametrize(("rows", "window"), [(1, 1), (16, 16)])
+@pytest.mark.parametrize(("name", "probability"), [(SHORT, after_add), (LONG, after_add), (WORDS, after_words)])
+def test_the_best_prediction_of_a_stream_has_the_loss_of_the_floor_and_a_constant_that_of_chance(
+    name, probability, rows, window
+):
+    """Whatever the windows: what is known of a stream goes from window to window."""
+    task = replace(read_tasks((name,))[name], rows=rows, window=window)
+    feed = task.feed(3, 320_000 // rows // window)
+    assert feed.weights == pytest.approx(1 / rows / window)
+    assert not feed.reset[1:].any()
+    x, y = (side.transpose(2, 0, 1).reshape(rows, -1) for side in feed.xs)
+    p = np.stack([probability(task.dataset, row) for row in x])
+    known = ~np.isnan(p)
+    # All other targets follow from those before them: a word has as many b as a, and then an end.
+    losses = -np.log(np.where(y == 1, p, np.where(p > 0, 1 - p, 1)))[known]
+    constant = -np.log(np.bincount(y.ravel())[y] / y.size)[known]
+    for found, level in ((losses, task.floor), (constant, task.chance)):
+        blocks = [block.mean() for block in np.array_split(found, 50)]
+        allowed = 4 * np.std(blocks, ddof=1) / np.sqrt(50)
+        assert allowed < 0.02 * level, "the test would find no wrong level"
+        assert abs(found.mean() - level) < allowed
