@@ -6,7 +6,7 @@ import numpy as np
 
 from .families import ALL, CONTROL, PAIRS, SECONDS, UPDATES, WINDOW, WINDOWS, Family, scores_at
 from .problems import REFERENCE, TWIN, WRONG_SIGN
-from .scores import ProblemScores, counted
+from .scores import ProblemScores, counted, ratio
 from .statistics import LEVEL, MARGIN, Verdict, least_p, rank_intervals, score_interval, score_over_tasks
 
 TEXTS = {
@@ -70,6 +70,7 @@ def _answers(problems: list[ProblemScores], families: list[Family], about: Seque
             lines += _of_window(each)
         elif each.kind == WINDOWS:
             lines += _over_all(each, each.problems[0].problem.network)
+            lines += [_fewest_bytes(each)] if each.budget == UPDATES else []
     return [*lines, _on_controls(used, families)]
 
 
@@ -81,6 +82,25 @@ def _over_all(each: Family, network: str = "") -> list[str]:
     names = "; ".join(dict.fromkeys(problem.name for problem in each.problems))
     text = f"{of_network}{BUDGETS[each.budget]}, the lowest score is that of `{best}`: {score_interval(scores[best])}"
     return [f"{text} ({names}).", *_groups(each.found)]
+
+
+def _fewest_bytes(each: Family) -> str:
+    """Which of the contenders that are as good as `full` with the longest window needs the fewest bytes."""
+    network = each.problems[0].problem.network
+    (reference,) = {reference for _, reference in each.found}
+    as_good = {
+        name: ratio(each.problems, name, reference, "bytes")
+        for (name, _), verdict in each.found.items()
+        if verdict.word in ("better", "tie", "same")
+    }
+    name = min(as_good, key=as_good.__getitem__, default=reference)
+    if as_good.get(name, 1.0) >= 1:
+        return f"{network}: No contender with fewer bytes than `{reference}` is better than it or tied with it."
+    difference = each.found[name, reference].difference
+    return (
+        f"{network}: Of those that are better than `{reference}` or tied with it, `{name}` needs the fewest bytes, "
+        f"{as_good[name]:.2g} times those of `{reference}`, with the difference of the scores {difference}."
+    )
 
 
 def number_of(what: str, number: int) -> str:

@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from .problems import CONTROLS, TWIN
-from .scores import Contender, ProblemScores
+from .scores import Contender, ProblemScores, price_of
 from .statistics import iqm, score_interval
-from .tables import price_of
 
 MOST_COLUMNS = 4
 NETWORK_SIZE = 3.3

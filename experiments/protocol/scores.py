@@ -125,10 +125,6 @@ class ProblemScores(NamedTuple):
         # If a recurrence that is not trained reaches the floor, nothing can be learned, and all scores are 1.
         return np.where(self.unit > self.floor, np.minimum(scores, WORST), WORST)
 
-    def reference_of(self, name: str) -> str:
-        """The contender with which one is compared: `full` with the same window."""
-        return self.contender(REFERENCE, self.strategies[name][1])
-
     def contender(self, strategy: str, window: int) -> str:
         """The name of a strategy with a window."""
         return name_of(strategy, window, self.problem)
@@ -275,6 +271,19 @@ def over_problems(
         for name in names
         if all(name in problem.contenders for problem in problems)
     }
+
+
+def ratio(problems: Sequence[ProblemScores], name: str, reference: str, what: str) -> float:
+    """The price of a contender in those of another one, the geometric mean over problems; `what`: seconds or bytes."""
+    logs = [[np.log(price_of(problem, each, what)) for each in (name, reference)] for problem in problems]
+    return float(np.exp(np.diff(-np.array(logs)).mean()))
+
+
+def price_of(problem: ProblemScores, name: str, what: str) -> float:
+    """The core-seconds of a whole run, or the bytes of what is carried and of the temporaries."""
+    if what == "seconds":
+        return problem.seconds(name)
+    return problem.prices[name]["carried"] + problem.prices[name]["temporaries"]
 
 
 def updates_to(blocks_SN: np.ndarray, target: float) -> float:

@@ -9,7 +9,7 @@ from seqjax.report import Table
 
 from .families import FIRST, ONE, SECONDS, UPDATES, Family, blocks_at, score_at, scores_at
 from .problems import CONTROLS, FROZEN, IMMEDIATE, REFERENCE
-from .scores import ProblemScores, counted, loss_interval, over_problems, updates_to
+from .scores import ProblemScores, counted, loss_interval, over_problems, ratio, updates_to
 from .stages import Stages
 from .statistics import improvement, rank_intervals, ranks_without_a_task, score_interval, score_over_tasks
 
@@ -84,8 +84,8 @@ def ranking(found: Family, paid: Family) -> Table:
                 f"{rank.value:g} ({rank.low:g} to {rank.high:g})",
                 f"{best:g} to {worst:g}",
                 *versus[:4],
-                _rounded(ratio(problems, name, "seconds"), 2),
-                _rounded(ratio(problems, name, "bytes"), 2),
+                _rounded(ratio(problems, name, REFERENCE, "seconds"), 2),
+                _rounded(ratio(problems, name, REFERENCE, "bytes"), 2),
                 str(score_interval(after[name])),
                 versus[4],
             )
@@ -246,19 +246,6 @@ def refused(problems: list[ProblemScores]) -> Table | None:
     """The strategies that do not take a problem; None: there are none."""
     rows = [(problem.name, name, why) for problem in problems for name, why in problem.refused.items()]
     return Table(("problem", "strategy", "why"), rows) if rows else None
-
-
-def ratio(problems: list[ProblemScores], name: str, what: str) -> float:
-    """The price of a contender in those of `full`, the geometric mean over problems; `what`: seconds or bytes."""
-    pairs = [[price_of(each, one, what) for one in (name, each.reference_of(name))] for each in problems]
-    return float(np.exp(np.diff(-np.log(pairs)).mean()))
-
-
-def price_of(problem: ProblemScores, name: str, what: str) -> float:
-    """The core-seconds of a whole run, or the bytes of what is carried and of the temporaries."""
-    if what == "seconds":
-        return problem.seconds(name)
-    return problem.prices[name]["carried"] + problem.prices[name]["temporaries"]
 
 
 def _rounded(value: float, digits: int) -> str:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from protocol.conclusions import remarks, sentences
 from protocol.families import SECONDS, UPDATES, families, scores_at
-from protocol.tables import by_budget, pairs, ranking, ratio, tuning
+from protocol.scores import ratio
+from protocol.tables import by_budget, pairs, ranking, tuning
 from protocol.tables import runs as table_of_runs
 from protocol.tasks import TASKS
 from support.scores import SEEDS, made_up, problem, runs
@@ -134,7 +135,7 @@ def test_a_dear_strategy_has_made_fewer_updates_at_equal_cost(price, expected, b
     assert problems[0].blocks_for("dear", 1) == blocks
     assert scores_at(SECONDS, problems)["dear"].mean() == pytest.approx(expected, abs=1e-3)
     assert scores_at(UPDATES, problems)["dear"].mean() == pytest.approx(0.3, abs=1e-3)
-    assert ratio(problems, "dear", "seconds") == pytest.approx(price)
+    assert ratio(problems, "dear", "full", "seconds") == pytest.approx(price)
     table = table_of_runs(problems, [], 0.003)
     row = dict(zip(table.columns, table.rows[-1], strict=True))
     assert float(row["core-seconds to a score of 0.5"]) == pytest.approx(0.55 * 100 * price, rel=0.05)
@@ -207,3 +208,25 @@ def test_windows_are_compared_with_full_of_the_same_length_and_side_by_side():
     text = "\n".join(said(problems))
     assert "With windows of 1 step, for all networks, the score of `full` is 0.900" in text
     assert "rnn: With all updates, the lowest score is that of `rtrl @ 1`: 0.100" in text
+
+
+@pytest.mark.parametrize(
+    ("carried", "words"),
+    [
+        (
+            {"full @ 16": 400, "rtrl @ 1": 300, "rtrl @ 16": 200},
+            "Of those that are better than `full @ 16` or tied with it, `rtrl @ 1` needs the fewest bytes, 0.75 times "
+            "those of `full @ 16`, with the difference of the scores -0.100 (-0.100 to -0.100).",
+        ),
+        (
+            {"full @ 16": 100, "rtrl @ 1": 300, "full @ 1": 50},
+            "No contender with fewer bytes than `full @ 16` is better than it or tied with it.",
+        ),
+    ],
+)
+def test_the_fewest_bytes_of_those_that_are_as_good_as_full(carried, words):
+    """`full @ 1` has few bytes, and `rtrl @ 16` as well, and both are worse than `full @ 16`."""
+    one = stream("one", rtrl_1=0.1, rtrl_16=0.4)
+    for name, size in carried.items():
+        one.prices[name]["carried"] = size
+    assert f"- rnn: {words}" in said([one])
