@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .families import ALL, CONTROL, PAIRS, SECONDS, UPDATES, WINDOW, WINDOWS, Family, scores_at
-from .problems import REFERENCE, TWIN, WRONG_SIGN
+from .problems import REFERENCE
 from .scores import ProblemScores, counted, ratio
 from .statistics import LEVEL, MARGIN, Verdict, least_p, rank_intervals, score_interval, score_over_tasks
 
@@ -59,7 +59,7 @@ def remarks(problems: list[ProblemScores], families: list[Family]) -> str:
 
 
 def _answers(problems: list[ProblemScores], families: list[Family], about: Sequence[str]) -> list[str]:
-    if not (used := counted(problems)):
+    if not counted(problems):
         return ["No problem counts, so that nothing follows."]
     lines = []
     for each in families:
@@ -71,7 +71,7 @@ def _answers(problems: list[ProblemScores], families: list[Family], about: Seque
         elif each.kind == WINDOWS:
             lines += _over_all(each, each.problems[0].problem.network)
             lines += [_fewest_bytes(each)] if each.budget == UPDATES else []
-    return [*lines, _on_controls(used, families)]
+    return [*lines, *(_on_controls(each) for each in families if each.kind == CONTROL)]
 
 
 def _over_all(each: Family, network: str = "") -> list[str]:
@@ -151,23 +151,17 @@ def _about(problems: list[ProblemScores], families: list[Family], names: Sequenc
     return lines
 
 
-def _on_controls(problems: list[ProblemScores], families: list[Family]) -> str:
+def _on_controls(each: Family) -> str:
     """Whether the controls have the verdicts that they must have, and the resolution of the scores."""
-    words: dict[str, list[str]] = {TWIN: [], WRONG_SIGN: []}
-    differences = []
-    for each in families:
-        for (name, reference), verdict in each.found.items() if each.kind == CONTROL else ():
-            (problem,) = each.problems
-            strategy, _ = problem.strategies[name]
-            words[strategy].append(verdict.word)
-            if strategy == TWIN:
-                differences.append(problem.score(name) - problem.score(reference))
-    tied, worse = sum(word in ("tie", "same") for word in words[TWIN]), words[WRONG_SIGN].count("worse")
-    spread = np.sqrt(np.mean(np.square(differences)))
+    (twin, reference), (wrong, _) = each.found
+    tied, worse = each.found[twin, reference], each.found[wrong, reference]
+    differences = np.stack([problem.score(twin) - problem.score(reference) for problem in each.problems])
+    spread, most = np.sqrt(np.mean(np.square(differences))), np.abs(differences.mean(1)).max()
     return (
-        f"Controls: `{REFERENCE}` again, with a gradient that differs in the last place, ties with `{REFERENCE}` on "
-        f"{tied} of {len(problems)} problems, and the wrong sign is worse on {worse} of {len(problems)}. By rounding "
-        f"alone, the score of a run changes by {spread:.3f} (root mean square)."
+        f"Controls over {number_of('problem', len(each.problems))}: `{reference}` again, with a gradient that differs "
+        f"in the last place, is {TEXTS[tied.word].lower()} `{reference}`, with the difference {tied.difference}, and "
+        f"the wrong sign is {TEXTS[worse.word].lower()} it, {worse.difference}. By rounding alone, the score of a run "
+        f"changes by {spread:.3f} (root mean square), and the mean over the seeds of one problem by {most:.3f} at most."
     )
 
 

@@ -14,8 +14,8 @@ UPDATES, SECONDS, FIRST = "a whole run", "the core-seconds of full", "the first 
 """Budgets: all updates; as many core-seconds as the whole run of `full` takes; and the part of a run by which
 strategies with the same gradient are known. The last one has no verdicts."""
 ALL, PAIRS, ONE, CONTROL, WINDOW, NETWORK, WINDOWS = "all", "pairs", "one", "control", "window", "network", "windows"
-"""The kinds of families: all problems against `full`; each strategy against each other one; one problem; the controls
-of one problem; one length of the windows, over the networks or for one of them; and all lengths side by side."""
+"""The kinds of families: all problems against `full`; each strategy against each other one; one problem; the controls;
+one length of the windows, over the networks or for one of them; and all lengths side by side."""
 
 
 class Family(NamedTuple):
@@ -82,15 +82,19 @@ def families(problems: Sequence[ProblemScores]) -> list[Family]:
 
 
 def _controls(problems: list[ProblemScores]) -> list[Family]:
-    """`full` again must tie with `full`, and with the wrong sign it must be worse."""
-    found = []
+    """`full` again must tie with `full`, and with the wrong sign it must be worse.
+
+    They are compared over all problems with the same longest window: on a single problem, rounding alone can move the
+    mean score of ten seeds by more than a tie allows.
+    """
+    groups: dict[tuple[str, ...], list[ProblemScores]] = {}
     for problem in problems:
-        twin, wrong, full = (
-            problem.contender(name, problem.problem.lengths[-1]) for name in (TWIN, WRONG_SIGN, REFERENCE)
-        )
-        pairs = [(twin, full), (wrong, full)]
-        found.append(family(CONTROL, f"controls on {problem.name}", UPDATES, [problem], pairs))
-    return found
+        names = (problem.contender(name, problem.problem.lengths[-1]) for name in (TWIN, WRONG_SIGN, REFERENCE))
+        groups.setdefault(tuple(names), []).append(problem)
+    return [
+        family(CONTROL, f"controls of {full}", UPDATES, group, [(twin, full), (wrong, full)])
+        for (twin, wrong, full), group in groups.items()
+    ]
 
 
 def _with_one_window(problems: list[ProblemScores]) -> list[Family]:

@@ -227,18 +227,19 @@ def by_budget(problems: list[ProblemScores]) -> Table:
 
 
 def tuning(problems: list[ProblemScores], untuned: float) -> str:
-    """How often the rate of those who do not tune would have been better, as a sentence."""
-    pairs = [
-        (problem.contenders[name].tuned(), without)
+    """How often the rate of those who do not tune would have been better, and by how much, as a sentence."""
+    lost = [
+        (problem.relative(problem.contenders[name].tuned()) - problem.relative(without)).mean()
         for problem in counted(problems)
         for name in problem.contenders
         if problem.strategies[name][0] not in CONTROLS
         if (without := problem.contenders[name].untuned(untuned)) is not None
     ]
-    better = sum(loss.mean() < tuned.mean() for tuned, loss in pairs)
+    better = [each for each in lost if each > 0]
+    by = f", by {max(better):.3f} at most" if better else ""
     return (
-        f"In {better} of {len(pairs)} cases the rate {untuned:g} without tuning has a lower mean loss than the rate "
-        "that was chosen."
+        f"In {len(better)} of {len(lost)} cases the rate {untuned:g} without tuning has a lower mean score than the "
+        f"rate that was chosen{by}."
     )
 
 

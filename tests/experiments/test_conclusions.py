@@ -53,14 +53,18 @@ def test_a_strategy_of_ones_own_comes_first_with_its_verdicts_against_all_others
 
 
 def test_the_controls_and_the_resolution_are_said():
-    alike = problem("one", made_up(twin=0.2 + 0.01 * (SEEDS % 2)))
-    assert said([alike])[-1] == (
-        "- Controls: `full` again, with a gradient that differs in the last place, ties with `full` on 1 of 1 "
-        "problems, and the wrong sign is worse on 1 of 1. By rounding alone, the score of a run changes by 0.007 "
-        "(root mean square)."
+    """Rounding moves one problem by .08, and the other one by as much to the other side, so that their mean ties."""
+    up, down = (problem(name, made_up(twin=0.2 + sign * 0.08)) for name, sign in (("one", 1), ("two", -1)))
+    assert said([up, down])[-1] == (
+        "- Controls over 2 problems: `full` again, with a gradient that differs in the last place, is tied with "
+        "`full`, with the difference 0.000 (0.000 to 0.000), and the wrong sign is worse than it, 0.800 (0.800 to "
+        "0.800). By rounding alone, the score of a run changes by 0.080 (root mean square), and the mean over the seeds "
+        "of one problem by 0.080 at most."
     )
-    wrong = made_up(**{"twin": 0.5, "wrong-sign": 0.2})
-    assert "on 0 of 1 problems, and the wrong sign is worse on 0 of 1." in said([problem("one", wrong)])[-1]
+    wrong = problem("one", made_up(**{"twin": 0.5, "wrong-sign": 0.1}))
+    text = said([wrong])[-1]
+    assert "is worse than `full`, with the difference 0.300" in text
+    assert "the wrong sign is better than it, -0.100" in text
 
 
 def test_the_same_gradient_is_no_finding():
@@ -180,7 +184,8 @@ def test_how_often_no_tuning_would_have_been_better():
     assert both.tuned().tolist() == [0.9] * 10, "what is chosen on one half is counted on the other"
     one = problem("one", made_up(mine=both))
     assert tuning([one], 0.003) == (
-        "In 1 of 3 cases the rate 0.003 without tuning has a lower mean loss than the rate that was chosen."
+        "In 1 of 3 cases the rate 0.003 without tuning has a lower mean score than the rate that was chosen, by "
+        "0.400 at most."
     )
 
 
