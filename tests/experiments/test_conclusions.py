@@ -58,8 +58,8 @@ def test_the_controls_and_the_resolution_are_said():
     assert said([up, down])[-1] == (
         "- Controls over 2 problems: `full` again, with a gradient that differs in the last place, is tied with "
         "`full`, with the difference 0.000 (0.000 to 0.000), and the wrong sign is worse than it, 0.800 (0.800 to "
-        "0.800). By rounding alone, the score of a run changes by 0.080 (root mean square), and the mean over the seeds "
-        "of one problem by 0.080 at most."
+        "0.800). By rounding alone, the score of a run changes by 0.080 (root mean square), and the mean over the "
+        "seeds of one problem by 0.080 at most."
     )
     wrong = problem("one", made_up(**{"twin": 0.5, "wrong-sign": 0.1}))
     text = said([wrong])[-1]
