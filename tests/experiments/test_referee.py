@@ -114,11 +114,13 @@ def test_a_stream_is_compared_by_windows_and_its_verdicts_follow_from_its_losses
         "--windows", "1,16", "--samples", 16_000, "--seeds", 6, "--strategies", "rtrl",
     )  # fmt: skip
     assert "A window may be shorter than what the task needs" in printed
-    words = {(row["family"], row["strategy"]): row["verdict"] for row in rows(tmp_path, "data/verdicts")}
-    assert words["windows of 1, rtu", "rtrl @ 1"] == "better"
+    verdicts = rows(tmp_path, "data/verdicts")
+    assert ("windows of 1, rtu", "rtrl @ 1", "better") in [
+        (row["family"], row["strategy"], row["verdict"]) for row in verdicts
+    ]
     recompute = [sys.executable, str(ROOT / "docs" / "referee" / "recompute.py"), str(tmp_path / "report")]
     done = subprocess.run(recompute, capture_output=True, text=True)
-    assert done.stdout == f"{len(words)} of {len(words)} verdicts are the same\n"
+    assert done.stdout == f"{len(verdicts)} of {len(verdicts)} verdicts are the same\n"
 
 
 def test_a_row_of_somebody_else_is_checked(planted, tmp_path):
