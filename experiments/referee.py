@@ -50,6 +50,8 @@ are those of what is carried from window to window, and of the temporaries that 
 
 import dataclasses
 import itertools
+import shlex
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -59,6 +61,7 @@ from protocol import workers
 from protocol.baselines import Frozen, Twin, WrongSign
 from protocol.check_row import check_row
 from protocol.compute import Settings
+from protocol.conclusions import few_seeds, planned
 from protocol.editions import EDITIONS, RATES
 from protocol.families import families
 from protocol.leaky import LeakyRNN
@@ -70,6 +73,7 @@ from protocol.tasks import read_tasks
 
 import seqjax as sj
 from seqjax.cli.flags import read_plugins
+from seqjax.files import disk_errors
 
 Whole = Annotated[int, Interval(ge=1)]
 Positive = Annotated[float, Interval(gt=0)]
@@ -105,13 +109,13 @@ def main(
         strategies: the strategies, such as `full,immediate,snap:n=2`. `full` is always there, and so is `immediate`
             where the windows are those of the tasks.
         also: strategies that are added to those of the edition, such as one of your own.
-        tune: values to try for fields of the strategies of `also`, such as `mix=0.1,mix=0.5`. One of them is chosen as
-            the learning rate is. All combinations of several fields are tried.
+        tune: values to try for fields of the strategy of `also`, such as `mix=0.1,mix=0.5`. One of them is chosen as
+            the learning rate is. All combinations of several fields are tried. The price is that of the dearest one.
         tasks: the tasks, by their names in `protocol.tasks`, or datasets such as `dyck:kinds=3`.
         models: the models, such as `gru:hidden=16`.
         windows: the lengths of the windows, in steps; each task is compared with each of them.
         rows: the numbers of rows, that is of sequences that an update reads side by side.
-        updates: the updates of a run.
+        updates: the updates of a run; of windows of several lengths, give `samples`.
         samples: the steps that a run reads, in place of `updates`; the number of updates follows from it.
         rates: the grid of learning rates, at least two.
         clips: the norms to which gradients are clipped; none: not at all. A strategy runs with the first one, and with
@@ -121,13 +125,13 @@ def main(
         first_seed: the first of them. Another one makes the comparison again with other data, initial parameters and
             random numbers.
         jobs: the number of processes; None: one for each core.
-        check: the file of a result of somebody else, `runs-....json`: it is checked, and some of its runs are repeated.
+        check: the results of somebody else, a file `runs-....json` or a folder of them: they are checked, and some of
+            their runs are repeated.
         folder: has the results of all stages in its folder `stages`. The same command goes on with what is there.
         worker: is set by the script itself: computes stages on this core.
         out: the folder of the report; None: `folder`.
     """
-    if len(set(rates)) < 2:
-        raise sj.Error("--rates: a grid has at least two learning rates")
+    _check_flags(rates, also, tune, updates, samples)
     settings = Settings(tuple(sorted(set(rates))), (), optimizer, tuple(range(first_seed, first_seed + seeds)))
     changes: dict[str, Any] = {"tasks": tasks, "lengths": windows, "rows": rows}
     if clips:
@@ -137,6 +141,11 @@ def main(
     variants = {name: _variants(name, tune) for name in also} if tune else {}
     entered = tuple(each for name in also for each in variants.get(name, [name]))
     questions = [_changed(each, strategies, entered, models, changes) for each in EDITIONS[edition]]
+    if updates and any(len(set(lengths)) > 1 for question in questions for lengths in question.windows.values()):
+        raise sj.Error(
+            "--updates: windows of different lengths would read different amounts of data; give --samples, the steps "
+            "that each run reads"
+        )
     stages = Stages(
         Path(folder) / "stages",
         [problem for question in questions for problem in _problems(question, settings)],
@@ -150,14 +159,45 @@ def main(
         print(check_row(stages, Path(check)))
         return None
     check_folder(Path(out or folder))
+    with disk_errors(stages.folder):
+        stages.folder.mkdir(parents=True, exist_ok=True)
+    for line in few_seeds(planned(stages.problems), seeds):
+        print(line)
     _compute(stages, numbered, jobs or max(1, len(workers.cores())))
     title, _, protocol = (__doc__ or "").partition("\n")
     problems = score(stages, variants)
     found, target = families(problems), Path(out or folder)
-    report = page(stages, problems, found, title.partition("   ")[0], protocol.strip(), also, target)
+    texts = title.partition("   ")[0], protocol.strip(), _typed(sys.argv)
+    report = page(stages, problems, found, texts, also, target)
     write_data(problems, found, target)
     print(f"\n{report.text}\n")
     return report
+
+
+def _check_flags(
+    rates: tuple[float, ...], also: tuple[str, ...], tune: tuple[str, ...], updates: int | None, samples: int | None
+) -> None:
+    """Refuses flags that contradict each other, and those that would have no effect."""
+    if len(set(rates)) < 2:
+        raise sj.Error("--rates: a grid has at least two learning rates")
+    if updates and samples:
+        raise sj.Error("--updates and --samples say the same: give one of them")
+    if tune and len(also) != 1:
+        raise sj.Error("--tune: the values are those of one strategy; name it with --also")
+    if wrong := [each for each in tune if "=" not in each]:
+        raise sj.Error(f"--tune {wrong[0]}: give a field and its value, such as mix=0.1")
+
+
+def _typed(argv: list[str]) -> str:
+    """The command, without those flags on which no number of the page depends."""
+    kept, without = ["python", "experiments/referee.py"], ("--folder", "--out", "--jobs")
+    words = iter(argv[1:])
+    for word in words:
+        if word in without:
+            next(words, None)
+        elif not word.startswith(tuple(f"{flag}=" for flag in without)):
+            kept.append(word)
+    return shlex.join(kept)
 
 
 def _variants(name: str, values: tuple[str, ...]) -> list[str]:

@@ -1,13 +1,17 @@
 """Sentences of the page, each of which follows from an interval."""
 
+import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
-from .families import ALL, CONTROL, PAIRS, SECONDS, UPDATES, WINDOW, WINDOWS, Family, scores_at
-from .problems import REFERENCE
-from .scores import ProblemScores, counted, ratio
-from .statistics import LEVEL, MARGIN, Verdict, least_p, rank_intervals, score_interval, score_over_tasks
+from seqjax.errors import few
+
+from .families import ALL, CONTROL, NETWORK, PAIRS, SECONDS, UPDATES, WINDOW, WINDOWS, Family, scores_at
+from .problems import CONTROLS, REFERENCE, Problem
+from .scores import TOO_HIGH, ProblemScores, counted, ratio
+from .statistics import LEVEL, MARGIN, Verdict, least_p, mean_interval, rank_intervals
 
 TEXTS = {
     "same": "The same gradient as",
@@ -45,23 +49,54 @@ def sentences(problems: list[ProblemScores], families: list[Family], about: Sequ
     return "\n\n".join(parts)
 
 
-def remarks(problems: list[ProblemScores], families: list[Family]) -> str:
-    """What limits the answers, as a list of Markdown: what does not count, what diverged, and what is not reliable."""
-    lines = [
-        f"**{problem.name} does not count**: {problem.status.removeprefix('not admitted: ')}."
-        for problem in problems
-        if problem.status.startswith("not")
-    ]
-    lines += _cannot_decide(families)
+def warnings(problems: list[ProblemScores], families: list[Family]) -> str:
+    """What a reader must know before the answers, as a list of Markdown; "": nothing."""
+    sizes = [(each.name, len(each.problems), len(each.found)) for each in families if each.found]
+    lines = [*few_seeds(sizes, len(problems[0].unit)), _equal_data(problems), _disturbed(problems)]
+    lines += [f"{_lost(problem)}." for problem in problems if problem.status.startswith(TOO_HIGH)]
+    return "\n".join(f"- {line}" for line in lines if line)
+
+
+def remarks(problems: list[ProblemScores]) -> str:
+    """What limits the answers, as a list of Markdown: what does not count, what diverged, and what was not paid."""
+    lines = [f"{_lost(problem)}." for problem in problems if problem.status.startswith("not")]
     for problem in problems:
-        lines += filter(None, (_diverged(problem), _at_edges(problem), _not_paid(problem), _disturbed(problem)))
+        lines += filter(None, (_diverged(problem), _at_edges(problem), _not_paid(problem)))
     return "\n".join(f"- {line}" for line in lines)
+
+
+def planned(problems: Sequence[Problem]) -> list[tuple[str, int, int]]:
+    """The comparisons of problems that are not computed yet, for `few_seeds`."""
+    found = {}
+    for problem in problems:
+        others = len(set(problem.strategies) - {*CONTROLS, REFERENCE})
+        group = [each for each in problems if each.question == problem.question]
+        if len(problem.lengths) == 1:
+            found[f"on {problem.name}"] = 1, others
+        found["all problems" if len(problem.lengths) == 1 else "all windows"] = len(group), others
+    return [(name, *sizes) for name, sizes in found.items()]
+
+
+def few_seeds(comparisons: Sequence[tuple[str, int, int]], num_seeds: int) -> list[str]:
+    """Where no difference could be significant, since there are too few seeds, as at most one line.
+
+    Args:
+        comparisons: what is compared, the number of its problems, and that of its comparisons.
+        num_seeds: the number of seeds.
+    """
+    least: dict[int, list[str]] = {}
+    for name, num_problems, size in comparisons:
+        needed = next(n for n in itertools.count(2) if least_p(num_problems * n, size) <= LEVEL)
+        if needed > num_seeds:
+            least.setdefault(needed, []).append(name)
+    places = "; ".join(f"{few(names)} ({needed} seeds are needed)" for needed, names in sorted(least.items()))
+    return [f"**With {num_seeds} seeds no difference can be significant**: {places}."] if places else []
 
 
 def _answers(problems: list[ProblemScores], families: list[Family], about: Sequence[str]) -> list[str]:
     if not counted(problems):
-        return ["No problem counts, so that nothing follows."]
-    lines = []
+        return ["No problem counts, so that nothing follows.", *(f"  - {_lost(problem)}." for problem in problems)]
+    lines = _about_windows(families, about)
     for each in families:
         if each.kind == ALL:
             lines += _about(each.problems, families, about) if each.budget == UPDATES else []
@@ -77,10 +112,10 @@ def _answers(problems: list[ProblemScores], families: list[Family], about: Seque
 def _over_all(each: Family, network: str = "") -> list[str]:
     """The contender with the lowest score, and the verdicts against `full`; the lines after the first one below it."""
     scores = scores_at(each.budget, each.problems)
-    best = min(scores, key=lambda name: score_over_tasks(scores[name]))
+    best = min(scores, key=lambda name: scores[name].mean())
     of_network = f"{network}: " if network else ""
     names = "; ".join(dict.fromkeys(problem.name for problem in each.problems))
-    text = f"{of_network}{BUDGETS[each.budget]}, the lowest score is that of `{best}`: {score_interval(scores[best])}"
+    text = f"{of_network}{BUDGETS[each.budget]}, the lowest score is that of `{best}`: {mean_interval(scores[best])}"
     return [f"{text} ({names}).", *_groups(each.found)]
 
 
@@ -99,7 +134,7 @@ def _fewest_bytes(each: Family) -> str:
     difference = each.found[name, reference].difference
     return (
         f"{network}: Of those that are better than `{reference}` or tied with it, `{name}` needs the fewest bytes, "
-        f"{as_good[name]:.2g} times those of `{reference}`, with the difference of the scores {difference}."
+        f"{as_good[name]:.3g} times those of `{reference}`, with the difference of the scores {difference}."
     )
 
 
@@ -112,7 +147,7 @@ def _of_window(each: Family) -> list[str]:
     """The score of `full` with one length of the windows, and the verdicts against it."""
     (reference,) = {reference for _, reference in each.found}
     _, length = each.problems[0].strategies[reference]
-    own = score_interval(scores_at(UPDATES, each.problems)[reference])
+    own = mean_interval(scores_at(UPDATES, each.problems)[reference])
     text = f"With windows of {number_of('step', length)}, for all networks, the score of `{REFERENCE}` is {own}"
     return [f"{text} ({number_of('problem', len(each.problems))}).", *_groups(each.found)]
 
@@ -141,13 +176,31 @@ def _about(problems: list[ProblemScores], families: list[Family], names: Sequenc
             continue
         rank = ranks[name]
         lines.append(
-            f"`{name}` has the score {score_interval(scores[name])} with all updates, and the rank {rank.value:g} "
+            f"`{name}` has the score {mean_interval(scores[name])} with all updates, and the rank {rank.value:g} "
             f"({rank.low:g} to {rank.high:g}) of {len(scores)}. By the mean differences of the scores:"
         )
         others = {b: verdict for (a, b), verdict in (pairs | mirrored).items() if a == name}
         for word, text in TEXTS.items():
             if group := [f"`{b}` {each.difference}" for b, each in others.items() if each.word == word]:
                 lines.append(f"  - {text} {', '.join(group)}.")
+    return lines
+
+
+def _about_windows(families: list[Family], names: Sequence[str]) -> list[str]:
+    """The verdicts of these strategies against `full` with windows of each length."""
+    lines = []
+    for name in names:
+        # Over all networks where a strategy takes all of them, and otherwise over each of them.
+        for kind in (WINDOW, NETWORK):
+            found = [
+                f"{each.name}: {TEXTS[verdict.word].lower()} it, {verdict.difference}"
+                for each in families
+                for (contender, _), verdict in each.found.items()
+                if each.kind == kind and each.problems[0].strategies[contender][0] == name
+            ]
+            if found:
+                lines += [f"`{name}` and `{REFERENCE}` with the same windows:", *(f"  - {text}." for text in found)]
+                break
     return lines
 
 
@@ -165,17 +218,26 @@ def _on_controls(each: Family) -> str:
     )
 
 
-def _cannot_decide(families: list[Family]) -> list[str]:
-    """The families in which no difference could be significant, since there are too few seeds."""
-    lines = []
-    for each in families:
-        size = len(each.problems) * len(each.problems[0].unit)
-        if each.found and (least := least_p(size, len(each.found))) > LEVEL:
-            lines.append(
-                f"**No difference can be significant: {each.name}.** With {len(each.problems[0].unit)} seeds, the "
-                f"lowest p value of {len(each.found)} comparisons is {least:.2g}. More seeds are needed."
-            )
-    return lines
+def _lost(problem: ProblemScores) -> str:
+    """Why a problem does not count."""
+    reason = "it stands beside the others" if problem.status == "beside" else problem.status
+    return f"**{problem.name} does not count**: {reason.removeprefix('not admitted: ')}"
+
+
+def _equal_data(problems: list[ProblemScores]) -> str:
+    """The problems whose data are the same for all seeds."""
+    names = [
+        problem.name
+        for problem in problems
+        if (dataset := getattr(problem.problem.task, "dataset", None)) is not None
+        and all(field.name != "seed" for field in dataclasses.fields(dataset))
+    ]
+    return (
+        f"**All seeds read the same data** on {few(names)}: the dataset has no field `seed`. The intervals do not tell "
+        "what other data would change."
+        if names
+        else ""
+    )
 
 
 def _diverged(problem: ProblemScores) -> str:
@@ -204,12 +266,14 @@ def _not_paid(problem: ProblemScores) -> str:
     )
 
 
-def _disturbed(problem: ProblemScores) -> str:
-    share = min(price["core_share"] for price in problem.prices.values())
-    if share >= QUIET:
-        return ""
+def _disturbed(problems: list[ProblemScores]) -> str:
+    """The problems whose prices are not reliable."""
+    shares = {problem.name: min(price["core_share"] for price in problem.prices.values()) for problem in problems}
+    names = [f"{name} ({100 * (1 - share):.0f} %)" for name, share in shares.items() if share < QUIET]
     return (
-        f"**The prices on {problem.name} are not reliable**: other programs used the core {100 * (1 - share):.0f} % of "
-        "the time while they were measured. Delete the files of `stages` that begin with `price`, and type the same "
-        "command on a machine that does nothing else."
+        f"**The prices on these problems are not reliable**, since other programs used the core for a part of the "
+        f"time: {few(names)}. Delete the files of `stages` that begin with `price`, and type the same command on a "
+        "machine that does nothing else."
+        if names
+        else ""
     )

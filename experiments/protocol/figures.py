@@ -9,7 +9,7 @@ from matplotlib.ticker import NullFormatter
 
 from .problems import CONTROLS, TWIN
 from .scores import Contender, ProblemScores, price_of
-from .statistics import iqm, score_interval
+from .statistics import mean_interval
 
 MOST_COLUMNS = 4
 NETWORK_SIZE = 3.3
@@ -72,7 +72,7 @@ def score_against_price(problems: list[ProblemScores]) -> Figure:
                     if having[0].strategies[name][0] == strategy and len(having) == len(_with(group, name)):
                         prices = [price_of(each, name, what) for each in having]
                         stacked = np.stack([each.score(name) for each in having])
-                        found[name] = np.exp(np.log(prices).mean()), score_interval(stacked)
+                        found[name] = np.exp(np.log(prices).mean()), mean_interval(stacked)
                 for name, (x, interval) in found.items():
                     axis.annotate(
                         name.partition("@ ")[2], (x, interval.value), (3, 3), textcoords="offset points", size=6
@@ -100,7 +100,7 @@ def score_along_core_seconds(problems: list[ProblemScores]) -> Figure:
         curves = runs.curves()
         ends = np.arange(1, curves.shape[1] + 1) / curves.shape[1]
         scores = problem.relative(np.where(np.isfinite(curves), curves, np.inf).T)
-        return problem.seconds(name) * ends, iqm(scores)
+        return problem.seconds(name) * ends, scores.mean(1)
 
     return _panels(problems, line, "core-seconds, without compiling and optimizer")
 
@@ -118,7 +118,7 @@ def score_by_learning_rate(problems: list[ProblemScores]) -> Figure:
 
 
 def _mean_score(problem: ProblemScores, name: str) -> float:
-    return float(iqm(problem.score(name))) if name in problem.contenders else np.nan
+    return float(problem.score(name).mean()) if name in problem.contenders else np.nan
 
 
 def _map(axis: Any, scores: np.ndarray, names: list[str], columns: list[str]) -> None:

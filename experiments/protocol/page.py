@@ -12,7 +12,7 @@ from seqjax.report.page.template import MARK
 from seqjax.report.report import PAGE
 
 from . import figures, tables
-from .conclusions import remarks, sentences
+from .conclusions import remarks, sentences, warnings
 from .editions import UNTUNED
 from .families import ALL, PAIRS, SECONDS, UPDATES, Family
 from .scores import ProblemScores, counted
@@ -52,8 +52,7 @@ def page(
     stages: Stages,
     problems: list[ProblemScores],
     found: list[Family],
-    title: str,
-    protocol: str,
+    texts: tuple[str, str, str],
     about: tuple[str, ...],
     folder: Path,
 ) -> sj.Report:
@@ -63,12 +62,14 @@ def page(
         stages: the stages.
         problems: the results of the stages.
         found: the verdicts.
-        title: the title.
-        protocol: how the strategies were compared, as Markdown.
+        texts: the title; how the strategies were compared, as Markdown; the command.
         about: the strategies that come first.
         folder: the folder of the report.
     """
-    text = f"{sentences(problems, found, about)}\n\n{_setting(stages)}"
+    title, protocol, command = texts
+    text = "\n\n".join(
+        filter(None, (warnings(problems, found), sentences(problems, found, about), _setting(stages, command)))
+    )
     report = sj.Report(title=title, text=text, folder=folder, html=True)
     one = [problem for problem in problems if len(problem.problem.lengths) == 1]
     several = [problem for problem in problems if len(problem.problem.lengths) > 1]
@@ -80,9 +81,7 @@ def page(
         if group:
             report.figure(name, figures.score_against_price(group))
     report.section("what_is_not_tested", NOT_TESTED)
-    report.section(
-        "what_limits_the_answers", f"{remarks(problems, found)}\n- {tables.tuning(problems, UNTUNED)}", folded=True
-    )
+    report.section("what_limits_the_answers", f"{remarks(problems)}\n- {tables.tuning(problems, UNTUNED)}", folded=True)
     report.section("the_protocol", protocol, folded=True)
     report.table("problems", tables.tasks(problems), folded=True)
     ranked = [each for each in found if (each.kind, each.budget) == (ALL, UPDATES)]
@@ -113,15 +112,16 @@ def write_data(problems: list[ProblemScores], found: list[Family], folder: Path)
         write(folder / DATA / f"{name}.csv", table.to_csv())
 
 
-def _setting(stages: Stages) -> str:
+def _setting(stages: Stages, command: str) -> str:
     """What was compared, as sentences."""
-    window = stages.problems[0].windows[0]
-    settings = window.settings
+    settings = stages.problems[0].windows[0].settings
     models = [problem.windows[0].model for problem in stages.problems]
     names = dict.fromkeys(describe(model) for model in models if model is not None)
+    networks = f"The networks are {', '.join(f'`{name}`' for name in names)}. " if names else ""
+    rates = ", ".join(f"{rate:g}" for rate in settings.rates)
     return (
-        f"Score 0 is the lowest possible loss, and score 1 that of a recurrence that is not trained. The networks are "
-        f"{', '.join(f'`{name}`' for name in names)}. Each learning rate is chosen on one half of the "
-        f"{len(settings.seeds)} seeds and counted on the other. With {settings.optimizer}, seqjax {sj.__version__} and "
-        f"jax {jax.__version__}."
+        "Score 0 is the lowest possible loss, and score 1 that of a recurrence that is not trained. Scores and "
+        f"differences are means over seeds and problems. {networks}Each learning rate, of {rates}, is chosen on one "
+        f"half of the {len(settings.seeds)} seeds ({settings.seeds[0]} to {settings.seeds[-1]}) and counted on the "
+        f"other. With {settings.optimizer}, seqjax {sj.__version__} and jax {jax.__version__}, by `{command}`."
     )

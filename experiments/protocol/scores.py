@@ -8,13 +8,15 @@ import numpy as np
 from .compute import as_array, choose, halves
 from .problems import CONTROLS, FROZEN, IMMEDIATE, REFERENCE, Problem
 from .stages import Stage, Stages
-from .statistics import Interval, score_interval
+from .statistics import Interval, mean_interval
 from .training import BLOCKS, tail
 
 WORST = 1.0
 """The highest score, and that of a run that diverged."""
 LARGEST = 1e30
 """A loss from here on counts as diverged."""
+TOO_HIGH = "not admitted: the floor is too high"
+"""How the status of a problem begins if a loss is below its floor."""
 SAME = 1e-5
 """Two strategies are the same on a problem if the losses of all first blocks agree to this relative difference."""
 
@@ -125,6 +127,10 @@ class ProblemScores(NamedTuple):
         # If a recurrence that is not trained reaches the floor, nothing can be learned, and all scores are 1.
         return np.where(self.unit > self.floor, np.minimum(scores, WORST), WORST)
 
+    def loss_interval(self, losses: np.ndarray) -> Interval:
+        """The interval of the mean of losses, float64[S], each of which counts at most as that of `frozen`."""
+        return mean_interval(np.minimum(losses, self.unit)[None])
+
     def contender(self, strategy: str, window: int) -> str:
         """The name of a strategy with a window."""
         return name_of(strategy, window, self.problem)
@@ -186,12 +192,19 @@ def _score(stages: Stages, problem: Problem, variants: dict[str, list[str]]) -> 
         name = name_of(strategy, length, problem)
         results.setdefault(name, []).append((entry, length, result))
         strategies[name] = (strategy, length)
-        prices.setdefault(name, stages.result(Stage("price", window, (entry,))) or {})
+        price = stages.result(Stage("price", window, (entry,))) or {}
+        prices[name] = dearest(prices.get(name, price), price)
     contenders = {name: contender_of(found) for name, found in results.items()}
     errors = {}
     if problem.has_errors:
         errors = stages.result(Stage("errors", problem.windows[-1], problem.strategies)) or {}
     return problem_of(problem, contenders, strategies, refused, prices, errors)
+
+
+def dearest(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The highest of two prices of a contender, one of whose fields is chosen."""
+    share = min(one["core_share"], other["core_share"])
+    return {name: max(one[name], other[name]) for name in ("seconds", "carried", "temporaries")} | {"core_share": share}
 
 
 def contender_of(results: Sequence[tuple[str, int, dict[str, Any]]]) -> Contender:
@@ -230,6 +243,9 @@ def _status(problem: ProblemScores) -> str:
     if problem.problem.task.is_diagnostic:
         return "beside"
     lengths = problem.problem.lengths
+    for name, each in problem.contenders.items():
+        if (found := problem.loss_interval(each.tuned())).high < problem.floor:
+            return f"{TOO_HIGH}: it is {problem.floor:.4g}, and the loss of {name} is {found}"
     reference = problem.contender(REFERENCE, lengths[-1])
     others = {FROZEN: problem.unit}
     if IMMEDIATE in problem.contenders:
@@ -237,16 +253,11 @@ def _status(problem: ProblemScores) -> str:
     elif len(lengths) > 1:
         shortest = problem.contender(REFERENCE, lengths[0])
         others[shortest] = problem.contenders[shortest].tuned()
-    least = {name: loss_interval(losses).low for name, losses in others.items()}
-    most = loss_interval(problem.contenders[reference].tuned()).high
+    least = {name: problem.loss_interval(losses).low for name, losses in others.items()}
+    most = problem.loss_interval(problem.contenders[reference].tuned()).high
     if lost := [name for name, low in least.items() if most >= low]:
         return f"not admitted: the interval of {reference} is not below that of {' and '.join(lost)}"
     return "counts"
-
-
-def loss_interval(losses: np.ndarray) -> Interval:
-    """The interval of losses, float64[S], with a large number for a run that diverged."""
-    return score_interval(np.minimum(losses, LARGEST)[None])
 
 
 def counted(problems: Sequence[ProblemScores]) -> list[ProblemScores]:

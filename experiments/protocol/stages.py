@@ -31,6 +31,8 @@ from seqjax.user_cache import machine_key
 from . import baselines, compute
 from .problems import Problem, Window
 
+DAMAGED = "damaged, or was edited or renamed: the hash in it is not that of its name and content"
+"""What is wrong about a file whose result is not used."""
 KINDS = ("price", "errors", "runs")
 """The kinds of stages, in the order in which they are computed."""
 
@@ -93,23 +95,34 @@ class Stages:
         """
         file = self.file(stage)
         try:
-            return decode(file, read_plain(file))
+            found = decode(file.name, read_plain(file))
         except FileNotFoundError:
             return None
         except OSError as fault:
             raise sj.Error(f"{file} cannot be read: {fault.strerror}; no file was touched", exit_code=6) from fault
+        if found is None:
+            raise sj.Error(
+                f"{file} is {DAMAGED}. Delete it, and type the same command again: this stage is computed again",
+                exit_code=4,
+            )
+        return found
 
     def compute(self, stage: Stage) -> dict[str, Any]:
         """The result of a stage, which is written to its file if it has none yet."""
         if (found := self.result(stage)) is None:
             window, chosen = stage.window, {name: self.strategies[name] for name in stage.strategies}
             task, model, updates, settings = window[1:]
-            if stage.kind == "errors":
-                found = compute.errors(settings, task, model, updates, chosen)
-            elif stage.kind == "price":
-                found = compute.price(task, model, *chosen.values())
-            else:
-                found = compute.train(settings, task, model, updates, *chosen.values())
+            try:
+                if stage.kind == "errors":
+                    found = compute.errors(settings, task, model, updates, chosen)
+                elif stage.kind == "price":
+                    found = compute.price(task, model, *chosen.values())
+                else:
+                    found = compute.train(settings, task, model, updates, *chosen.values())
+            except sj.Error as fault:
+                # A sampler names its own fields, which the referee sets.
+                text = f"{stage}: {fault}\nThe flags of this command are --rows, --windows, --updates and --samples"
+                raise sj.Error(text, exit_code=fault.exit_code) from fault
             self.folder.mkdir(parents=True, exist_ok=True)
             # A file is written whole or not at all, so that a result that is there is complete.
             file = self.file(stage)
@@ -150,25 +163,15 @@ def encode(name: str, result: Any, made: Any) -> bytes:
     return json.dumps({"result": result, "made": made, "sha256": sha256}).encode()
 
 
-def decode(file: Path, data: bytes) -> dict[str, Any]:
-    """The result in the file of a stage.
-
-    Raises:
-        Error: exit code 4: it is damaged, or was edited or renamed.
-    """
+def decode(name: str, data: bytes) -> Any:
+    """The result in the file of a stage with this name; None: it is `DAMAGED`."""
     try:
         content = from_json(data)
         result, made = content["result"], content["made"]
     except (ValueError, TypeError, LookupError):
         result = made = None
     # The one text that a result can have in this file.
-    if data != encode(file.name, result, made):
-        raise sj.Error(
-            f"{file} is damaged, or was edited or renamed: the hash in it is not that of its name and content. "
-            "Delete it, and type the same command again: this stage is computed again",
-            exit_code=4,
-        )
-    return result
+    return result if data == encode(name, result, made) else None
 
 
 def _code_of(parts: list[Any]) -> dict[str, str]:

@@ -66,46 +66,9 @@ class Verdict(NamedTuple):
         return self._replace(difference=Interval(-value, -high, -low), word=opposite.get(self.word, self.word))
 
 
-def iqm(scores: np.ndarray) -> np.ndarray:
-    """The interquartile mean along the last axis: the mean of the middle half (Agarwal et al. 2021, arXiv:2108.13264).
-
-    Of n values, n / 4 are left out on each side. If this is not a whole number, the outermost values that are kept
-    have less weight.
-
-    Args:
-        scores: float64[..., n].
-    """
-    ordered, n = np.sort(scores, -1), scores.shape[-1]
-    edges = np.arange(n + 1) / n
-    weights = np.maximum(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0)
-    return ordered @ (weights / weights.sum())
-
-
-def score_over_tasks(scores_KS: np.ndarray) -> float:
-    """The mean over the tasks of the interquartile mean over the seeds.
-
-    The interquartile mean of all runs together, as in Agarwal et al., would leave out the best and the worst task of a
-    strategy if its tasks differ more than its seeds.
-    """
-    return float(iqm(scores_KS).mean())
-
-
-def score_interval(scores_KS: np.ndarray) -> Interval:
-    """The score over tasks, with its stratified bootstrap interval."""
-    return _interval(score_over_tasks(scores_KS), _resampled_scores(scores_KS), scores_KS.shape[1])
-
-
-def mean_interval(differences_KS: np.ndarray) -> Interval:
-    """The mean of all differences, with its stratified bootstrap interval."""
-    drawn_RK = np.einsum("rks,ks->rk", _shares(*differences_KS.shape), differences_KS)
-    return _interval(differences_KS.mean(), drawn_RK, differences_KS.shape[1])
-
-
-def ratio_interval(parts_S: np.ndarray, wholes_S: np.ndarray) -> Interval:
-    """The ratio of two means over the same seeds of one task, with its bootstrap interval."""
-    shares_RS = _shares(1, len(parts_S))[:, 0]
-    drawn = (shares_RS @ parts_S) / (shares_RS @ wholes_S)
-    return _interval(parts_S.mean() / wholes_S.mean(), drawn[:, None], len(parts_S))
+def mean_interval(scores_KS: np.ndarray) -> Interval:
+    """The mean of all scores or differences, with its stratified bootstrap interval."""
+    return _interval(scores_KS.mean(), _resampled(scores_KS), scores_KS.shape[1])
 
 
 def improvement(scores_KS: np.ndarray, others_KS: np.ndarray) -> Interval:
@@ -118,12 +81,12 @@ def improvement(scores_KS: np.ndarray, others_KS: np.ndarray) -> Interval:
 
 
 def rank_intervals(scores: Mapping[str, np.ndarray]) -> dict[str, Interval]:
-    """The rank of each strategy by its score over tasks, from 1, with the interval of its rank in resamples.
+    """The rank of each strategy by its mean score, from 1, with the interval of its rank in resamples.
 
     All strategies are resampled with the same seeds, since they are paired. Equal scores share the mean of their ranks.
     """
-    ranks_RA = _ranks(np.stack([_resampled_scores(each).mean(1) for each in scores.values()], 1))
-    own = _ranks(np.array([[score_over_tasks(each) for each in scores.values()]]))[0]
+    ranks_RA = _ranks(np.stack([_resampled(each).mean(1) for each in scores.values()], 1))
+    own = _ranks(np.array([[each.mean() for each in scores.values()]]))[0]
     return {name: _interval(own[n], ranks_RA[:, [n]], scores[name].shape[1]) for n, name in enumerate(scores)}
 
 
@@ -136,7 +99,7 @@ def ranks_without_a_task(scores: Mapping[str, np.ndarray], tasks: Sequence[str])
     """
     kept = [np.array([each != left_out for each in tasks]) for left_out in dict.fromkeys(tasks)]
     kept = kept if len(kept) > 1 else [np.ones(len(tasks), bool)]
-    ranks_MA = _ranks(np.array([[score_over_tasks(each[rows]) for each in scores.values()] for rows in kept]))
+    ranks_MA = _ranks(np.array([[each[rows].mean() for each in scores.values()] for rows in kept]))
     return {name: (ranks_MA[:, n].min().item(), ranks_MA[:, n].max().item()) for n, name in enumerate(scores)}
 
 
@@ -201,16 +164,18 @@ def verdicts[Name](pairs: Mapping[Name, tuple[np.ndarray, np.ndarray]]) -> dict[
 
 
 @functools.cache
-def _drawn(num_tasks: int, num_seeds: int) -> np.ndarray:
-    """The seeds of a stratified bootstrap, which draws them with replacement within each task, int64[R, K, S]."""
-    return np.random.default_rng(0).integers(num_seeds, size=(RESAMPLES, num_tasks, num_seeds))
-
-
-@functools.cache
 def _shares(num_tasks: int, num_seeds: int) -> np.ndarray:
-    """How often a resample has each seed of a task, as a share, float64[R, K, S]."""
-    drawn = _drawn(num_tasks, num_seeds)
+    """How often a resample has each seed of a task, as a share, float64[R, K, S].
+
+    The seeds are drawn with replacement within each task.
+    """
+    drawn = np.random.default_rng(0).integers(num_seeds, size=(RESAMPLES, num_tasks, num_seeds))
     return np.stack([(drawn == each).mean(2) for each in range(num_seeds)], 2)
+
+
+def _resampled(scores_KS: np.ndarray) -> np.ndarray:
+    """The means of all resamples on each task, float64[R, K]."""
+    return np.einsum("rks,ks->rk", _shares(*scores_KS.shape), scores_KS)
 
 
 @functools.cache
@@ -221,11 +186,6 @@ def _signs(n: int) -> np.ndarray:
     signs = np.random.default_rng(0).choice([1.0, -1.0], (SIGNS, n))
     signs[0] = 1  # so that no p value is zero
     return signs
-
-
-def _resampled_scores(scores_KS: np.ndarray) -> np.ndarray:
-    """The scores of all resamples on each task, float64[R, K]."""
-    return iqm(np.take_along_axis(scores_KS[None], _drawn(*scores_KS.shape), 2))
 
 
 def _interval(value: float, drawn_RK: np.ndarray, num_seeds: int) -> Interval:

@@ -9,9 +9,9 @@ from seqjax.report import Table
 
 from .families import FIRST, ONE, SECONDS, UPDATES, Family, blocks_at, score_at, scores_at
 from .problems import CONTROLS, FROZEN, IMMEDIATE, REFERENCE
-from .scores import ProblemScores, counted, loss_interval, over_problems, ratio, updates_to
+from .scores import Candidate, ProblemScores, counted, over_problems, ratio, updates_to
 from .stages import Stages
-from .statistics import improvement, rank_intervals, ranks_without_a_task, score_interval, score_over_tasks
+from .statistics import improvement, mean_interval, rank_intervals, ranks_without_a_task
 
 TARGET = 0.5
 """The score whose time is reported: half of what can be learned has been learned."""
@@ -32,7 +32,7 @@ def tasks(problems: list[ProblemScores]) -> Table:
     """What the problems are, and which of them count."""
     rows = []
     for problem in problems:
-        lengths = problem.problem.lengths
+        lengths, windows = problem.problem.lengths, problem.problem.windows
         losses = {
             FROZEN: problem.unit,
             REFERENCE: problem.contenders[problem.contender(REFERENCE, lengths[-1])].tuned(),
@@ -46,18 +46,20 @@ def tasks(problems: list[ProblemScores]) -> Table:
                 problem.name,
                 ", ".join(map(str, lengths)),
                 problem.problem.rows,
+                ", ".join(f"{window.updates}" for window in windows),
+                ", ".join("none" if clip is None else f"{clip:g}" for clip in windows[0].settings.clips),
                 f"{problem.floor:.4f}",
                 NONE if chance is None else f"{chance:.4f}",
                 *(
-                    str(loss_interval(losses[name])) if name in losses else NONE
+                    str(problem.loss_interval(losses[name])) if name in losses else NONE
                     for name in (FROZEN, IMMEDIATE, REFERENCE)
                 ),
                 problem.status,
             )
         )
     losses_of = (f"loss of {name} (95 % interval)" for name in (FROZEN, IMMEDIATE, REFERENCE))
-    columns = ("question", "problem", "windows (steps)", "rows", "floor", "chance", *losses_of, "counts")
-    return Table(columns, rows)
+    settings = ("windows (steps)", "rows", "updates", "clips")
+    return Table(("question", "problem", *settings, "floor", "chance", *losses_of, "counts"), rows)
 
 
 def ranking(found: Family, paid: Family) -> Table:
@@ -71,7 +73,7 @@ def ranking(found: Family, paid: Family) -> Table:
     scores, rows = scores_at(UPDATES, problems), []
     ranks, without = rank_intervals(scores), ranks_without_a_task(scores, [each.problem.task_name for each in problems])
     after = scores_at(SECONDS, problems)
-    for name, each in sorted(scores.items(), key=lambda item: score_over_tasks(item[1])):
+    for name, each in sorted(scores.items(), key=lambda item: item[1].mean()):
         versus: tuple[str, ...] = ("", "", "", "", "")
         if (verdict := found.found.get((name, REFERENCE))) is not None:
             wins, at_cost = improvement(each, scores[REFERENCE]), paid.found[name, REFERENCE]
@@ -80,13 +82,13 @@ def ranking(found: Family, paid: Family) -> Table:
         rows.append(
             (
                 name,
-                str(score_interval(each)),
+                str(mean_interval(each)),
                 f"{rank.value:g} ({rank.low:g} to {rank.high:g})",
                 f"{best:g} to {worst:g}",
                 *versus[:4],
                 _rounded(ratio(problems, name, REFERENCE, "seconds"), 2),
                 _rounded(ratio(problems, name, REFERENCE, "bytes"), 2),
-                str(score_interval(after[name])),
+                str(mean_interval(after[name])),
                 versus[4],
             )
         )
@@ -165,15 +167,15 @@ def runs(problems: list[ProblemScores], families: Sequence[Family], untuned: flo
             candidates = [contender.candidates[n] for n in dict.fromkeys(chosen)]
             without = contender.untuned(untuned)
             share = updates_to(problem.relative(contender.curves().T).T, TARGET)
-            measured = problem.errors.get(problem.strategies[name][0], {})
+            measured = [problem.errors.get(variant, {}) for variant in dict.fromkeys(c.variant for c in candidates)]
             rows.append(
                 (
                     problem.name,
                     name,
-                    str(score_interval(problem.score(name)[None])),
+                    str(mean_interval(problem.score(name)[None])),
                     *versus,
                     int(np.isinf(contender.tuned()).sum()),
-                    "; ".join(map(str, candidates)),
+                    "; ".join(_chosen(each, problem.strategies[name][0]) for each in candidates),
                     f"{100 * np.mean([contender.candidates[n].clipped for n in chosen]):.0f} %",
                     NONE if without is None else f"{problem.relative(without).mean():z.3f}",
                     _rounded(1e6 * prices["seconds"], 3),
@@ -181,9 +183,9 @@ def runs(problems: list[ProblemScores], families: Sequence[Family], untuned: flo
                     f"{prices['temporaries']:,}",
                     f"{score_at(SECONDS, problem, name).mean():z.3f}" if problem.blocks_for(name, 1) else "1 (set)",
                     _rounded(share * problem.seconds(name), 2) if np.isfinite(share) else NONE,
-                    _number(measured.get("history_bias"), measured.get("history_bias_error")),
-                    _number(measured.get("variance")),
-                    _number(measured.get("cosine")),
+                    "; ".join(_number(each.get("history_bias"), each.get("history_bias_error")) for each in measured),
+                    "; ".join(_number(each.get("variance")) for each in measured),
+                    "; ".join(_number(each.get("cosine")) for each in measured),
                 )
             )
     columns = (
@@ -194,7 +196,7 @@ def runs(problems: list[ProblemScores], families: Sequence[Family], untuned: flo
         "p, Holm",
         f"against {REFERENCE}",
         "runs that diverged",
-        "rate of each half of the seeds",
+        "what each half of the seeds has chosen",
         "updates that were clipped",
         "score without tuning",
         "price of an update (µs)",
@@ -221,7 +223,7 @@ def by_budget(problems: list[ProblemScores]) -> Table:
             for budget in BUDGETS
         }
         for name in found[1.0]:
-            scores = (f"{score_over_tasks(found[budget][name]):z.3f}" for budget in BUDGETS)
+            scores = (f"{found[budget][name].mean():z.3f}" for budget in BUDGETS)
             rows.append((network, name, *scores))
     return Table(("network", "strategy", *(f"after {budget:g} times" for budget in BUDGETS)), rows)
 
@@ -247,6 +249,12 @@ def refused(problems: list[ProblemScores]) -> Table | None:
     """The strategies that do not take a problem; None: there are none."""
     rows = [(problem.name, name, why) for problem in problems for name, why in problem.refused.items()]
     return Table(("problem", "strategy", "why"), rows) if rows else None
+
+
+def _chosen(candidate: Candidate, strategy: str) -> str:
+    """What was chosen: the rate and the clip, and the fields if they were chosen, too."""
+    fields = candidate.variant.removeprefix(f"{strategy}:") if candidate.variant != strategy else ""
+    return ", ".join(filter(None, (str(candidate), fields)))
 
 
 def _rounded(value: float, digits: int) -> str:

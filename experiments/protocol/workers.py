@@ -9,6 +9,7 @@ empty.
 import contextlib
 import os
 import queue
+import signal
 import socket
 import subprocess
 import sys
@@ -46,15 +47,20 @@ def compute_all(stages: Mapping[int, str], jobs: int, report: Callable[[int], No
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in stages:
         waiting.put(number)
-    failed: list[str] = []
+    failed: dict[str, int] = {}
     known = cores()
 
     def serve(job: int) -> None:
         core = known[job % len(known)] if known else 0
         command = [sys.executable, *sys.argv, "--worker", str(core)]
         ours, theirs = socket.socketpair()
-        # The worker ends when the socket is closed, and then the outer context ends.
-        with subprocess.Popen(command, stdin=theirs, stdout=STDERR), ours, ours.makefile() as answers:
+        # The worker ends when the socket is closed, and then the outer context ends. It is in a session of its own, so
+        # that Ctrl-C reaches this process alone, and is not printed by each worker.
+        with (
+            subprocess.Popen(command, stdin=theirs, stdout=STDERR, start_new_session=True) as worker,
+            ours,
+            ours.makefile() as answers,
+        ):
             theirs.close()
             while not failed:
                 try:
@@ -64,7 +70,7 @@ def compute_all(stages: Mapping[int, str], jobs: int, report: Callable[[int], No
                 with contextlib.suppress(OSError):  # it has ended
                     ours.sendall(f"{number}\n".encode())
                 if answers.readline() != f"{number}\n":
-                    failed.append(stages[number])
+                    failed[stages[number]] = worker.wait()
                     break
                 report(number)
 
@@ -74,11 +80,24 @@ def compute_all(stages: Mapping[int, str], jobs: int, report: Callable[[int], No
     for thread in threads:
         thread.join()
     if failed:
+        ends = [f"{name}: {_end(code)}" for name, code in failed.items()]
         raise sj.Error(
-            f"this stage failed with the error that is printed above: {', '.join(failed)}. "
-            "If a strategy is the cause, `seqjax check gradient NAME` shows what is wrong with it. All results so far "
-            "are kept. Correct the cause, and type the same command again"
+            "a stage failed; all results so far are kept. Correct the cause, and type the same command again:",
+            problems=ends,
         )
+
+
+def _end(code: int) -> str:
+    """Why a worker has ended, by its exit code."""
+    if code < 0:
+        return (
+            f"its process was ended by the signal {signal.Signals(-code).name}. If that was the system, the memory was "
+            "too small: give --jobs 1"
+        )
+    return (
+        "its error is printed above. If a strategy is the cause, `seqjax check gradient NAME` shows what is wrong with "
+        "it"
+    )
 
 
 def serve_stages(core: int, compute: Callable[[int], None]) -> None:

@@ -1,14 +1,19 @@
 """What the referee says of losses that are made up: each sentence follows from its verdict."""
 
+import dataclasses
+
 import numpy as np
 import pytest
-from protocol.conclusions import remarks, sentences
+from protocol.conclusions import few_seeds, planned, remarks, sentences, warnings
 from protocol.families import SECONDS, UPDATES, families, scores_at
+from protocol.problems import CONTROLS
 from protocol.scores import ratio
 from protocol.tables import by_budget, pairs, ranking, tuning
 from protocol.tables import runs as table_of_runs
 from protocol.tasks import TASKS
 from support.scores import SEEDS, made_up, problem, runs
+
+from seqjax.datasets import Add, TimeMachine
 
 
 def said(problems, about=()):
@@ -81,44 +86,69 @@ def test_the_same_gradient_is_no_finding():
 
 
 def test_too_few_seeds_are_said_to_be_too_few():
-    """Of 4 seeds the lowest p value is 2 / 16, times the number of comparisons."""
+    """With 4 seeds of one problem the lowest p value is 2 / 16, and with 6 it is 2 / 64, for each comparison."""
     contenders = {name: each._replace(losses=each.losses[:, :4]) for name, each in made_up(mine=0.3).items()}
     one, two = (problem(name, contenders) for name in ("one", "two"))
-    few = remarks([one], families([one]))
-    assert "**No difference can be significant: on one.** With 4 seeds, the lowest p value of 2 comparisons" in few
-    assert "comparisons is 0.25. More seeds are needed." in few
-    both = remarks([one, two], families([one, two]))
-    assert "significant: on one" in both
-    assert "significant: all problems" not in both
+    # On one problem 2 comparisons with `full`; over both of them 8 differences, and a family of 3 pairs.
+    assert warnings([one, two], families([one, two])) == (
+        "- **With 4 seeds no difference can be significant**: on one, on two (7 seeds are needed)."
+    )
+    assert few_seeds([("one", 1, 1), ("two", 1, 3)], 6) == [
+        "**With 6 seeds no difference can be significant**: two (7 seeds are needed)."
+    ]
+    assert few_seeds([("two", 2, 3)], 4) == few_seeds([("one", 1, 2)], 7) == []
+    strategies = (*CONTROLS, "full", "immediate", "mine")
+    both = [dataclasses.replace(each.problem, strategies=strategies) for each in (one, two)]
+    assert planned(both) == [("on one", 1, 2), ("all problems", 2, 2), ("on two", 1, 2)]
+
+
+def test_prices_that_were_disturbed_and_equal_data_are_said_before_the_answers():
+    disturbed, quiet = problem("one", made_up()), problem("two", made_up())
+    disturbed.prices["full"]["core_share"] = 0.6
+    text = warnings([disturbed, quiet], families([disturbed, quiet]))
+    assert text.startswith("- **The prices on these problems are not reliable**")
+    assert "for a part of the time: one (40 %). Delete" in text
+    quiet.problem.task.dataset = TimeMachine()
+    assert "**All seeds read the same data** on two" in warnings([quiet], [])
+    quiet.problem.task.dataset = Add()
+    assert warnings([quiet], []) == ""
+
+
+def test_a_floor_above_a_loss_is_too_high():
+    low = problem("one", made_up(good=-0.1))
+    assert (
+        low.status == "not admitted: the floor is too high: it is 0, and the loss of good is -0.100 (-0.100 to -0.099)"
+    )
+    assert warnings([low], []) == f"- **one does not count**: {low.status.removeprefix('not admitted: ')}."
+    assert problem("one", made_up(good=0.0005 - 0.0002 * SEEDS)).status == "counts", "zero lies in its interval"
 
 
 def test_what_limits_the_answers_is_said():
     contenders = made_up(edge=runs(0.3))
     contenders["immediate"].losses[0, 2:5, 7] = np.inf
     contenders["edge"].candidates[0] = contenders["edge"].candidates[0]._replace(is_edge=True)
-    limited = problem("one", contenders, prices={"edge": 21.0})
-    limited.prices["full"]["core_share"] = 0.6
-    text = remarks([limited, problem("two", made_up())], [])
+    text = remarks([problem("one", contenders, prices={"edge": 21.0}), problem("two", made_up())])
     assert "- Runs that diverged on one: 3 of `immediate`." in text
     assert "- The best rate on one is the last one that was tried: `edge`." in text
     assert "pay less than a twentieth of a run, and the score is set to 1: `edge`." in text
-    assert "**The prices on one are not reliable**: other programs used the core 40 % of the time" in text
     assert "on two" not in text
 
 
 def test_nothing_follows_from_problems_that_do_not_count():
     lost = problem("lost", made_up(immediate=0.2))
     beside = problem("beside", made_up(), task=TASKS["influence-balancing"])
-    assert said([lost, beside]) == ["- No problem counts, so that nothing follows."]
-    assert "**lost does not count**: the interval of full is not below that of immediate." in remarks(
-        [lost, beside], []
-    )
+    why = "**lost does not count**: the interval of full is not below that of immediate."
+    assert said([lost, beside]) == [
+        "- No problem counts, so that nothing follows.",
+        f"  - {why}",
+        "  - **beside does not count**: it stands beside the others.",
+    ]
+    assert f"- {why}" in remarks([lost, beside])
     assert [each.name for each in families([lost, beside])] == ["on beside"]
 
 
 @pytest.mark.parametrize(
-    ("immediate", "frozen", "worse"),
-    [(0.8, 1.0, ""), (0.2, 1.0, "immediate"), (0.3, 0.2, "frozen"), (0.2, 0.2, "frozen and immediate")],
+    ("immediate", "frozen", "worse"), [(0.8, 1.0, ""), (0.2, 1.0, "immediate"), (0.3, 0.2, "frozen and immediate")]
 )
 def test_a_problem_counts_only_if_full_is_better_than_frozen_and_immediate(immediate, frozen, worse):
     status = problem("one", made_up(immediate=immediate, frozen=frozen)).status
@@ -210,7 +240,12 @@ def test_windows_are_compared_with_full_of_the_same_length_and_side_by_side():
         ("rtrl @ 1", "full @ 16"): "better",
         ("rtrl @ 16", "full @ 16"): "same",
     }
-    text = "\n".join(said(problems))
+    text = "\n".join(said(problems, about=["rtrl"]))
+    assert text.startswith(
+        "- `rtrl` and `full` with the same windows:\n"
+        "  - windows of 1, all networks: better than it, -0.800 (-0.800 to -0.800).\n"
+        "  - windows of 16, all networks: the same gradient as it, 0.000 (0.000 to 0.000).\n"
+    )
     assert "With windows of 1 step, for all networks, the score of `full` is 0.900" in text
     assert "rnn: With all updates, the lowest score is that of `rtrl @ 1`: 0.100" in text
 

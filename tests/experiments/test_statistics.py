@@ -4,29 +4,16 @@ import itertools
 
 import numpy as np
 import pytest
-import scipy.stats
 from protocol.statistics import (
     Interval,
     holm,
     improvement,
-    iqm,
     mean_interval,
     rank_intervals,
     ranks_without_a_task,
-    ratio_interval,
-    score_interval,
     sign_test,
     verdicts,
 )
-
-
-def test_the_interquartile_mean_leaves_out_a_quarter_on_each_side():
-    values = np.random.default_rng(0).normal(size=(5, 12))
-    np.testing.assert_allclose(iqm(values), scipy.stats.trim_mean(values, 0.25, axis=1))
-    # A quarter of ten values is two and a half: the third and the eighth count half.
-    assert iqm(np.array([90, 3, 1, 4, 5, 2, 6, 7, -80, 8.0])) == (0.5 * 2 + 3 + 4 + 5 + 6 + 0.5 * 7) / 5
-    assert iqm(np.array([3.0])) == 3
-    assert iqm(np.array([1.0, 2.0, 6.0])) == pytest.approx((0.25 * 1 + 1 * 2 + 0.25 * 6) / 1.5)
 
 
 @pytest.mark.parametrize(
@@ -134,19 +121,9 @@ def test_the_interval_of_a_mean_contains_it_in_95_percent_of_the_cases(tasks, se
     assert least <= np.mean([not each.excludes(0) for each in found]) <= 0.98
 
 
-def test_the_ratio_of_two_means_is_paired():
-    wholes = np.array([1.0, 2, 3, 4, 5])
-    assert ratio_interval(wholes / 2, wholes) == pytest.approx((0.5, 0.5, 0.5))
-    found = ratio_interval(np.array([1.0, 0, 3, 2, 5]), wholes)
-    assert found.value == pytest.approx(11 / 15)
-    assert 0 <= found.low < found.value < found.high <= 1
-
-
-def test_the_score_over_tasks_keeps_each_task_and_resamples_within_it():
+def test_the_mean_over_tasks_keeps_each_task_and_resamples_within_it():
     scores = np.repeat([[0.0], [1.0], [2.0], [9.0]], 10, axis=1)  # without any spread over the seeds
-    assert score_interval(scores) == Interval(3, 3, 3)
-    outlier = np.array([[0.0] * 9 + [100.0], [1.0] * 10])
-    assert score_interval(outlier).value == 0.5, "the highest quarter of the seeds is left out"
+    assert mean_interval(scores) == pytest.approx((3, 3, 3))
 
 
 def test_the_probability_of_improvement_counts_pairs():
@@ -157,7 +134,7 @@ def test_the_probability_of_improvement_counts_pairs():
     assert improvement(mine, mine * (1 + 1e-9)).value == 0.5, "a difference by rounding is no win"
 
 
-def test_ranks_are_those_of_the_interquartile_means():
+def test_ranks_are_those_of_the_means():
     rng = np.random.default_rng(0)
     low, high = rng.normal(0, 0.01, (3, 10)), rng.normal(1, 0.01, (3, 10))
     found = rank_intervals({"high": high, "low": low, "low again": low})
