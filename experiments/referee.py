@@ -61,10 +61,10 @@ from protocol import workers
 from protocol.baselines import Frozen, Twin, WrongSign
 from protocol.check_row import check_row
 from protocol.compute import Settings
-from protocol.conclusions import few_seeds, planned
 from protocol.editions import EDITIONS, RATES
 from protocol.families import families
 from protocol.leaky import LeakyRNN
+from protocol.limits import few_seeds, planned
 from protocol.page import check_folder, page, write_data
 from protocol.problems import FROZEN, IMMEDIATE, REFERENCE, TWIN, WRONG_SIGN, Problem, Question, problems_of
 from protocol.scores import score
@@ -104,8 +104,8 @@ def main(
     """Runs the referee.
 
     Args:
-        edition: what is compared by default: "small", the first question with one network; "stream", the second one;
-            "full", both.
+        edition: what is compared where no other flag says it: "small", the first question with one network; "stream",
+            the second one; "full", both.
         strategies: the strategies, such as `full,immediate,snap:n=2`. `full` is always there, and so is `immediate`
             where the windows are those of the tasks.
         also: strategies that are added to those of the edition, such as one of your own.
@@ -124,7 +124,7 @@ def main(
         seeds: the number of seeds.
         first_seed: the first of them. Another one makes the comparison again with other data, initial parameters and
             random numbers.
-        jobs: the number of processes; None: one for each core.
+        jobs: the number of processes; none: one for each core.
         check: the results of somebody else, a file `runs-....json` or a folder of them: they are checked, and some of
             their runs are repeated.
         folder: has the results of all stages in its folder `stages`. The same command goes on with what is there.

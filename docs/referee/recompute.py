@@ -10,6 +10,8 @@ import numpy as np
 from scipy import stats
 
 folder = (Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).parent) / "data"
+if not (folder / "losses.csv").is_file():
+    sys.exit(f"{folder} has no losses.csv: give the folder of a report, such as reports/referee")
 runs, floors, families = defaultdict(list), {}, defaultdict(list)
 for row in csv.DictReader((folder / "losses.csv").open(encoding="utf-8")):
     problem, losses = row["question"] + row["problem"], [float(row[name]) for name in row if name.startswith("seed ")]
@@ -86,4 +88,4 @@ for (question, _, budget), rows in families.items():
             wrong += 1
             print(f"different: {row}, and here {word}, {mean:.6f} ({low:.6f} to {high:.6f}), p {p:.2g}")
 print(f"{total - wrong} of {total} verdicts are the same")
-sys.exit(wrong > 0)
+sys.exit(wrong > 0 or not total)

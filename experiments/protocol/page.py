@@ -12,9 +12,10 @@ from seqjax.report.page.template import MARK
 from seqjax.report.report import PAGE
 
 from . import figures, tables
-from .conclusions import remarks, sentences, warnings
+from .conclusions import of_windows, sentences
 from .editions import UNTUNED
 from .families import ALL, PAIRS, SECONDS, UPDATES, Family
+from .limits import remarks, warnings
 from .scores import ProblemScores, counted
 from .stages import Stages
 
@@ -81,7 +82,10 @@ def page(
         if group:
             report.figure(name, figures.score_against_price(group))
     report.section("what_is_not_tested", NOT_TESTED)
-    report.section("what_limits_the_answers", f"{remarks(problems)}\n- {tables.tuning(problems, UNTUNED)}", folded=True)
+    if text := of_windows(found):
+        report.section("windows_of_all_lengths", text, folded=True)
+    limits = f"{remarks(problems, found)}\n- {tables.tuning(problems, UNTUNED)}"
+    report.section("what_limits_the_answers", limits, folded=True)
     report.section("the_protocol", protocol, folded=True)
     report.table("problems", tables.tasks(problems), folded=True)
     ranked = [each for each in found if (each.kind, each.budget) == (ALL, UPDATES)]

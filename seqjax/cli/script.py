@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from seqjax.plugin.base import Plugin, fields_of, make, members
 from seqjax.report.report import PAGE, Report
 from seqjax.terminal.stream import line
 
+ARGUMENT = re.compile(r"    (\w+): (.*)")
+"""The first line about an argument in a docstring."""
 OUT = "out"
 OWN = (OUT, "help", "load", "debug")
 """Flags that every script has."""
@@ -28,7 +31,8 @@ def script(main: Callable[..., Any]) -> None:
     `epochs: int = 5` makes the flag `--epochs`. The options are checked as the fields of a plugin are, so that
     `Annotated[int, Interval(ge=1)]` is a range. An option becomes a flag if its type is bool, int, float, str, a
     Literal, or a tuple or union of these. An option of another type keeps its default. The option
-    `out: str | None = None` gets the folder of `--out`, for a script that looks at this folder before it works.
+    `out: str | None = None` gets the folder of `--out`, for a script that looks at this folder before it works. The
+    section "Args:" of its docstring is part of the text of `--help`.
 
     >>> import sys
     >>> import seqjax as sj
@@ -53,10 +57,12 @@ def _run(main: Callable[..., Any], argv: Sequence[str]) -> int:
     module, options = sys.modules[main.__module__], _options(main)
     name = Path(getattr(module, "__file__", "script")).stem
     parser = Parser(prog=f"python {sys.argv[0]}", description=module.__doc__)
+    described = _described(main)
     for field in fields_of(options).values():
-        default = "required" if field.required else f"default {_text(field.default)}"
+        default = "required" if field.required else f"default {_text(field.default) or 'none'}"
+        meaning = f"{described[field.name]} " if field.name in described else ""
         # argparse formats help texts with "%".
-        words = f"{field.type}; {default}".replace("%", "%%")
+        words = f"{meaning}({field.type}; {default})".replace("%", "%%")
         # `--keep` alone is `--keep true`.
         bare: dict[str, Any] = {"nargs": "?", "const": "true"} if bool in members(field.hint) else {}
         parser.add_argument(f"--{field.name.replace('_', '-')}", dest=field.name, metavar="X", help=words, **bare)
@@ -102,6 +108,18 @@ def _options(main: Callable[..., Any]) -> type:
         else:
             fields.append((name, hint) if required else (name, hint, dataclasses.field(default=option.default)))
     return dataclasses.make_dataclass("Options", fields, bases=(Plugin,), frozen=True, kw_only=True)
+
+
+def _described(main: Callable[..., Any]) -> dict[str, str]:
+    """Option -> what the section "Args:" of the docstring says of it."""
+    found: dict[str, str] = {}
+    _, _, section = (inspect.getdoc(main) or "").partition("Args:\n")
+    for line in section.split("\n\n")[0].splitlines():
+        if (match := ARGUMENT.fullmatch(line)) is not None:
+            name, found[match[1]] = match[1], match[2]
+        elif found:
+            found[name] += f" {line.strip()}"
+    return found
 
 
 def _can_be_flag(hint: Any) -> bool:

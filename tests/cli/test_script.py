@@ -157,7 +157,13 @@ def test_help_is_the_docstring_and_the_flags(quick):
     for word in words:
         assert word in " ".join(out.split())
     assert "--dataset" not in out
-    assert "default 5 %" in quick("--help", text="def main(unit: str = '5 %'):\n    pass\n")[1]
+    text = (
+        "def main(unit: str = '5 %', times: int = 1):\n"
+        '    """Counts.\n\n    Args:\n        unit: what is\n            counted.\n        times: how often.\n\n    Returns:\n        all: of it.\n    """\n'
+    )
+    out = " ".join(quick("--help", text=text)[1].split())
+    assert "--unit X what is counted. (a string; default 5 %)" in out
+    assert "--times X how often. (int; default 1)" in out
 
 
 @pytest.mark.parametrize(("name", "code", "words"), [("error", 3, "it diverged"), ("stop", 130, "interrupted")])

@@ -1,0 +1,145 @@
+"""What limits the answers of the page: controls, few seeds, problems that do not count, and disturbed prices."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from seqjax.errors import few
+
+from .conclusions import TEXTS, as_list, number_of, why_not
+from .families import CONTROL, Family
+from .problems import CONTROLS, REFERENCE, Problem
+from .scores import TOO_HIGH, ProblemScores
+from .statistics import LEVEL, least_p
+
+QUIET = 0.9
+"""The least share of the time of its core that a process must have for its prices to be believed."""
+
+
+def warnings(problems: list[ProblemScores], families: list[Family]) -> str:
+    """What a reader must know before the answers, as a list of Markdown; "": nothing."""
+    sizes = [(each.name, len(each.problems), len(each.found)) for each in families if each.found]
+    lines = [*few_seeds(sizes, len(problems[0].unit)), _equal_data(problems), _disturbed(problems)]
+    lines += [
+        f"**A control does not have the verdict that it must have**. {_on_controls(each)}"
+        for each in families
+        if _has_failed(each)
+    ]
+    lines += [f"{why_not(problem)}." for problem in problems if problem.status.startswith(TOO_HIGH)]
+    return as_list(filter(None, lines))
+
+
+def remarks(problems: list[ProblemScores], families: list[Family]) -> str:
+    """What limits the answers, as a list of Markdown: controls, and what does not count, diverged or was not paid."""
+    lines = [_on_controls(each) for each in families if each.kind == CONTROL]
+    lines += [f"{why_not(problem)}." for problem in problems if problem.status.startswith("not")]
+    for problem in problems:
+        lines += filter(None, (_diverged(problem), _at_edges(problem), _not_paid(problem)))
+    return as_list(lines)
+
+
+def planned(problems: Sequence[Problem]) -> list[tuple[str, int, int]]:
+    """The comparisons of problems that are not computed yet, for `few_seeds`."""
+    found = {}
+    for problem in problems:
+        others = len(set(problem.strategies) - {*CONTROLS, REFERENCE})
+        group = [each for each in problems if each.question == problem.question]
+        if len(problem.lengths) == 1:
+            found[f"on {problem.name}"] = 1, others
+        found["all problems" if len(problem.lengths) == 1 else "all windows"] = len(group), others
+    return [(name, *sizes) for name, sizes in found.items()]
+
+
+def few_seeds(comparisons: Sequence[tuple[str, int, int]], num_seeds: int) -> list[str]:
+    """Where no difference could be significant, since there are too few seeds, as at most one line.
+
+    Args:
+        comparisons: what is compared, the number of its problems, and that of its comparisons.
+        num_seeds: the number of seeds.
+    """
+    least: dict[int, list[str]] = {}
+    for name, num_problems, size in comparisons:
+        needed = next(n for n in itertools.count(2) if least_p(num_problems * n, size) <= LEVEL)
+        if needed > num_seeds:
+            least.setdefault(needed, []).append(name)
+    places = "; ".join(f"{few(names)} ({needed} seeds are needed)" for needed, names in sorted(least.items()))
+    return [f"**With {num_seeds} seeds no difference can be significant**: {places}."] if places else []
+
+
+def _has_failed(each: Family) -> bool:
+    """Whether a control does not have its verdict."""
+    if each.kind != CONTROL:
+        return False
+    tied, worse = each.found.values()
+    return tied.word not in ("tie", "same") or worse.word != "worse"
+
+
+def _on_controls(each: Family) -> str:
+    """Whether the controls have the verdicts that they must have, and the resolution of the scores."""
+    (twin, reference), (wrong, _) = each.found
+    tied, worse = each.found[twin, reference], each.found[wrong, reference]
+    differences = np.stack([problem.score(twin) - problem.score(reference) for problem in each.problems])
+    spread, most = np.sqrt(np.mean(np.square(differences))), np.abs(differences.mean(1)).max()
+    return (
+        f"Controls over {number_of('problem', len(each.problems))}: `{reference}` again, with a gradient that differs "
+        f"in the last place, is {TEXTS[tied.word].lower()} `{reference}`, with the difference {tied.difference}, and "
+        f"the wrong sign is {TEXTS[worse.word].lower()} it, {worse.difference}. By rounding alone, the score of a run "
+        f"changes by {spread:.3f} (root mean square), and the mean over the seeds of one problem by {most:.3f} at most."
+    )
+
+
+def _equal_data(problems: list[ProblemScores]) -> str:
+    """The problems whose data are the same for all seeds."""
+    names = [
+        problem.name
+        for problem in problems
+        if (dataset := getattr(problem.problem.task, "dataset", None)) is not None
+        and all(field.name != "seed" for field in dataclasses.fields(dataset))
+    ]
+    return (
+        f"**All seeds read the same data** on {few(names)}: the dataset has no field `seed`. The intervals do not tell "
+        "what other data would change."
+        if names
+        else ""
+    )
+
+
+def _disturbed(problems: list[ProblemScores]) -> str:
+    """The problems whose prices are not reliable."""
+    shares = {problem.name: min(price["core_share"] for price in problem.prices.values()) for problem in problems}
+    names = [f"{name} ({100 * (1 - share):.0f} %)" for name, share in shares.items() if share < QUIET]
+    return (
+        f"**The prices on these problems are not reliable**, since other programs used the core for a part of the "
+        f"time: {few(names)}. Delete the files of `stages` that begin with `price`, and type the same command on a "
+        "machine that does nothing else."
+        if names
+        else ""
+    )
+
+
+def _diverged(problem: ProblemScores) -> str:
+    found = {name: int(np.isinf(each.tuned()).sum()) for name, each in problem.contenders.items()}
+    texts = [f"{count} of `{name}`" for name, count in found.items() if count]
+    return f"Runs that diverged on {problem.name}: {', '.join(texts)}." if texts else ""
+
+
+def _at_edges(problem: ProblemScores) -> str:
+    texts = [
+        f"`{name}`"
+        for name, each in problem.contenders.items()
+        if any(each.candidates[n].is_edge for n in each.chosen())
+    ]
+    return f"The best rate on {problem.name} is the last one that was tried: {', '.join(texts)}." if texts else ""
+
+
+def _not_paid(problem: ProblemScores) -> str:
+    """Where the score at equal cost is not measured, since the core-seconds pay no block."""
+    names = [f"`{name}`" for name in problem.contenders if not problem.blocks_for(name, 1)]
+    if problem.status != "counts" or not names:
+        return ""
+    return (
+        f"On {problem.name} the core-seconds of `{REFERENCE}` pay less than a twentieth of a run, and the score is set "
+        f"to 1: {', '.join(names)}."
+    )
