@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from .families import ALL, NETWORK, PAIRS, UPDATES, WINDOW, WINDOWS, Family, scores_at
+from .families import ALL, NETWORK, PAIRS, SECONDS, UPDATES, WINDOW, WINDOWS, Family, scores_at
 from .problems import REFERENCE
 from .scores import ProblemScores, counted, ratio
 from .statistics import MARGIN, Interval, Verdict, mean_interval, rank_intervals
@@ -59,9 +59,10 @@ def _answers(problems: list[ProblemScores], families: list[Family], about: Seque
         if each.kind == ALL:
             lines += _about(each.problems, families, about) if each.budget == UPDATES else []
             lines += _over_all(each)
-        elif each.kind == WINDOWS:
+        elif (each.kind, each.budget) == (WINDOWS, UPDATES):
             lines.append(_of_network(each))
-    return lines
+    paid = [each for each in families if (each.kind, each.budget) == (WINDOWS, SECONDS)]
+    return [*lines, *([_at_equal_cost(paid)] if paid else [])]
 
 
 def why_not(problem: ProblemScores) -> str:
@@ -78,9 +79,8 @@ def as_list(lines: Iterable[str]) -> str:
 def _over_all(each: Family) -> list[str]:
     """The contender with the lowest score, and the verdicts against `full`; the lines after the first one below it."""
     best, interval = _best(each)
-    names = "; ".join(problem.name for problem in each.problems)
     text = f"{_budget(each)}, the lowest score is that of `{best}`: {interval}"
-    return [f"{text} ({names}).", *_groups(each.found)]
+    return [f"{text} ({number_of('problem', len(each.problems))}).", *_groups(each.found)]
 
 
 def _best(each: Family) -> tuple[str, Interval]:
@@ -102,13 +102,19 @@ def _reference(each: Family) -> str:
 
 
 def _of_network(each: Family) -> str:
-    """What is best for a network with one budget, and with how few bytes one can be as good as `full`."""
+    """What is best for a network with all updates, and with how few bytes one can be as good as `full`."""
     reference, (best, interval) = _reference(each), _best(each)
-    network, budget = each.problems[0].problem.network, _budget(each)
-    found = each.found.get((best, reference))
+    network, found = each.problems[0].problem.network, each.found.get((best, reference))
     against = f", {TEXTS[found.word].lower()} `{reference}` with the difference {found.difference}" if found else ""
-    fewest = f" {_fewest_bytes(each)}" if each.budget == UPDATES else ""
-    return f"{network}: {budget}, the lowest score is that of `{best}`: {interval}{against}.{fewest}"
+    text = f"{network}: {_budget(each)}, the lowest score is that of `{best}`: {interval}{against}"
+    return f"{text}. {_fewest_bytes(each)}"
+
+
+def _at_equal_cost(families: list[Family]) -> str:
+    """What is best for each network with the core-seconds of `full`."""
+    found = [(each.problems[0].problem.network, *_best(each)) for each in families]
+    each_best = ", ".join(f"`{best}` for {network}, {interval}" for network, best, interval in found)
+    return f"{_budget(families[0])}, the lowest scores are those of {each_best}."
 
 
 def _fewest_bytes(each: Family) -> str:

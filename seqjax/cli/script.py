@@ -114,11 +114,11 @@ def _described(main: Callable[..., Any]) -> dict[str, str]:
     """Option -> what the section "Args:" of the docstring says of it."""
     found: dict[str, str] = {}
     _, _, section = (inspect.getdoc(main) or "").partition("Args:\n")
-    for line in section.split("\n\n")[0].splitlines():
-        if (match := ARGUMENT.fullmatch(line)) is not None:
-            name, found[match[1]] = match[1], match[2]
+    for text in section.split("\n\n")[0].splitlines():
+        if (match := ARGUMENT.fullmatch(text)) is not None:
+            found[match[1]] = match[2]
         elif found:
-            found[name] += f" {line.strip()}"
+            found[next(reversed(found))] += f" {text.strip()}"
     return found
 
 

@@ -159,7 +159,8 @@ def test_help_is_the_docstring_and_the_flags(quick):
     assert "--dataset" not in out
     text = (
         "def main(unit: str = '5 %', times: int = 1):\n"
-        '    """Counts.\n\n    Args:\n        unit: what is\n            counted.\n        times: how often.\n\n    Returns:\n        all: of it.\n    """\n'
+        '    """Counts.\n\n    Args:\n        unit: what is\n            counted.\n        times: how often.\n\n'
+        '    Returns:\n        all: of it.\n    """\n'
     )
     out = " ".join(quick("--help", text=text)[1].split())
     assert "--unit X what is counted. (a string; default 5 %)" in out

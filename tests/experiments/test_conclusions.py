@@ -23,7 +23,7 @@ def found(problems, name, budget=UPDATES):
 
 def test_the_strategies_are_listed_by_their_verdicts():
     lines = said([problem("one", made_up(near=0.21, good=0.1)), problem("two", made_up(near=0.19, good=0.1))])
-    assert lines[0] == "- With all updates, the lowest score is that of `good`: 0.100 (0.100 to 0.101) (one; two)."
+    assert lines[0] == "- With all updates, the lowest score is that of `good`: 0.100 (0.100 to 0.101) (2 problems)."
     assert lines[1] == "  - Better than `full`, by the mean difference of the scores: `good` -0.100 (-0.100 to -0.100)."
     assert lines[2] == (
         "  - Tied with `full`, by the mean difference of the scores (all intervals lie within ± 0.05): "
@@ -178,6 +178,7 @@ def test_windows_are_compared_with_full_of_the_same_length_and_side_by_side():
     )
     best = "- rnn: With all updates, the lowest score is that of `rtrl @ 1`: 0.100 (0.100 to 0.101), better than"
     assert f"{best} `full @ 16` with the difference -0.100 (-0.100 to -0.100). No contender with fewer bytes" in text
+    assert "- With the core-seconds of `full @ 16`, the lowest scores are those of `rtrl @ 1` for rnn, 0.100" in text
     details = of_windows(families(problems)).split("\n")
     assert details[0].startswith("- With windows of 1 step, for all networks, the score of `full` is 0.900")
     assert details[1].startswith("  - Better than `full @ 1`, by the mean difference of the scores: `rtrl @ 1` -0.800")
