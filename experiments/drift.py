@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from protocol.compute import choose, halves
 from protocol.editions import RATES
+from protocol.scores import cross_fitted
 from protocol.statistics import Interval, mean_interval
 
 import seqjax as sj
@@ -104,18 +104,10 @@ def adapt(seeds: int, steps: int, hidden: int, rates: tuple[float, ...]) -> dict
     _, learned = learn(RTRL(), FIRST_RATE, jax.vmap(problem.init)(keys), before)
     found = {"no updates": np.asarray(learn(Immediate(), 0.0, learned, after)[0])}
     for name, gradient in STRATEGIES.items():
-        by_rate = np.stack([learn(gradient, rate, learned, after)[0] for rate in rates])
-        found[name] = cross_fitted(np.nan_to_num(by_rate, nan=np.inf))
+        losses_RS = np.stack([learn(gradient, rate, learned, after)[0] for rate in rates])
+        losses_RS = np.nan_to_num(losses_RS, nan=np.inf)
+        found[name] = losses_RS[cross_fitted(losses_RS), range(seeds)]
     return found
-
-
-def cross_fitted(losses_RS: np.ndarray) -> np.ndarray:
-    """The losses of the seeds, each at the rate that is best for the other half of them."""
-    chosen = np.empty(losses_RS.shape[1], int)
-    one, other = halves(len(chosen))
-    for counted, choosing in ((one, other), (other, one)):
-        chosen[counted] = choose(losses_RS[:, choosing])
-    return losses_RS[chosen, range(len(chosen))]
 
 
 if __name__ == "__main__":

@@ -59,11 +59,7 @@ class Contender(NamedTuple):
 
     def chosen(self, num_blocks: int = BLOCKS) -> list[int]:
         """For each seed, the candidate that is best for the other half of the seeds after so many blocks."""
-        tails, found = self.tails(num_blocks), np.empty(self.losses.shape[1], int)
-        one, other = halves(len(found))
-        for counted, choosing in ((one, other), (other, one)):
-            found[counted] = choose(tails[:, choosing])
-        return found.tolist()
+        return cross_fitted(self.tails(num_blocks)).tolist()
 
     def tuned(self, num_blocks: int = BLOCKS) -> np.ndarray:
         """The loss of each seed after so many blocks, with the candidate of the other half, float64[S]."""
@@ -82,6 +78,15 @@ class Contender(NamedTuple):
         """The losses with this rate and the first clip, float64[S]; None: it was not tried."""
         found = [n for n, each in enumerate(self.candidates) if each.rate == rate]
         return self.tails()[found[0]] if found else None
+
+
+def cross_fitted(losses_CS: np.ndarray) -> np.ndarray:
+    """For each seed, the candidate with the lowest mean loss over the other half of the seeds, int64[S]."""
+    found = np.empty(losses_CS.shape[1], int)
+    one, other = halves(len(found))
+    for counted, choosing in ((one, other), (other, one)):
+        found[counted] = choose(losses_CS[:, choosing])
+    return found
 
 
 class ProblemScores(NamedTuple):

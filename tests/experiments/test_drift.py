@@ -6,12 +6,6 @@ import pytest
 from protocol.statistics import Interval
 
 
-def test_each_seed_counts_at_the_rate_that_is_best_for_the_other_half():
-    """Seeds 0 and 2 have their lowest mean at the second rate, seeds 1 and 3 at the first one."""
-    losses = np.array([[9.0, 1, 8, 2], [3, 5, 4, np.inf]])
-    assert drift.cross_fitted(losses).tolist() == [9, 5, 8, np.inf]
-
-
 @pytest.mark.parametrize(
     ("recovery", "words"),
     [
