@@ -25,9 +25,10 @@ intervals. The floor is the lowest possible loss of the task, or 0 if that is no
 score 1.
 
 A problem is a task with a network and a number of rows. It counts only if `full` with the longest window has a lower
-loss than `frozen`, and than `immediate` or `full` with the shortest window, with disjoint 95 % intervals. The same
-seeds are used for this and for the verdicts. `influence-balancing` stands beside: a single parameter feeds all of its
-units, so that different approximations are the same there.
+loss than `frozen`, and than `immediate` or `full` with the shortest window, with disjoint 95 % intervals. There, a loss
+counts at most as that of `frozen` with the same seed. The same seeds are used for this and for the verdicts. A problem
+does not count either if a loss is below its floor. `influence-balancing` stands beside: a single parameter feeds all of
+its units, so that different approximations are the same there.
 
 All strategies have the same seeds, so that their scores are paired. Intervals are those of a bootstrap that resamples
 the seeds within each problem, widened for few seeds. A p value is the share of all changes of the signs of the
@@ -45,7 +46,8 @@ The price of an update is the median time of its gradient on one core, in a comp
 cores measure other prices. Optimizer and compiling are not part of it. If other programs used the core, the page says
 so. With the core-seconds of `full`, a strategy has made as many updates as the core-seconds of a whole run of `full`
 pay; of several windows, that of `full` is the longest one. If less than a block is paid, the score is set to 1. Bytes
-are those of what is carried from window to window, and of the temporaries that XLA allocates.
+are those of what is carried from window to window, and of the temporaries that XLA allocates. If fields of a strategy
+are chosen as its rate is, its price is that of the dearest values.
 """
 
 import dataclasses
@@ -183,7 +185,7 @@ def _check_flags(
     if updates and samples:
         raise sj.Error("--updates and --samples say the same: give one of them")
     if tune and len(also) != 1:
-        raise sj.Error("--tune: the values are those of one strategy; name it with --also")
+        raise sj.Error("--tune: the values are those of one strategy; name one with --also")
     if wrong := [each for each in tune if "=" not in each]:
         raise sj.Error(f"--tune {wrong[0]}: give a field and its value, such as mix=0.1")
 

@@ -1,7 +1,6 @@
 """What limits the answers of the page: controls, few seeds, problems that do not count, and disturbed prices."""
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ from .conclusions import TEXTS, as_list, number_of, why_not
 from .families import CONTROL, Family
 from .problems import CONTROLS, REFERENCE, Problem
 from .scores import TOO_HIGH, ProblemScores
-from .statistics import LEVEL, least_p
+from .statistics import LEVEL, MOST_EXACT, least_p
 
 QUIET = 0.9
 """The least share of the time of its core that a process must have for its prices to be believed."""
@@ -61,8 +60,9 @@ def few_seeds(comparisons: Sequence[tuple[str, int, int]], num_seeds: int) -> li
     """
     least: dict[int, list[str]] = {}
     for name, num_problems, size in comparisons:
-        needed = next(n for n in itertools.count(2) if least_p(num_problems * n, size) <= LEVEL)
-        if needed > num_seeds:
+        # From 13 differences on, the lowest p value is that of so many random signs, and more seeds do not change it.
+        enough = (n for n in range(2, MOST_EXACT + 2) if least_p(num_problems * n, size) <= LEVEL)
+        if (needed := next(enough, num_seeds)) > num_seeds:
             least.setdefault(needed, []).append(name)
     places = "; ".join(f"{few(names)} ({needed} seeds are needed)" for needed, names in sorted(least.items()))
     return [f"**With {num_seeds} seeds no difference can be significant**: {places}."] if places else []

@@ -133,15 +133,14 @@ def test_a_row_of_somebody_else_is_checked(planted, tmp_path):
 
     done = checked(file, *flags)
     assert "is whole, and has" in done.stdout, done.stderr
-    assert "3 of them were repeated" in done.stdout
+    assert "3 of those that count were repeated" in done.stdout
     content = json.loads(file.read_text())
+    # All blocks of each run but the last four are true, and these are better than they were.
     for each in content["result"]["runs"]:
-        each["blocks"] = [[0.9 * loss for loss in blocks] for blocks in each["blocks"]]
+        each["blocks"] = [[*blocks[:-4], *(0.8 * loss for loss in blocks[-4:])] for blocks in each["blocks"]]
     forged = tmp_path / file.name
     forged.write_bytes(encode(file.name, content["result"], content["made"]))
-    assert "the loss of the first block is" in checked(forged, *flags).stderr
-    forged.write_text(json.dumps(content))
-    assert "is damaged, or was edited or renamed" in checked(forged, *flags).stderr
+    assert "the loss of block 17 of 20 is" in checked(forged, *flags).stderr
     assert "is no result of this command" in checked(file, *flags[:-1], 301).stderr
 
 
@@ -192,16 +191,23 @@ def kill(folder, flags, after):
     return False
 
 
-def test_an_error_in_a_worker_is_an_error_of_the_command(tmp_path):
+@pytest.mark.parametrize(
+    ("fails", "words"),
+    [
+        ("raise ZeroDivisionError('no estimate')", "its error is printed above"),
+        ("os.kill(os.getpid(), 9)", "its process was ended by the signal SIGKILL"),
+    ],
+)
+def test_a_worker_that_fails_is_an_error_of_the_command(tmp_path, fails, words):
     mine = tmp_path / "mine.py"
     mine.write_text(
-        "import dataclasses, seqjax\n"
+        "import dataclasses, os, seqjax\n"
         "@seqjax.register('gradient', 'broken')\n"
         "@dataclasses.dataclass(frozen=True)\n"
         "class Broken(seqjax.Gradient):\n"
         "    claim, of = 'biased', 'window'\n"
         "    def estimate(self, problem, params, start, memory, batch, noise):\n"
-        "        raise ZeroDivisionError('no estimate')\n"
+        f"        {fails}\n"
     )
     done = subprocess.run(
         command(tmp_path, "--tasks", "iid", "--strategies", "broken", "--load", mine, "--updates", 20, "--seeds", 4),
@@ -209,5 +215,5 @@ def test_an_error_in_a_worker_is_an_error_of_the_command(tmp_path):
         text=True,
     )
     assert done.returncode != 0
-    assert "no estimate" in done.stderr
-    assert "this stage failed with the error that is printed above: price iid, rnn, window 32 broken" in done.stderr
+    assert "no estimate" in done.stderr or "raise" not in fails
+    assert f"price iid, rnn, window 32 broken: {words}" in done.stderr
