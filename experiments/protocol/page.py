@@ -78,9 +78,12 @@ def page(
         report.figure("score_by_task", figures.score_by_task(one))
     if used := counted(several):
         report.figure("score_by_window", figures.score_by_window(used))
-    for name, group in (("score_against_price", counted(one)), ("score_against_price_of_windows", used)):
-        if group:
-            report.figure(name, figures.score_against_price(group))
+    if group := counted(one):
+        report.figure("score_against_price", figures.score_against_price(group))
+    # Problems with other numbers of rows have other prices, and other lengths of their windows.
+    for rows in dict.fromkeys(problem.problem.rows for problem in used):
+        group = [problem for problem in used if problem.problem.rows == rows]
+        report.figure(f"score_against_price_with_{rows}_row{'s' * (rows > 1)}", figures.score_against_price(group))
     report.section("what_is_not_tested", NOT_TESTED)
     if text := of_windows(found):
         report.section("windows_of_all_lengths", text, folded=True)
