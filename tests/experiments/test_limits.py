@@ -6,7 +6,7 @@ import numpy as np
 from protocol.families import families
 from protocol.limits import few_seeds, planned, remarks, warnings
 from protocol.problems import CONTROLS
-from support.scores import SEEDS, made_up, problem, runs
+from support.scores import made_up, problem, runs
 
 from seqjax.datasets import Add, TimeMachine
 
