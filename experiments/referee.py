@@ -27,8 +27,9 @@ score 1.
 A problem is a task with a network and a number of rows. It counts only if `full` with the longest window has a lower
 loss than `frozen`, and than `immediate` or `full` with the shortest window, with disjoint 95 % intervals. There, a loss
 counts at most as that of `frozen` with the same seed. The same seeds are used for this and for the verdicts. A problem
-does not count either if a mean score is below -.05, since its floor is too high. `influence-balancing` stands beside: a
-single parameter feeds all of its units, so that different approximations are the same there.
+does not count either if the whole interval of a loss is below the floor by more than .05 of a score: then its floor is
+too high. `influence-balancing` stands beside: a single parameter feeds all of its units, so that different
+approximations are the same there.
 
 All strategies have the same seeds, so that their scores are paired. Intervals are those of a bootstrap that resamples
 the seeds within each problem, widened for few seeds. A p value is the share of all changes of the signs of the
@@ -163,7 +164,7 @@ def main(
     check_folder(Path(out or folder))
     with disk_errors(stages.folder):
         stages.folder.mkdir(parents=True, exist_ok=True)
-    for line in few_seeds(planned(stages.problems), seeds):
+    for line in few_seeds(planned(stages.problems, variants), seeds):
         print(line)
     _compute(stages, numbered, jobs or max(1, len(workers.cores())))
     title, _, protocol = (__doc__ or "").partition("\n")

@@ -1,5 +1,6 @@
 """Checks results that somebody else has computed."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ from seqjax.errors import few
 from seqjax.files import read_named
 
 from .compute import MOST_CLIPPED, Settings, as_array, refusal, search
-from .scores import contender_of
+from .scores import Contender, contender_of
 from .stages import DAMAGED, Stage, Stages, decode
-from .training import BLOCKS, compile_run
+from .tasks import Feed
+from .training import BLOCKS, Trained, compile_run
 
-REPEATED = 3
-"""How many runs of a file are repeated."""
+REPEATED = 10
+"""How many runs of a file that count are repeated, and how many of the others."""
 AGREES, TIMES, COPIES = 1e-3, 5, 3
 """Two runs agree if each block differs by no more than this relative difference, plus this many times what rounding
 changes, which is measured on so many runs whose learning rates differ in the last place."""
@@ -35,7 +37,10 @@ def check_row(stages: Stages, row: Path) -> str:
     files = sorted(row.glob("runs-*.json")) if row.is_dir() else [row]
     if not files:
         raise sj.Error(f"{row} has no file runs-....json: give the folder `stages` of the row, or one of its files")
-    return "\n".join(_check_file(stages, file) for file in files)
+    lines = [_check_file(stages, file) for file in files]
+    names = {stage.strategies for stage in (_stage_of(stages, file) for file in files)}
+    whole = sum(stage.kind == "runs" and stage.strategies in names for stage in stages.all)
+    return "\n".join([*lines, f"The row has {len(files)} of the {whole} results of this strategy."])
 
 
 def _check_file(stages: Stages, file: Path) -> str:
@@ -55,31 +60,23 @@ def _check_file(stages: Stages, file: Path) -> str:
     settings = window.settings
     problem, feed = window.task.problem(window.model), window.task.feed(settings.seeds[0], window.updates)
     reason = refusal(strategy, problem, feed)
-    if not isinstance(result, dict) or result.get("refused") != reason:
-        raise _wrong(file, f"it does not say, as this machine does, that the strategy {_takes(reason)}")
+    if not isinstance(result, dict) or result.get("refused", "") != reason:
+        takes = "takes this problem" if reason is None else f"does not take this problem: {reason}"
+        raise _wrong(file, f"it does not say, as this machine does, that the strategy {takes}")
     if reason is not None:
-        return f"{file.name}: the strategy does not take this problem: {reason}"
+        return f"{file.name}: the strategy does not take this problem: {reason}."
     if missing := _missing(result, settings):
         raise _wrong(file, missing)
-    # The runs that count: an invented number in another one would not help the sender.
-    chosen = contender_of([("", window.task.window, result)]).chosen()
     run = compile_run(problem, strategy, feed, settings.optimizer)
-    # Without a seed, so that the sender cannot know which runs will be repeated.
-    for column in np.random.default_rng().choice(len(chosen), min(REPEATED, len(chosen)), replace=False):
-        seed, runs = settings.seeds[column], result["runs"][chosen[column]]
+    repeated = _drawn(contender_of([("", window.task.window, result)]))
+    for row, column in repeated:
+        seed, runs = settings.seeds[column], result["runs"][row]
         feed = window.task.feed(seed, window.updates)
-        rates = np.float32(runs["rate"]) * (1 + np.arange(COPIES + 1) * np.float32(2) ** -22)
-        here, *copies = (run(seed, float(rate), runs["clip"], feed).blocks for rate in rates)
-        there = as_array(runs["blocks"][column])
-        if (block := _first_difference(here, np.array(copies), there)) is not None:
-            raise _wrong(
-                file,
-                f"with seed {seed} and the rate {runs['rate']:g} the loss of block {block + 1} of {BLOCKS} is "
-                f"{here[block]:.6g}, and the file says {there[block]:.6g}",
-            )
+        if wrong := _differs(run, seed, feed, runs, column):
+            raise _wrong(file, f"with seed {seed}, the rate {runs['rate']:g} and {_clip(runs['clip'])}, {wrong}")
     return (
         f"{file.name} is whole, and has {len(result['runs']) * len(settings.seeds)} runs of this strategy with these "
-        f"settings. {REPEATED} of those that count were repeated, and have the same losses but for rounding"
+        f"settings. {len(repeated)} of them were repeated, and have the same losses but for rounding."
     )
 
 
@@ -97,22 +94,82 @@ def _stage_of(stages: Stages, file: Path) -> Stage:
 
 def _missing(result: dict[str, Any], settings: Settings) -> str:
     """What a result lacks, or has too much; "": nothing."""
-    if result.get("seeds") != list(settings.seeds):
-        return f"its seeds are {few(map(str, result.get('seeds') or []))}, and not {few(map(str, settings.seeds))}"
+    seeds = list(settings.seeds)
+    if result.get("seeds") != seeds:
+        return f"its seeds are not {few(map(str, seeds))}"
+    if not isinstance(result.get("runs"), list) or not all(_is_run(each, len(seeds)) for each in result["runs"]):
+        return f"one of its runs is not a rate, a clip, a share, and {BLOCKS} losses of each of {len(seeds)} seeds"
+    runs = {(each["rate"], each["clip"]): each for each in result["runs"]}
+
+    def stored(rate: float, clip: float | None) -> dict[str, Any]:
+        if (rate, clip) not in runs:
+            raise LookupError(f"the runs with the rate {rate:g} and {_clip(clip)} are left out")
+        return runs[rate, clip]
+
+    first, *others = settings.clips
     try:
-        runs = {(each["rate"], each["clip"]): each for each in result["runs"]}
-        shapes = {as_array(each["blocks"]).shape for each in runs.values()}
         # The same search again, which reads the runs that it needs.
-        first, *others = settings.clips
-        needed = search(lambda rate: runs[rate, first], settings.rates)
+        needed = search(lambda rate: stored(rate, first), settings.rates)
         if np.mean([each["clipped"] for each in needed]) > MOST_CLIPPED:
             for clip in others:
-                needed += search(lambda rate, clip=clip: runs[rate, clip], settings.rates)
-    except (KeyError, TypeError, ValueError) as fault:
-        return f"it lacks runs, or a part of one: {type(fault).__name__} {fault}"
-    if shapes != {(len(settings.seeds), BLOCKS)} or len(needed) != len(result["runs"]):
-        return f"its runs are not those of {len(settings.seeds)} seeds with these rates and clips"
-    return ""
+                needed += search(lambda rate, clip=clip: stored(rate, clip), settings.rates)
+    except LookupError as fault:
+        return str(fault.args[0])
+    return "it has runs that do not belong to it" if len(needed) != len(result["runs"]) else ""
+
+
+def _is_run(each: Any, num_seeds: int) -> bool:
+    """Whether this has the form of the runs with one rate and one clip."""
+    try:
+        numbers = [each["rate"], each["clipped"], 0.0 if each["clip"] is None else each["clip"]]
+        losses = as_array(each["blocks"])
+    except (LookupError, TypeError, ValueError):
+        return False
+    are_numbers = all(isinstance(number, float) for number in numbers)
+    return are_numbers and losses.shape == (num_seeds, BLOCKS) and 0 <= each["clipped"] <= 1
+
+
+def _drawn(contender: Contender) -> list[tuple[int, int]]:
+    """The runs that are repeated, each a candidate and a seed: some that count with any budget, and some others.
+
+    The others help to choose those that count. There is no seed, so that the sender cannot know what is drawn.
+    """
+    num_candidates, num_seeds, _ = contender.losses.shape
+    counting = {(n, s) for blocks in range(1, BLOCKS + 1) for s, n in enumerate(contender.chosen(blocks))}
+    others = {(n, s) for n in range(num_candidates) for s in range(num_seeds)} - counting
+    rng = np.random.default_rng()
+    groups = [sorted(counting), sorted(others)]
+    return [
+        group[index] for group in groups for index in rng.choice(len(group), min(REPEATED, len(group)), replace=False)
+    ]
+
+
+def _differs(run: Callable[..., Trained], seed: int, feed: Feed, runs: dict[str, Any], column: int) -> str:
+    """What of a run in a file is not that of the same run here; "": nothing.
+
+    Args:
+        run: what `compile_run` gives.
+        seed: the seed.
+        feed: the data of this seed.
+        runs: the runs of the file with its rate and clip.
+        column: the index of the seed.
+    """
+    trained, there = run(seed, runs["rate"], runs["clip"], feed), as_array(runs["blocks"][column])
+    here, num_seeds = trained.blocks, len(runs["blocks"])
+    # The file has the mean over the seeds, each of whose shares is between 0 and 1.
+    least, most = trained.clipped / num_seeds, (trained.clipped + num_seeds - 1) / num_seeds
+    if not least - AGREES <= runs["clipped"] <= most + AGREES:
+        return (
+            f"{trained.clipped:.3f} of the updates are clipped, and the file says {runs['clipped']:.3f} for all seeds"
+        )
+    if _first_difference(here, here[None], there) is None:
+        return ""
+    # What rounding changes is measured only where something differs, since that takes more runs.
+    rates = np.float32(runs["rate"]) * (1 + np.arange(1, COPIES + 1) * np.float32(2) ** -22)
+    copies = np.array([run(seed, float(rate), runs["clip"], feed).blocks for rate in rates])
+    if (block := _first_difference(here, copies, there)) is None:
+        return ""
+    return f"the loss of block {block + 1} of {BLOCKS} is {here[block]:.6g}, and the file says {there[block]:.6g}"
 
 
 def _first_difference(here_N: np.ndarray, copies_CN: np.ndarray, there_N: np.ndarray) -> int | None:
@@ -128,8 +185,8 @@ def _first_difference(here_N: np.ndarray, copies_CN: np.ndarray, there_N: np.nda
     return int(differs_N.argmax()) if differs_N.any() else None
 
 
-def _takes(reason: str | None) -> str:
-    return "takes this problem" if reason is None else f"does not take this problem: {reason}"
+def _clip(clip: float | None) -> str:
+    return "no clip" if clip is None else f"the clip {clip:g}"
 
 
 def _wrong(file: Path, reason: str) -> sj.Error:

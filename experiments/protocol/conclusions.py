@@ -103,18 +103,22 @@ def _reference(each: Family) -> str:
 
 def _of_network(each: Family) -> str:
     """What is best for a network with all updates, and with how few bytes one can be as good as `full`."""
-    reference, (best, interval) = _reference(each), _best(each)
-    network, found = each.problems[0].problem.network, each.found.get((best, reference))
-    against = f", {TEXTS[found.word].lower()} `{reference}` with the difference {found.difference}" if found else ""
-    text = f"{network}: {_budget(each)}, the lowest score is that of `{best}`: {interval}{against}"
-    return f"{text}. {_fewest_bytes(each)}"
+    network = each.problems[0].problem.network
+    return f"{network}: {_budget(each)}, the lowest score is that of {_best_and_verdict(each)}. {_fewest_bytes(each)}"
 
 
 def _at_equal_cost(families: list[Family]) -> str:
     """What is best for each network with the core-seconds of `full`."""
-    found = [(each.problems[0].problem.network, *_best(each)) for each in families]
-    each_best = ", ".join(f"`{best}` for {network}, {interval}" for network, best, interval in found)
-    return f"{_budget(families[0])}, the lowest scores are those of {each_best}."
+    each_best = "; ".join(f"for {each.problems[0].problem.network} {_best_and_verdict(each)}" for each in families)
+    return f"{_budget(families[0])}, the lowest score has {each_best}."
+
+
+def _best_and_verdict(each: Family) -> str:
+    """The contender with the lowest score, that score, and the verdict against `full`."""
+    reference, (best, interval) = _reference(each), _best(each)
+    found = each.found.get((best, reference))
+    against = f", {TEXTS[found.word].lower()} `{reference}` with the difference {found.difference}" if found else ""
+    return f"`{best}`: {interval}{against}"
 
 
 def _fewest_bytes(each: Family) -> str:

@@ -1,7 +1,7 @@
 """What limits the answers of the page: controls, few seeds, problems that do not count, and disturbed prices."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -34,25 +34,35 @@ def remarks(problems: list[ProblemScores], families: list[Family]) -> str:
     """What limits the answers, as a list of Markdown: controls, and what does not count, diverged or was not paid."""
     lines = [_on_controls(each) for each in families if each.kind == CONTROL]
     lines += [f"{why_not(problem)}." for problem in problems if problem.status.startswith("not")]
-    for problem in problems:
-        lines += filter(None, (_diverged(problem), _at_edges(problem), _not_paid(problem)))
+    for text, holds in LIMITS:
+        lines += _by_contender(problems, text, holds)
     return as_list(lines)
 
 
-def planned(problems: Sequence[Problem]) -> list[tuple[str, int, int]]:
-    """The comparisons of problems that are not computed yet, for `few_seeds`."""
+def planned(problems: Sequence[Problem], variants: Mapping[str, Sequence[str]]) -> list[tuple[str, int, int]]:
+    """The comparisons of problems that are not computed yet, for `few_seeds`.
+
+    Args:
+        problems: the problems.
+        variants: a strategy whose fields are chosen -> the strategies with all values, which are one contender.
+    """
+    of_variant = {each: name for name, group in variants.items() for each in group}
     found = {}
     for problem in problems:
-        others = len(set(problem.strategies) - {*CONTROLS, REFERENCE})
+        names = {of_variant.get(name, name) for name in problem.strategies} - {*CONTROLS}
         group = [each for each in problems if each.question == problem.question]
         if len(problem.lengths) == 1:
-            found[f"on {problem.name}"] = 1, others
-        found["all problems" if len(problem.lengths) == 1 else "all windows"] = len(group), others
+            found[f"on {problem.name}"] = 1, len(names) - 1
+            found["all problems"] = len(group), len(names) - 1
+            found["pairs"] = len(group), len(names) * (len(names) - 1) // 2
+        else:
+            same = [each for each in group if (each.network, each.lengths) == (problem.network, problem.lengths)]
+            found[f"all windows, {problem.network}"] = len(same), len(names) * len(problem.lengths) - 1
     return [(name, *sizes) for name, sizes in found.items()]
 
 
 def few_seeds(comparisons: Sequence[tuple[str, int, int]], num_seeds: int) -> list[str]:
-    """Where no difference could be significant, since there are too few seeds, as at most one line.
+    """The families of comparisons in which no difference could be significant, as at most one line.
 
     Args:
         comparisons: what is compared, the number of its problems, and that of its comparisons.
@@ -65,7 +75,9 @@ def few_seeds(comparisons: Sequence[tuple[str, int, int]], num_seeds: int) -> li
         if (needed := next(enough, num_seeds)) > num_seeds:
             least.setdefault(needed, []).append(name)
     places = "; ".join(f"{few(names)} ({needed} seeds are needed)" for needed, names in sorted(least.items()))
-    return [f"**With {num_seeds} seeds no difference can be significant**: {places}."] if places else []
+    return (
+        [f"**With {num_seeds} seeds no difference can be significant in these families**: {places}."] if places else []
+    )
 
 
 def _has_failed(each: Family) -> bool:
@@ -119,27 +131,33 @@ def _disturbed(problems: list[ProblemScores]) -> str:
     )
 
 
-def _diverged(problem: ProblemScores) -> str:
-    found = {name: int(np.isinf(each.tuned()).sum()) for name, each in problem.contenders.items()}
-    texts = [f"{count} of `{name}`" for name, count in found.items() if count]
-    return f"Runs that diverged on {problem.name}: {', '.join(texts)}." if texts else ""
+def _by_contender(problems: list[ProblemScores], text: str, holds: Callable[[ProblemScores, str], bool]) -> list[str]:
+    """A limit, and below it the contenders to which it applies, each with its problems; nothing if there are none."""
+    found: dict[str, list[str]] = {}
+    for problem in problems:
+        for name in problem.contenders:
+            if holds(problem, name):
+                found.setdefault(name, []).append(problem.name)
+    lines = [f"  - `{name}`: {'; '.join(where)}." for name, where in found.items()]
+    return [f"{text}:", *lines] if lines else []
 
 
-def _at_edges(problem: ProblemScores) -> str:
-    texts = [
-        f"`{name}`"
-        for name, each in problem.contenders.items()
-        if any(each.candidates[n].is_edge for n in each.chosen())
-    ]
-    return f"The best rate on {problem.name} is the last one that was tried: {', '.join(texts)}." if texts else ""
+def _diverged(problem: ProblemScores, name: str) -> bool:
+    return bool(np.isinf(problem.contenders[name].tuned()).any())
 
 
-def _not_paid(problem: ProblemScores) -> str:
-    """Where the score at equal cost is not measured, since the core-seconds pay no block."""
-    names = [f"`{name}`" for name in problem.contenders if not problem.blocks_for(name, 1)]
-    if problem.status != "counts" or not names:
-        return ""
-    return (
-        f"On {problem.name} the core-seconds of `{REFERENCE}` pay less than a twentieth of a run, and the score is set "
-        f"to 1: {', '.join(names)}."
-    )
+def _at_edges(problem: ProblemScores, name: str) -> bool:
+    contender = problem.contenders[name]
+    return any(contender.candidates[n].is_edge for n in contender.chosen())
+
+
+def _not_paid(problem: ProblemScores, name: str) -> bool:
+    return problem.status == "counts" and not problem.blocks_for(name, 1)
+
+
+LIMITS = (
+    ("Some runs diverged", _diverged),
+    ("The best rate is the last one that was tried", _at_edges),
+    (f"The core-seconds of `{REFERENCE}` pay less than a twentieth of a run, and the score is set to 1", _not_paid),
+)
+"""What limits the answers about single contenders, with the test of a problem and a contender."""

@@ -127,8 +127,9 @@ def _setting(stages: Stages, command: str) -> str:
     networks = f"The networks are {', '.join(f'`{name}`' for name in names)}. " if names else ""
     rates = ", ".join(f"{rate:g}" for rate in settings.rates)
     return (
-        "Score 0 is the lowest possible loss, and score 1 that of a recurrence that is not trained. Scores and "
-        f"differences are means over seeds and problems. {networks}Each learning rate, of {rates}, is chosen on one "
-        f"half of the {len(settings.seeds)} seeds ({settings.seeds[0]} to {settings.seeds[-1]}) and counted on the "
-        f"other. With {settings.optimizer}, seqjax {sj.__version__} and jax {jax.__version__}, by `{command}`."
+        "Score 0 is the lowest possible loss, or the loss 0 where that is not known, and score 1 that of a recurrence "
+        f"that is not trained. Scores and differences are means over seeds and problems. {networks}Each learning rate, "
+        f"of {rates}, is chosen on one half of the {len(settings.seeds)} seeds ({settings.seeds[0]} to "
+        f"{settings.seeds[-1]}) and counted on the other. With {settings.optimizer}, seqjax {sj.__version__} and jax "
+        f"{jax.__version__}, by `{command}`."
     )

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from protocol.check_row import _first_difference, check_row
+from protocol.check_row import _differs, _drawn, _first_difference, check_row
 from protocol.compute import Settings
 from protocol.problems import Question, problems_of
+from protocol.scores import Contender
 from protocol.stages import Stages, encode
 from protocol.tasks import InfluenceBalancing
-from protocol.training import BLOCKS
+from protocol.training import BLOCKS, Trained
 
 import seqjax
 from seqjax.gradients import Full
@@ -38,20 +39,31 @@ def result(*found, seeds=range(SEEDS), refused=None):
 SEARCHED = [runs(0.001, 0.5), runs(0.002, 0.4), runs(0.004, 0.3), runs(0.008, 0.2)]
 
 
+MISSING = "the runs with the rate {} and the clip 1 are left out"
+FORM = "one of its runs is not a rate, a clip, a share, and 20 losses of each of 4 seeds"
+LAST = SEARCHED[3]
+
+
 @pytest.mark.parametrize(
     ("forged", "words"),
     [
-        (result(), "it lacks runs, or a part of one: KeyError"),
-        (result(*SEARCHED[:3]), "it lacks runs, or a part of one: KeyError"),
-        (result(*SEARCHED[:1], *SEARCHED[2:]), "it lacks runs, or a part of one: KeyError"),
-        (result(*SEARCHED, runs(0.1, 0.1)), "its runs are not those of 4 seeds with these rates and clips"),
-        (result(*SEARCHED[:3], runs(0.008, 0.2, clipped=0.3)), "it lacks runs, or a part of one: KeyError"),
-        (result(*SEARCHED, seeds=range(3)), "its seeds are 0, 1, 2, and not 0, 1, 2, 3"),
-        (result(*SEARCHED[:3], runs(0.008, 0.2) | {"blocks": [[0.2] * BLOCKS] * 3}), "not those of 4 seeds"),
-        (result(*SEARCHED[:3], {"rate": 0.008, "clip": 1.0}), "it lacks runs, or a part of one: KeyError 'blocks'"),
-        (result(*SEARCHED[:3], 7), "it lacks runs, or a part of one: TypeError"),
+        (result(), MISSING.format(0.001)),
+        (result(*SEARCHED[:3]), MISSING.format(0.008)),
+        (result(*SEARCHED[:1], *SEARCHED[2:]), MISSING.format(0.002)),
+        (result(*SEARCHED, runs(0.1, 0.1)), "it has runs that do not belong to it"),
+        (result(*SEARCHED, LAST), "it has runs that do not belong to it"),
+        (result(*SEARCHED[:3], LAST | {"clipped": 0.3}), "the runs with the rate 0.001 and no clip are left out"),
+        (result(*SEARCHED, seeds=range(3)), "its seeds are not 0, 1, 2, 3"),
+        (result(*SEARCHED) | {"seeds": 5}, "its seeds are not 0, 1, 2, 3"),
+        (result(*SEARCHED) | {"runs": None}, FORM),
+        (result(*SEARCHED[:3], LAST | {"blocks": LAST["blocks"][:3]}), FORM),
+        (result(*SEARCHED[:3], LAST | {"blocks": None}), FORM),
+        (result(*SEARCHED[:3], LAST | {"clipped": -3.0}), FORM),
+        (result(*SEARCHED[:3], LAST | {"clipped": [0.0, 0.0]}), FORM),
+        (result(*SEARCHED[:3], {"rate": 0.008, "clip": 1.0}), FORM),
+        (result(*SEARCHED[:3], 7), FORM),
         (result(refused="too slow"), "it does not say, as this machine does, that the strategy takes this problem"),
-        ({"seeds": []}, "its seeds are , and not 0, 1, 2, 3"),
+        ({"seeds": [], "runs": []}, "it does not say, as this machine does"),
         ([1], "it does not say, as this machine does"),
         (None, "it is damaged, or was edited or renamed"),
     ],
@@ -89,3 +101,23 @@ def test_a_block_differs_if_rounding_does_not_explain_it():
     missing = np.where(np.arange(BLOCKS) == 3, np.nan, here)
     assert _first_difference(here, copies, missing) == 3
     assert _first_difference(missing, copies, np.where(np.arange(BLOCKS) < 3, here, 7)) is None, "it diverged"
+
+
+def test_runs_that_count_with_any_budget_are_drawn_and_those_that_choose_them():
+    """Candidate 0 is the best one of the first ten blocks, and candidate 1 of a whole run."""
+    blocks = np.arange(BLOCKS) < 10
+    losses = np.stack([np.where(blocks, low, high) for low, high in ((0.1, 0.9), (0.9, 0.1), (0.8, 0.8))])
+    contender = Contender([None] * 3, np.repeat(losses[:, None], 6, 1))
+    drawn = _drawn(contender)
+    assert len(set(drawn)) == len(drawn) == 16, "ten of the twelve that count, and all six of the other candidate"
+    assert [n for n, _ in drawn].count(2) == 6
+
+
+def test_a_share_of_clipped_updates_that_no_other_seed_explains_is_found():
+    losses = np.full(BLOCKS, 0.5)
+    stored = runs(0.003, 0.5, clipped=0.0)
+    assert _differs(lambda *_: Trained(losses, 0.0, None), 0, None, stored, 0) == ""
+    assert "0.800 of the updates are clipped" in _differs(lambda *_: Trained(losses, 0.8, None), 0, None, stored, 0)
+    assert "block 1 of 20 is 0.6, and the file says 0.5" in _differs(
+        lambda *_: Trained(losses + 0.1, 0.0, None), 0, None, stored, 0
+    )

@@ -33,15 +33,18 @@ def test_too_few_seeds_are_said_to_be_too_few():
     one, two = (problem(name, contenders) for name in ("one", "two"))
     # On one problem 2 comparisons with `full`; over both of them 8 differences, and a family of 3 pairs.
     assert warnings([one, two], families([one, two])) == (
-        "- **With 4 seeds no difference can be significant**: on one, on two (7 seeds are needed)."
+        "- **With 4 seeds no difference can be significant in these families**: on one, on two (7 seeds are needed)."
     )
     assert few_seeds([("one", 1, 1), ("two", 1, 3)], 6) == [
-        "**With 6 seeds no difference can be significant**: two (7 seeds are needed)."
+        "**With 6 seeds no difference can be significant in these families**: two (7 seeds are needed)."
     ]
     assert few_seeds([("two", 2, 3)], 4) == few_seeds([("one", 1, 2)], 7) == []
     strategies = (*CONTROLS, "full", "immediate", "mine")
     both = [dataclasses.replace(each.problem, strategies=strategies) for each in (one, two)]
-    assert planned(both) == [("on one", 1, 2), ("all problems", 2, 2), ("on two", 1, 2)]
+    sizes = [("on one", 1, 2), ("all problems", 2, 2), ("pairs", 2, 3), ("on two", 1, 2)]
+    assert planned(both, {}) == sizes
+    tuned = [dataclasses.replace(each, strategies=(*strategies[:-1], "mine:a=1", "mine:a=2")) for each in both]
+    assert planned(tuned, {"mine": ["mine:a=1", "mine:a=2"]}) == sizes
 
 
 def test_prices_that_were_disturbed_and_equal_data_are_said_before_the_answers():
@@ -70,7 +73,7 @@ def test_what_limits_the_answers_is_said():
     contenders["immediate"].losses[0, 2:5, 7] = np.inf
     contenders["edge"].candidates[0] = contenders["edge"].candidates[0]._replace(is_edge=True)
     text = remarks([problem("one", contenders, prices={"edge": 21.0}), problem("two", made_up())], [])
-    assert "- Runs that diverged on one: 3 of `immediate`." in text
-    assert "- The best rate on one is the last one that was tried: `edge`." in text
-    assert "pay less than a twentieth of a run, and the score is set to 1: `edge`." in text
-    assert "on two" not in text
+    assert "- Some runs diverged:\n  - `immediate`: one." in text
+    assert "- The best rate is the last one that was tried:\n  - `edge`: one." in text
+    assert "pay less than a twentieth of a run, and the score is set to 1:\n  - `edge`: one." in text
+    assert "two" not in text
