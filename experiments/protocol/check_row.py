@@ -84,7 +84,7 @@ def _stage_of(stages: Stages, file: Path) -> Stage:
     found = {stages.file(stage).name: stage for stage in stages.all if stage.kind == "runs"}
     if file.name not in found:
         raise sj.Error(
-            f"{file.name} has none of the runs of this command. Only files runs-....json are checked: prices belong to "
+            f"{file.name} is no result of this command. Only files runs-....json are checked: prices belong to "
             "a machine. Give the flags with which it was computed, which are on its page, and load the same file of "
             "the strategy: the name has the hash of both, and of the version of seqjax",
             exit_code=4,

@@ -85,7 +85,7 @@ def test_what_is_no_row_is_named(row, tmp_path):
         check_row(chosen, tmp_path)
     price = tmp_path / "price-balance.json"
     price.write_bytes(b"")
-    with pytest.raises(seqjax.Error, match="has none of the runs of this command"):
+    with pytest.raises(seqjax.Error, match="is no result of this command"):
         check_row(chosen, price)
 
 
