@@ -40,7 +40,7 @@ def check_row(stages: Stages, row: Path) -> str:
     lines = [_check_file(stages, file) for file in files]
     names = {stage.strategies for stage in (_stage_of(stages, file) for file in files)}
     whole = sum(stage.kind == "runs" and stage.strategies in names for stage in stages.all)
-    return "\n".join([*lines, f"The row has {len(files)} of the {whole} results of this strategy."])
+    return "\n".join([*lines, f"The row has {len(files)} of the {whole} results of its strategies."])
 
 
 def _check_file(stages: Stages, file: Path) -> str:
