@@ -1,6 +1,6 @@
 """Checks results that somebody else has computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,15 @@ def check_row(stages: Stages, row: Path) -> str:
     files = sorted(row.glob("runs-*.json")) if row.is_dir() else [row]
     if not files:
         raise sj.Error(f"{row} has no file runs-....json: give the folder `stages` of the row, or one of its files")
-    lines = [_check_file(stages, file) for file in files]
-    names = {stage.strategies for stage in (_stage_of(stages, file) for file in files)}
-    whole = sum(stage.kind == "runs" and stage.strategies in names for stage in stages.all)
+    known = {stages.file(stage).name: stage for stage in stages.all if stage.kind == "runs"}
+    lines = [_check_file(stages, known, file) for file in files]
+    names = {known[file.name].strategies for file in files}
+    whole = sum(stage.strategies in names for stage in known.values())
     return "\n".join([*lines, f"The row has {len(files)} of the {whole} results of its strategies."])
 
 
-def _check_file(stages: Stages, file: Path) -> str:
-    """What is right about one file.
+def _check_file(stages: Stages, known: Mapping[str, Stage], file: Path) -> str:
+    """What is right about one file; `known` has the stages by the names of their files.
 
     Its name has the hash of the strategy, its code, the task and the settings; the file has the hash of its name and
     its content. A sender can compute both hashes, so that runs are repeated.
@@ -53,8 +54,14 @@ def _check_file(stages: Stages, file: Path) -> str:
         data = read_named(file)
     except OSError as fault:
         raise sj.Error(f"--check: {file} cannot be read: {fault.strerror}", exit_code=6) from fault
-    stage, result = _stage_of(stages, file), decode(file.name, data)
-    if result is None:
+    if (stage := known.get(file.name)) is None:
+        raise sj.Error(
+            f"{file.name} is no result of this command. Only files runs-....json are checked: prices belong to a "
+            "machine. Give the flags with which it was computed, which are on its page, and load the same file of the "
+            "strategy: the name has the hash of both, and of the version of seqjax",
+            exit_code=4,
+        )
+    if (result := decode(file.name, data)) is None:
         raise _wrong(file, f"it is {DAMAGED}")
     window, strategy = stage.window, stages.strategies[stage.strategies[0]]
     settings = window.settings
@@ -62,15 +69,15 @@ def _check_file(stages: Stages, file: Path) -> str:
     reason = refusal(strategy, problem, feed)
     if not isinstance(result, dict) or result.get("refused", "") != reason:
         takes = "takes this problem" if reason is None else f"does not take this problem: {reason}"
-        raise _wrong(file, f"it does not say, as this machine does, that the strategy {takes}")
+        raise _wrong(file, f"here the strategy {takes}, and the file says something else")
     if reason is not None:
         return f"{file.name}: the strategy does not take this problem: {reason}."
     if missing := _missing(result, settings):
         raise _wrong(file, missing)
     run = compile_run(problem, strategy, feed, settings.optimizer)
     repeated = _drawn(contender_of([("", window.task.window, result)]))
-    for row, column in repeated:
-        seed, runs = settings.seeds[column], result["runs"][row]
+    for candidate, column in repeated:
+        seed, runs = settings.seeds[column], result["runs"][candidate]
         feed = window.task.feed(seed, window.updates)
         if wrong := _differs(run, seed, feed, runs, column):
             raise _wrong(file, f"with seed {seed}, the rate {runs['rate']:g} and {_clip(runs['clip'])}, {wrong}")
@@ -80,25 +87,16 @@ def _check_file(stages: Stages, file: Path) -> str:
     )
 
 
-def _stage_of(stages: Stages, file: Path) -> Stage:
-    found = {stages.file(stage).name: stage for stage in stages.all if stage.kind == "runs"}
-    if file.name not in found:
-        raise sj.Error(
-            f"{file.name} is no result of this command. Only files runs-....json are checked: prices belong to "
-            "a machine. Give the flags with which it was computed, which are on its page, and load the same file of "
-            "the strategy: the name has the hash of both, and of the version of seqjax",
-            exit_code=4,
-        )
-    return found[file.name]
-
-
 def _missing(result: dict[str, Any], settings: Settings) -> str:
     """What a result lacks, or has too much; "": nothing."""
     seeds = list(settings.seeds)
     if result.get("seeds") != seeds:
         return f"its seeds are not {few(map(str, seeds))}"
     if not isinstance(result.get("runs"), list) or not all(_is_run(each, len(seeds)) for each in result["runs"]):
-        return f"one of its runs is not a rate, a clip, a share, and {BLOCKS} losses of each of {len(seeds)} seeds"
+        return (
+            "one of its runs does not have a rate, a clip, the share of the updates that were clipped, and "
+            f"{BLOCKS} losses for each of {len(seeds)} seeds"
+        )
     runs = {(each["rate"], each["clip"]): each for each in result["runs"]}
 
     def stored(rate: float, clip: float | None) -> dict[str, Any]:
@@ -108,7 +106,8 @@ def _missing(result: dict[str, Any], settings: Settings) -> str:
 
     first, *others = settings.clips
     try:
-        # The same search again, which reads the runs that it needs.
+        # The search of `compute.train` again, which reads the runs that it needs. It is not shared, since a change of
+        # that file would let all results be computed again.
         needed = search(lambda rate: stored(rate, first), settings.rates)
         if np.mean([each["clipped"] for each in needed]) > MOST_CLIPPED:
             for clip in others:

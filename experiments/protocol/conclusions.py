@@ -109,8 +109,10 @@ def _of_network(each: Family) -> str:
 
 def _at_equal_cost(families: list[Family]) -> str:
     """What is best for each network with the core-seconds of `full`."""
-    each_best = "; ".join(f"for {each.problems[0].problem.network} {_best_and_verdict(each)}" for each in families)
-    return f"{_budget(families[0])}, the lowest score has {each_best}."
+    each_best = "; ".join(
+        f"for {each.problems[0].problem.network} that of {_best_and_verdict(each)}" for each in families
+    )
+    return f"{_budget(families[0])}, the lowest score is {each_best}."
 
 
 def _best_and_verdict(each: Family) -> str:

@@ -120,12 +120,7 @@ class Stages:
                 else:
                     found = compute.train(settings, task, model, updates, *chosen.values())
             except sj.Error as fault:
-                # A sampler names its own fields, which the referee sets.
-                text = (
-                    f"{stage}: {fault}\nHere, --rows and --windows set what a sampler reads. If every document fits "
-                    "into a window, a dataset has at least as many documents as there are rows"
-                )
-                raise sj.Error(text, exit_code=fault.exit_code) from fault
+                raise sj.Error(f"{stage}: {fault}", exit_code=fault.exit_code) from fault
             self.folder.mkdir(parents=True, exist_ok=True)
             # A file is written whole or not at all, so that a result that is there is complete.
             file = self.file(stage)

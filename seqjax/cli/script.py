@@ -112,13 +112,13 @@ def _options(main: Callable[..., Any]) -> type:
 
 def _described(main: Callable[..., Any]) -> dict[str, str]:
     """Option -> what the section "Args:" of the docstring says of it."""
-    found: dict[str, str] = {}
+    found, name = {}, ""
     _, _, section = (inspect.getdoc(main) or "").partition("Args:\n")
     for text in section.split("\n\n")[0].splitlines():
         if (match := ARGUMENT.fullmatch(text)) is not None:
-            found[match[1]] = match[2]
-        elif found:
-            found[next(reversed(found))] += f" {text.strip()}"
+            name, found[match[1]] = match[1], match[2]
+        elif name:
+            found[name] += f" {text.strip()}"
     return found
 
 

@@ -40,7 +40,7 @@ SEARCHED = [runs(0.001, 0.5), runs(0.002, 0.4), runs(0.004, 0.3), runs(0.008, 0.
 
 
 MISSING = "the runs with the rate {} and the clip 1 are left out"
-FORM = "one of its runs is not a rate, a clip, a share, and 20 losses of each of 4 seeds"
+FORM = "the share of the updates that were clipped, and 20 losses for each of 4 seeds"
 LAST = SEARCHED[3]
 
 
@@ -62,9 +62,9 @@ LAST = SEARCHED[3]
         (result(*SEARCHED[:3], LAST | {"clipped": [0.0, 0.0]}), FORM),
         (result(*SEARCHED[:3], {"rate": 0.008, "clip": 1.0}), FORM),
         (result(*SEARCHED[:3], 7), FORM),
-        (result(refused="too slow"), "it does not say, as this machine does, that the strategy takes this problem"),
-        ({"seeds": [], "runs": []}, "it does not say, as this machine does"),
-        ([1], "it does not say, as this machine does"),
+        (result(refused="too slow"), "here the strategy takes this problem, and the file says something else"),
+        ({"seeds": [], "runs": []}, "and the file says something else"),
+        ([1], "and the file says something else"),
         (None, "it is damaged, or was edited or renamed"),
     ],
 )

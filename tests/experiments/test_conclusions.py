@@ -183,7 +183,10 @@ def test_windows_are_compared_with_full_of_the_same_length_and_side_by_side():
     )
     best = "- rnn: With all updates, the lowest score is that of `rtrl @ 1`: 0.100 (0.100 to 0.101), better than"
     assert f"{best} `full @ 16` with the difference -0.100 (-0.100 to -0.100). No contender with fewer bytes" in text
-    assert "- With the core-seconds of `full @ 16`, the lowest score has for rnn `rtrl @ 1`: 0.100 (0.100 to" in text
+    assert (
+        "- With the core-seconds of `full @ 16`, the lowest score is for rnn that of `rtrl @ 1`: 0.100 (0.100 to"
+        in text
+    )
     details = of_windows(families(problems)).split("\n")
     assert details[0].startswith("- With windows of 1 step, for all networks, the score of `full` is 0.900")
     assert details[1].startswith("  - Better than `full @ 1`, by the mean difference of the scores: `rtrl @ 1` -0.800")
