@@ -98,7 +98,7 @@ browser: docs  ## run the tests that need a browser, also of the site; root inst
 faults: $(READY)  ## make faults on purpose (kills, power cuts, failing disks, changed files), and print how many did harm; ARGS="--only crash"
 	@$(PYTHON) tests/faults $(ARGS)
 
-# The referee and the experiment on drift have pages of their own.
+# The referee and the experiment on drift are no part of the chapter.
 CHAPTER := $(filter-out referee drift,$(basename $(notdir $(wildcard experiments/*.py))))
 
 reproduce: $(READY)  ## run the experiments of the chapter at full size, and write docs/chapter.md and docs/chapter.html; JOBS=1 runs one at a time

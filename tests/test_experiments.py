@@ -11,7 +11,7 @@ import seqjax
 
 ROOT = Path(__file__).parents[1]
 OF_THE_REFEREE = {ROOT / "experiments" / f"{name}.py" for name in ("referee", "drift")}
-"""They have tests in tests/experiments, and pages in docs/referee."""
+"""They have tests in tests/experiments."""
 SCRIPTS = sorted({*(ROOT / "experiments").glob("*.py")} - OF_THE_REFEREE)
 TEXT = seqjax.Text("so it goes, and on it goes. " * 700)
 TINY = {
