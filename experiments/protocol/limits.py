@@ -68,13 +68,15 @@ def few_seeds(comparisons: Sequence[tuple[str, int, int]], num_seeds: int) -> li
         comparisons: what is compared, the number of its problems, and that of its comparisons.
         num_seeds: the number of seeds.
     """
-    least: dict[int, list[str]] = {}
+    least: dict[str, list[str]] = {}
     for name, num_problems, size in comparisons:
         # From 13 differences on, the lowest p value is that of so many random signs, and more seeds do not change it.
         enough = (n for n in range(2, MOST_EXACT + 2) if least_p(num_problems * n, size) <= LEVEL)
-        if (needed := next(enough, num_seeds)) > num_seeds:
-            least.setdefault(needed, []).append(name)
-    places = "; ".join(f"{few(names)} ({needed} seeds are needed)" for needed, names in sorted(least.items()))
+        if (needed := next(enough, None)) is None:
+            least.setdefault("no number of seeds is enough for so many comparisons", []).append(name)
+        elif needed > num_seeds:
+            least.setdefault(f"{needed} seeds are needed", []).append(name)
+    places = "; ".join(f"{few(names)} ({reason})" for reason, names in sorted(least.items()))
     return (
         [f"**With {num_seeds} seeds no difference can be significant in these families**: {places}."] if places else []
     )

@@ -38,6 +38,10 @@ def test_too_few_seeds_are_said_to_be_too_few():
     assert few_seeds([("one", 1, 1), ("two", 1, 3)], 6) == [
         "**With 6 seeds no difference can be significant in these families**: two (7 seeds are needed)."
     ]
+    assert few_seeds([("pairs", 5, 1001), ("two", 1, 3)], 6) == [
+        "**With 6 seeds no difference can be significant in these families**: two (7 seeds are needed); pairs (no "
+        "number of seeds is enough for so many comparisons)."
+    ]
     assert few_seeds([("two", 2, 3)], 4) == few_seeds([("one", 1, 2)], 7) == []
     strategies = (*CONTROLS, "full", "immediate", "mine")
     both = [dataclasses.replace(each.problem, strategies=strategies) for each in (one, two)]
