@@ -159,7 +159,7 @@ def main(
         workers.serve_stages(worker, lambda number: stages.compute(numbered[number]))
         return None
     if check is not None:
-        print(check_row(stages, Path(check)))
+        print(check_row(stages, Path(check), entered))
         return None
     check_folder(Path(out or folder))
     with disk_errors(stages.folder):

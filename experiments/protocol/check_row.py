@@ -1,34 +1,41 @@
 """Checks results that somebody else has computed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import seqjax as sj
-from seqjax.errors import few
+from seqjax.errors import counted, few
 from seqjax.files import read_named
 
 from .compute import MOST_CLIPPED, Settings, as_array, refusal, search
-from .scores import Contender, contender_of
+from .repeat import named, repeat
 from .stages import DAMAGED, Stage, Stages, decode
-from .tasks import Feed
-from .training import BLOCKS, Trained, compile_run
-
-REPEATED = 10
-"""How many runs of a file that count are repeated, and how many of the others."""
-AGREES, TIMES, COPIES = 1e-3, 5, 3
-"""Two runs agree if each block differs by no more than this relative difference, plus this many times what rounding
-changes, which is measured on so many runs whose learning rates differ in the last place."""
+from .statistics import LEVEL, holm, sign_test
+from .training import BLOCKS, compile_run
 
 
-def check_row(stages: Stages, row: Path) -> str:
+class Checked(NamedTuple):
+    """One file that was checked.
+
+    Args:
+        text: what is right about it.
+        differences: those of `Repetition`.
+    """
+
+    text: str
+    differences: list[float]
+
+
+def check_row(stages: Stages, row: Path, entered: Sequence[str] = ()) -> str:
     """What is right about the files of a row, a line for each.
 
     Args:
         stages: the stages of this command.
         row: the file of a result of the kind "runs", or a folder of them.
+        entered: the strategies that belong together: if the row has one of them, it should have all.
 
     Raises:
         Error: exit code 4: a file is no result of this command, is damaged, lacks runs, or a repeated run has other
@@ -38,14 +45,41 @@ def check_row(stages: Stages, row: Path) -> str:
     if not files:
         raise sj.Error(f"{row} has no file runs-....json: give the folder `stages` of the row, or one of its files")
     known = {stages.file(stage).name: stage for stage in stages.all if stage.kind == "runs"}
-    lines = [_check_file(stages, known, file) for file in files]
-    names = {known[file.name].strategies for file in files}
-    whole = sum(stage.strategies in names for stage in known.values())
-    return "\n".join([*lines, f"The row has {len(files)} of the {whole} results of its strategies."])
+    checked = {file.name: _check_file(stages, known, file) for file in files}
+    _check_averages({name: each.differences for name, each in checked.items()})
+    names = {known[name].strategies[0] for name in checked}
+    names |= {*entered} if names & {*entered} else set()
+    missing = [str(stage) for name, stage in known.items() if stage.strategies[0] in names and name not in checked]
+    text = f"The row has {len(checked)} of the {len(checked) + len(missing)} results of its strategies"
+    return "\n".join(
+        [*(each.text for each in checked.values()), f"{text}, without {few(missing)}." if missing else f"{text}."]
+    )
 
 
-def _check_file(stages: Stages, known: Mapping[str, Stage], file: Path) -> str:
-    """What is right about one file; `known` has the stages by the names of their files.
+def _check_averages(differences: Mapping[str, list[float]]) -> None:
+    """Checks that the losses of the repeated runs are not lower on average in the files than here.
+
+    Args:
+        differences: file -> those of `Repetition`.
+    """
+    groups = {"the row": [each for found in differences.values() for each in found]}
+    groups |= differences if len(differences) > 1 else {}
+    groups = {name: found for name, found in groups.items() if found}
+    # Rounding lets a loss be higher as often as lower, so that each difference is as likely as its negative.
+    p_values = holm([sign_test(np.array([found])) for found in groups.values()])
+    for (name, found), p in zip(groups.items(), p_values, strict=True):
+        if p <= LEVEL and (mean := np.mean(found)) < 0:
+            lower = f"{100 * -np.expm1(mean):.2g} %"
+            raise sj.Error(
+                f"{name}: the losses of {len(found)} repeated runs are on average {lower} lower in the file than here, "
+                f"which rounding does not explain (p = {p:.2g}). Do not use it. Chance alone says this of less than one "
+                f"row of {2 / LEVEL:.0f}: type the command again, and other runs are drawn",
+                exit_code=4,
+            )
+
+
+def _check_file(stages: Stages, known: Mapping[str, Stage], file: Path) -> Checked:
+    """Checks one file; `known` has the stages by the names of their files.
 
     Its name has the hash of the strategy, its code, the task and the settings; the file has the hash of its name and
     its content. A sender can compute both hashes, so that runs are repeated.
@@ -71,20 +105,23 @@ def _check_file(stages: Stages, known: Mapping[str, Stage], file: Path) -> str:
         takes = "takes this problem" if reason is None else f"does not take this problem: {reason}"
         raise _wrong(file, f"here the strategy {takes}, and the file says something else")
     if reason is not None:
-        return f"{file.name}: the strategy does not take this problem: {reason}."
+        return Checked(f"{file.name}: the strategy does not take this problem: {reason}.", [])
     if missing := _missing(result, settings):
         raise _wrong(file, missing)
     run = compile_run(problem, strategy, feed, settings.optimizer)
-    repeated = _drawn(contender_of([("", window.task.window, result)]))
-    for candidate, column in repeated:
-        seed, runs = settings.seeds[column], result["runs"][candidate]
-        feed = window.task.feed(seed, window.updates)
-        if wrong := _differs(run, seed, feed, runs, column):
-            raise _wrong(file, f"with seed {seed}, the rate {runs['rate']:g} and {_clip(runs['clip'])}, {wrong}")
-    return (
+    repeated = repeat(run, lambda seed: window.task.feed(seed, window.updates), result)
+    if repeated.wrong:
+        raise _wrong(file, repeated.wrong)
+    text = (
         f"{file.name} is whole, and has {len(result['runs']) * len(settings.seeds)} runs of this strategy with these "
-        f"settings. {len(repeated)} of them were repeated, and have the same losses but for rounding."
+        f"settings. {len(repeated.differences)} of them were repeated, and have the same losses but for rounding"
     )
+    if repeated.num_chaotic:
+        text += (
+            f". In {counted(repeated.num_chaotic, 'run')} of these, rounding changes the later losses so much that "
+            "they were compared on average alone"
+        )
+    return Checked(f"{text}.", repeated.differences)
 
 
 def _missing(result: dict[str, Any], settings: Settings) -> str:
@@ -101,7 +138,7 @@ def _missing(result: dict[str, Any], settings: Settings) -> str:
 
     def stored(rate: float, clip: float | None) -> dict[str, Any]:
         if (rate, clip) not in runs:
-            raise LookupError(f"the runs with the rate {rate:g} and {_clip(clip)} are left out")
+            raise LookupError(f"the runs with {named({'rate': rate, 'clip': clip})} are left out")
         return runs[rate, clip]
 
     first, *others = settings.clips
@@ -114,78 +151,24 @@ def _missing(result: dict[str, Any], settings: Settings) -> str:
                 needed += search(lambda rate, clip=clip: stored(rate, clip), settings.rates)
     except LookupError as fault:
         return str(fault.args[0])
-    return "it has runs that do not belong to it" if len(needed) != len(result["runs"]) else ""
+    # The loop that removes finds what is there twice, too.
+    left = [*result["runs"]]
+    for each in needed:
+        left.remove(each)
+    return f"it has runs that do not belong to it: with {few(map(named, left))}" if left else ""
 
 
 def _is_run(each: Any, num_seeds: int) -> bool:
     """Whether this has the form of the runs with one rate and one clip."""
     try:
-        numbers = [each["rate"], each["clipped"], 0.0 if each["clip"] is None else each["clip"]]
         losses = as_array(each["blocks"])
+        # None is no clip, or a loss that was not finite.
+        numbers = [each["clip"], *(loss for row in each["blocks"] for loss in row)]
+        numbers = [each["rate"], each["clipped"], *(number for number in numbers if number is not None)]
     except (LookupError, TypeError, ValueError):
         return False
     are_numbers = all(isinstance(number, float) for number in numbers)
     return are_numbers and losses.shape == (num_seeds, BLOCKS) and 0 <= each["clipped"] <= 1
-
-
-def _drawn(contender: Contender) -> list[tuple[int, int]]:
-    """The runs that are repeated, each a candidate and a seed: some that count with any budget, and some others.
-
-    The others help to choose those that count. There is no seed, so that the sender cannot know what is drawn.
-    """
-    num_candidates, num_seeds, _ = contender.losses.shape
-    counting = {(n, s) for blocks in range(1, BLOCKS + 1) for s, n in enumerate(contender.chosen(blocks))}
-    others = {(n, s) for n in range(num_candidates) for s in range(num_seeds)} - counting
-    rng = np.random.default_rng()
-    groups = [sorted(counting), sorted(others)]
-    return [
-        group[index] for group in groups for index in rng.choice(len(group), min(REPEATED, len(group)), replace=False)
-    ]
-
-
-def _differs(run: Callable[..., Trained], seed: int, feed: Feed, runs: dict[str, Any], column: int) -> str:
-    """What of a run in a file is not that of the same run here; "": nothing.
-
-    Args:
-        run: what `compile_run` gives.
-        seed: the seed.
-        feed: the data of this seed.
-        runs: the runs of the file with its rate and clip.
-        column: the index of the seed.
-    """
-    trained, there = run(seed, runs["rate"], runs["clip"], feed), as_array(runs["blocks"][column])
-    here, num_seeds = trained.blocks, len(runs["blocks"])
-    # The file has the mean over the seeds, each of whose shares is between 0 and 1.
-    least, most = trained.clipped / num_seeds, (trained.clipped + num_seeds - 1) / num_seeds
-    if not least - AGREES <= runs["clipped"] <= most + AGREES:
-        return (
-            f"{trained.clipped:.3f} of the updates are clipped, and the file says {runs['clipped']:.3f} for all seeds"
-        )
-    if _first_difference(here, here[None], there) is None:
-        return ""
-    # What rounding changes is measured only where something differs, since that takes more runs.
-    rates = np.float32(runs["rate"]) * (1 + np.arange(1, COPIES + 1) * np.float32(2) ** -22)
-    copies = np.array([run(seed, float(rate), runs["clip"], feed).blocks for rate in rates])
-    if (block := _first_difference(here, copies, there)) is None:
-        return ""
-    return f"the loss of block {block + 1} of {BLOCKS} is {here[block]:.6g}, and the file says {there[block]:.6g}"
-
-
-def _first_difference(here_N: np.ndarray, copies_CN: np.ndarray, there_N: np.ndarray) -> int | None:
-    """The first block with another loss than rounding explains; None: there is none.
-
-    What rounding changes grows from block to block, since training is chaotic. A copy of the run tells how much.
-    """
-    by_rounding_N = np.maximum.accumulate(np.abs(copies_CN - here_N).max(0))
-    differs_N = np.abs(there_N - here_N) > AGREES * np.abs(here_N) + TIMES * by_rounding_N
-    # After a run has diverged, nothing is compared.
-    finite_N = np.logical_and.accumulate(np.isfinite(here_N) & np.isfinite(copies_CN).all(0))
-    differs_N = finite_N & (differs_N | ~np.isfinite(there_N))
-    return int(differs_N.argmax()) if differs_N.any() else None
-
-
-def _clip(clip: float | None) -> str:
-    return "no clip" if clip is None else f"the clip {clip:g}"
 
 
 def _wrong(file: Path, reason: str) -> sj.Error:

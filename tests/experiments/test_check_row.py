@@ -1,14 +1,12 @@
 """Rows of somebody else: what they lack is named, and a loss that a repeated run does not have is found."""
 
-import numpy as np
 import pytest
-from protocol.check_row import _differs, _drawn, _first_difference, check_row
+from protocol.check_row import _check_averages, check_row
 from protocol.compute import Settings
 from protocol.problems import Question, problems_of
-from protocol.scores import Contender
 from protocol.stages import Stages, encode
 from protocol.tasks import InfluenceBalancing
-from protocol.training import BLOCKS, Trained
+from protocol.training import BLOCKS
 
 import seqjax
 from seqjax.gradients import Full
@@ -50,8 +48,9 @@ LAST = SEARCHED[3]
         (result(), MISSING.format(0.001)),
         (result(*SEARCHED[:3]), MISSING.format(0.008)),
         (result(*SEARCHED[:1], *SEARCHED[2:]), MISSING.format(0.002)),
-        (result(*SEARCHED, runs(0.1, 0.1)), "it has runs that do not belong to it"),
-        (result(*SEARCHED, LAST), "it has runs that do not belong to it"),
+        (result(*SEARCHED, runs(0.1, 0.1)), "that do not belong to it: with the rate 0.1 and the clip 1"),
+        (result(*SEARCHED, LAST), "that do not belong to it: with the rate 0.008 and the clip 1"),
+        (result(*SEARCHED[:3], runs(0.008, "0.2")), FORM),
         (result(*SEARCHED[:3], LAST | {"clipped": 0.3}), "the runs with the rate 0.001 and no clip are left out"),
         (result(*SEARCHED, seeds=range(3)), "its seeds are not 0, 1, 2, 3"),
         (result(*SEARCHED) | {"seeds": 5}, "its seeds are not 0, 1, 2, 3"),
@@ -89,35 +88,14 @@ def test_what_is_no_row_is_named(row, tmp_path):
         check_row(chosen, price)
 
 
-def test_a_block_differs_if_rounding_does_not_explain_it():
-    here = np.linspace(1, 0.5, BLOCKS)
-    copies = here + np.array([[1], [-1], [0.5]]) * np.where(np.arange(BLOCKS) < 10, 0, 0.01)
-    assert _first_difference(here, copies, here) is None
-    assert _first_difference(here, copies, here + 0.0004) is None, "the rounding of another machine"
-    late = np.where(np.arange(BLOCKS) == 15, 0.04, 0)
-    assert _first_difference(here, copies, here + late) is None
-    assert _first_difference(here, copies, here + 2 * late) == 15
-    assert _first_difference(here, copies, here + 0.002) == 0
-    missing = np.where(np.arange(BLOCKS) == 3, np.nan, here)
-    assert _first_difference(here, copies, missing) == 3
-    assert _first_difference(missing, copies, np.where(np.arange(BLOCKS) < 3, here, 7)) is None, "it diverged"
-
-
-def test_runs_that_count_with_any_budget_are_drawn_and_those_that_choose_them():
-    """Candidate 0 is the best one of the first ten blocks, and candidate 1 of a whole run."""
-    blocks = np.arange(BLOCKS) < 10
-    losses = np.stack([np.where(blocks, low, high) for low, high in ((0.1, 0.9), (0.9, 0.1), (0.8, 0.8))])
-    contender = Contender([None] * 3, np.repeat(losses[:, None], 6, 1))
-    drawn = _drawn(contender)
-    assert len(set(drawn)) == len(drawn) == 16, "ten of the twelve that count, and all six of the other candidate"
-    assert [n for n, _ in drawn].count(2) == 6
-
-
-def test_a_share_of_clipped_updates_that_no_other_seed_explains_is_found():
-    losses = np.full(BLOCKS, 0.5)
-    stored = runs(0.003, 0.5, clipped=0.0)
-    assert _differs(lambda *_: Trained(losses, 0.0, None), 0, None, stored, 0) == ""
-    assert "0.800 of the updates are clipped" in _differs(lambda *_: Trained(losses, 0.8, None), 0, None, stored, 0)
-    assert "block 1 of 20 is 0.6, and the file says 0.5" in _differs(
-        lambda *_: Trained(losses + 0.1, 0.0, None), 0, None, stored, 0
-    )
+def test_losses_that_are_lower_on_average_are_found():
+    """If all of ten differences are negative, the p value is 2 of 1,024."""
+    lower = [-0.1 - 0.01 * n for n in range(10)]
+    mixed = [each * (-1) ** n for n, each in enumerate(lower)]
+    _check_averages({"one": mixed, "two": [0.0] * 10, "refused": []})
+    _check_averages({"one": [-each for each in lower]})
+    _check_averages({"one": lower[:5]})
+    with pytest.raises(seqjax.Error, match=r"the row: .* 10 repeated runs .* 13 % lower .*p = 0.002"):
+        _check_averages({"one": lower})
+    with pytest.raises(seqjax.Error, match=r"two: the losses of 10 repeated runs"):
+        _check_averages({"one": mixed * 3, "two": lower, "three": mixed * 3})
