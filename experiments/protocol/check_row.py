@@ -72,7 +72,7 @@ def _check_averages(differences: Mapping[str, list[float]]) -> None:
             lower = f"{100 * -np.expm1(mean):.2g} %"
             raise sj.Error(
                 f"{name}: the losses of {len(found)} repeated runs are on average {lower} lower in the file than here, "
-                f"which rounding does not explain (p = {p:.2g}). Do not use it. Chance alone says this of less than one "
+                f"which rounding does not explain (p = {p:.2g}). Do not use it. Chance alone says so of less than one "
                 f"row of {2 / LEVEL:.0f}: type the command again, and other runs are drawn",
                 exit_code=4,
             )
