@@ -5,15 +5,15 @@ approximation of the full gradient loses. In the second one, a stream is read in
 asked what is worth its price, in seconds and in bytes.
 
 Each strategy trains the same network on the same data, from the same initial parameters. There is one update for each
-window. Windows of all lengths read the same number of steps, so that shorter ones have more updates. In the first
-question the norm of a gradient is clipped to 1; a strategy of which more than 5 % of the updates are clipped also runs
-without a clip. In the second question nothing is clipped: the gradients of single steps are clipped so often that the
-clip biases the loss itself, since rare targets have the largest gradients.
+window. Windows of all lengths read the same number of steps, so that shorter ones have more updates. Where no flag says
+otherwise, gradients are clipped to the norm 1 in the first question, and a strategy of which more than 5 % of the
+updates are clipped also runs without a clip. In the second question nothing is clipped: the gradients of single steps
+are clipped so often that the clip biases the loss itself, since rare targets have the largest gradients.
 
-Each strategy runs with five learning rates and ten seeds. If the best rate lies at an edge of the grid, up to two more
-rates are added there. The seeds serve twice: the rate and the clip are chosen by the mean loss over one half of the
-seeds, and counted on the other half, both ways. For a smaller budget they are chosen again, by the loss that a run has
-at this budget.
+Each strategy runs with a grid of learning rates and several seeds: five rates and ten seeds, where no flag says
+otherwise. If the best rate lies at an edge of the grid, up to two more rates are added there. The seeds serve twice:
+the rate and the clip are chosen by the mean loss over one half of the seeds, and counted on the other half, both ways.
+For a smaller budget they are chosen again, by the loss that a run has at this budget.
 
 The loss of an update is that of the task before the parameters change, whatever loss a strategy reports. The loss of a
 run is the median of the means of its last four blocks, each of which is one twentieth of the updates. The data of a run
@@ -31,13 +31,14 @@ does not count either if the whole interval of a loss is below the floor by more
 too high. `influence-balancing` stands beside: a single parameter feeds all of its units, so that different
 approximations are the same there.
 
-All strategies have the same seeds, so that their scores are paired. Intervals are those of a bootstrap that resamples
-the seeds within each problem, widened for few seeds. A p value is the share of all changes of the signs of the
-differences that give a mean as far from zero, in units of its standard error: of all 1,024 changes for ten differences,
-and of 20,000 random ones for more than twelve. It is corrected by the method of Holm within each family of comparisons.
-Two strategies tie if the whole interval of their difference lies within ± .05. One is better if they do not tie, the
-corrected p value is at most .05, and the interval excludes zero. All else is undecided. Two strategies are the same if
-the losses of their first blocks agree to 1e-5 in all runs: what differs later is rounding.
+A lower score is better, and so is a negative difference. All strategies have the same seeds, so that their scores are
+paired. Intervals are those of a bootstrap that resamples the seeds within each problem, widened for few seeds. A p
+value is the share of all changes of the signs of the differences that give a mean as far from zero, in units of its
+standard error: of all 1,024 changes for ten differences, and of 20,000 random ones for more than twelve. It is
+corrected by the method of Holm within each family of comparisons. Two strategies tie if the whole interval of their
+difference lies within ± .05. One is better if they do not tie, the corrected p value is at most .05, and the interval
+excludes zero. All else is undecided. Two strategies are the same if the losses of their first blocks agree to 1e-5 in
+all runs: what differs later is rounding.
 
 Two controls are on each page. `twin` is `full` with a gradient that differs in the last place: it must tie, and its
 distance from `full` is the resolution of the page. `wrong-sign` is `full` with the negative gradient of the recurrence:

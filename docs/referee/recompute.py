@@ -10,8 +10,8 @@ import numpy as np
 from scipy import stats
 
 folder = (Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).parent) / "data"
-if not (folder / "losses.csv").is_file():
-    sys.exit(f"{folder} has no losses.csv: give the folder of a report, such as reports/referee")
+if missing := [name for name in ("losses.csv", "verdicts.csv") if not (folder / name).is_file()]:
+    sys.exit(f"{folder} has no {missing[0]}: give the folder of a report, such as reports/referee")
 runs, floors, families = defaultdict(list), {}, defaultdict(list)
 for row in csv.DictReader((folder / "losses.csv").open(encoding="utf-8")):
     problem, losses = row["question"] + row["problem"], [float(row[name]) for name in row if name.startswith("seed ")]

@@ -109,7 +109,7 @@ def _check_file(stages: Stages, known: Mapping[str, Stage], file: Path) -> Check
     if missing := _missing(result, settings):
         raise _wrong(file, missing)
     run = compile_run(problem, strategy, feed, settings.optimizer)
-    repeated = repeat(run, lambda seed: window.task.feed(seed, window.updates), result)
+    repeated = repeat(run, lambda seed: window.task.feed(seed, window.updates), settings.seeds, result)
     if repeated.wrong:
         raise _wrong(file, repeated.wrong)
     text = (

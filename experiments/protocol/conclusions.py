@@ -8,7 +8,7 @@ from .scores import ProblemScores, counted, ratio
 from .statistics import MARGIN, Interval, Verdict, mean_interval, rank_intervals
 
 TEXTS = {
-    "same": "The same gradient as",
+    "same": "Equal but for rounding to",
     "better": "Better than",
     "tie": "Tied with",
     "worse": "Worse than",

@@ -69,7 +69,7 @@ def few_seeds(comparisons: Sequence[tuple[str, int, int]], num_seeds: int) -> li
         num_seeds: the number of seeds.
     """
     least: dict[str, list[str]] = {}
-    for name, num_problems, size in comparisons:
+    for name, num_problems, size in dict.fromkeys(comparisons):
         # From 13 differences on, the lowest p value is that of so many random signs, and more seeds do not change it.
         enough = (n for n in range(2, MOST_EXACT + 2) if least_p(num_problems * n, size) <= LEVEL)
         if (needed := next(enough, None)) is None:
@@ -97,9 +97,9 @@ def _on_controls(each: Family) -> str:
     differences = np.stack([problem.score(twin) - problem.score(reference) for problem in each.problems])
     spread, most = np.sqrt(np.mean(np.square(differences))), np.abs(differences.mean(1)).max()
     return (
-        f"Controls over {number_of('problem', len(each.problems))}: `{reference}` again, with a gradient that differs "
-        f"in the last place, is {TEXTS[tied.word].lower()} `{reference}`, with the difference {tied.difference}, and "
-        f"the wrong sign is {TEXTS[worse.word].lower()} it, {worse.difference}. By rounding alone, the score of a run "
+        f"Controls over {number_of('problem', len(each.problems))}: `{twin}`, which differs from `{reference}` in the "
+        f"last place of its gradient, is {TEXTS[tied.word].lower()} `{reference}`, {tied.difference}, and `{wrong}` is "
+        f"{TEXTS[worse.word].lower()} it, {worse.difference}. By rounding alone, the score of a run "
         f"changes by {spread:.3f} (root mean square), and the mean over the seeds of one problem by {most:.3f} at most."
     )
 

@@ -6,7 +6,7 @@ losses are compared one by one as long as rounding changes them little, and on a
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,18 +51,21 @@ class Comparison(NamedTuple):
     end: int
 
 
-def repeat(run: Callable[..., Trained], feed_of: Callable[[int], Feed], result: dict[str, Any]) -> Repetition:
+def repeat(
+    run: Callable[..., Trained], feed_of: Callable[[int], Feed], seeds: Sequence[int], result: dict[str, Any]
+) -> Repetition:
     """Repeats runs that are drawn at random.
 
     Args:
         run: what `compile_run` gives.
         feed_of: the data of a seed.
+        seeds: the seeds.
         result: the content of the file, whose form was checked.
     """
     differences, num_chaotic = [], 0
     clipped: dict[int, list[float]] = defaultdict(list)
     for candidate, column in _drawn(contender_of([("", 0, result)])):
-        seed, runs = result["seeds"][column], result["runs"][candidate]
+        seed, runs = seeds[column], result["runs"][candidate]
         trained, there = run(seed, runs["rate"], runs["clip"], feed := feed_of(seed)), as_array(runs["blocks"][column])
         here, copies = trained.blocks, np.empty((0, BLOCKS))
         if not _agree(here, there).all():
@@ -72,12 +75,12 @@ def repeat(run: Callable[..., Trained], feed_of: Callable[[int], Feed], result: 
         found = compare(here, copies, there)
         if (block := found.different) is not None:
             wrong = f"the loss of block {block + 1} of {BLOCKS} is {here[block]:.6g} here, and {there[block]:.6g} there"
-            return Repetition(f"with seed {seed} and {named(runs)}, {wrong}", differences, num_chaotic)
+            return Repetition(f"with seed {seed}, {named(runs)}, {wrong}", differences, num_chaotic)
         num_chaotic += found.end < BLOCKS
         differences.append(_log_ratio(tail(there).item(), tail(here).item()))
         clipped[candidate].append(trained.clipped)
     for candidate, shares in clipped.items():
-        if wrong := _share_differs(shares, result["runs"][candidate], len(result["seeds"])):
+        if wrong := _share_differs(shares, result["runs"][candidate], len(seeds)):
             return Repetition(wrong, differences, num_chaotic)
     return Repetition("", differences, num_chaotic)
 

@@ -1,5 +1,6 @@
 """`script`: runs a function as a command whose flags are its options."""
 
+import argparse
 import dataclasses
 import inspect
 import re
@@ -30,9 +31,10 @@ def script(main: Callable[..., Any]) -> None:
 
     `epochs: int = 5` makes the flag `--epochs`. The options are checked as the fields of a plugin are, so that
     `Annotated[int, Interval(ge=1)]` is a range. An option becomes a flag if its type is bool, int, float, str, a
-    Literal, or a tuple or union of these. An option of another type keeps its default. The option
-    `out: str | None = None` gets the folder of `--out`, for a script that looks at this folder before it works. The
-    section "Args:" of its docstring is part of the text of `--help`.
+    Literal, or a tuple or union of these. The flag of a tuple may be typed more than once, and its values add up. An
+    option of another type keeps its default. The option `out: str | None = None` gets the folder of `--out`, for a
+    script that looks at this folder before it works. The section "Args:" of its docstring is part of the text of
+    `--help`.
 
     >>> import sys
     >>> import seqjax as sj
@@ -63,9 +65,11 @@ def _run(main: Callable[..., Any], argv: Sequence[str]) -> int:
         meaning = f"{described[field.name]} " if field.name in described else ""
         # argparse formats help texts with "%".
         words = f"{meaning}({field.type}; {default})".replace("%", "%%")
-        # `--keep` alone is `--keep true`.
-        bare: dict[str, Any] = {"nargs": "?", "const": "true"} if bool in members(field.hint) else {}
-        parser.add_argument(f"--{field.name.replace('_', '-')}", dest=field.name, metavar="X", help=words, **bare)
+        # `--keep` alone is `--keep true`. `--also a --also b` is `--also a,b`.
+        kwargs: dict[str, Any] = {"nargs": "?", "const": "true"} if bool in members(field.hint) else {}
+        if any(typing.get_origin(option) is tuple for option in members(field.hint)):
+            kwargs["action"] = _Joined
+        parser.add_argument(f"--{field.name.replace('_', '-')}", dest=field.name, metavar="X", help=words, **kwargs)
     parser.add_argument("--out", metavar="DIR", help=f"folder of the report; default reports/{name}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.read(argv)
@@ -120,6 +124,14 @@ def _described(main: Callable[..., Any]) -> dict[str, str]:
         elif name:
             found[name] += f" {text.strip()}"
     return found
+
+
+class _Joined(argparse.Action):
+    """Adds the values of a flag that is typed more than once to each other, separated by commas."""
+
+    def __call__(self, parser: Any, args: argparse.Namespace, text: Any, flag: str | None = None) -> None:
+        earlier = getattr(args, self.dest)
+        setattr(args, self.dest, text if earlier is None else f"{earlier},{text}")
 
 
 def _can_be_flag(hint: Any) -> bool:

@@ -109,6 +109,7 @@ def test_a_main_with_an_option_out_gets_the_folder_of_the_report(quick):
         (["--rate", "-0.5"], 1, -0.5),
         (["--keep", "false"], 3, False),
         (["--lags", "2,3,5"], 4, [2, 3, 5]),
+        (["--lags", "2,3", "--lags=5"], 4, [2, 3, 5]),
         (["--learning_rate", "0.2"], 9, 0.2),
     ],
 )

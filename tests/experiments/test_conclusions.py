@@ -60,7 +60,7 @@ def test_the_same_gradient_is_no_finding():
     contenders = made_up(full=full, again=full._replace(losses=later))
     verdict = found([problem("one", contenders)], "all problems").found["again", "full"]
     assert (verdict.word, verdict.difference.value) == ("same", pytest.approx(0.2, abs=1e-3))
-    assert "The same gradient as `full`" in "\n".join(said([problem("one", contenders)]))
+    assert "Equal but for rounding to `full`" in "\n".join(said([problem("one", contenders)]))
     later[..., 0] *= 1.001
     assert found([problem("one", contenders)], "all problems").found["again", "full"].word == "worse"
 
@@ -179,7 +179,7 @@ def test_windows_are_compared_with_full_of_the_same_length_and_side_by_side():
     assert text.startswith(
         "- `rtrl` and `full` with the same windows:\n"
         "  - windows of 1, all networks: better than it, -0.800 (-0.800 to -0.800).\n"
-        "  - windows of 16, all networks: the same gradient as it, 0.000 (0.000 to 0.000).\n"
+        "  - windows of 16, all networks: equal but for rounding to it, 0.000 (0.000 to 0.000).\n"
     )
     best = "- rnn: With all updates, the lowest score is that of `rtrl @ 1`: 0.100 (0.100 to 0.101), better than"
     assert f"{best} `full @ 16` with the difference -0.100 (-0.100 to -0.100). No contender with fewer bytes" in text

@@ -68,7 +68,7 @@ def test_a_run_that_diverges_here_diverges_in_the_file():
 )
 def test_runs_of_a_file_are_repeated(run, lowered, words):
     losses = [(lowered * run(seed, 0.003, 1.0, None).blocks).tolist() for seed in range(SEEDS)]
-    found = repeat.repeat(run, lambda seed: None, stored(losses))
+    found = repeat.repeat(run, lambda seed: None, range(SEEDS), stored(losses))
     assert words in found.wrong
     assert bool(words) == bool(found.wrong)
     assert found.num_chaotic == 0
@@ -77,7 +77,7 @@ def test_runs_of_a_file_are_repeated(run, lowered, words):
 def test_a_chaotic_run_in_a_file_is_compared_on_average():
     """The losses of the file are those of other runs, as another machine would have them."""
     losses = [chaotic(seed, 0.004, 1.0, None).blocks.tolist() for seed in range(SEEDS)]
-    found = repeat.repeat(chaotic, lambda seed: None, stored(losses))
+    found = repeat.repeat(chaotic, lambda seed: None, range(SEEDS), stored(losses))
     assert found.wrong == ""
     assert found.num_chaotic == len(found.differences) == SEEDS
     assert min(found.differences) < 0 < max(found.differences)
