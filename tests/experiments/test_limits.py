@@ -16,13 +16,14 @@ def test_the_controls_and_the_resolution_are_said():
     up, down = (problem(name, made_up(twin=0.2 + sign * 0.08)) for name, sign in (("one", 1), ("two", -1)))
     assert remarks([up, down], families([up, down])) == (
         "- Controls over 2 problems: `twin`, which differs from `full` in the last place of its gradient, is tied with "
-        "`full`, 0.000 (0.000 to 0.000), and `wrong-sign` is worse than it, 0.800 (0.800 to 0.800). By rounding alone, the score of a run changes by 0.080 (root mean square), and the mean over the "
-        "seeds of one problem by 0.080 at most."
+        "`full`, 0.000 (0.000 to 0.000), and `wrong-sign` is worse than it, 0.800 (0.800 to 0.800). By rounding alone, "
+        "the score of a run changes by 0.080 (root mean square), and the mean over the seeds of one problem by 0.080 "
+        "at most."
     )
     wrong = problem("one", made_up(**{"twin": 0.5, "wrong-sign": 0.1}))
     text = warnings([wrong], families([wrong]))
     assert text.startswith("- **A control does not have the verdict that it must have**. Controls over 1 problem: ")
-    assert "is worse than `full`, with the difference 0.300" in text
+    assert "is worse than `full`, 0.300" in text
     assert "the wrong sign is better than it, -0.100" in text
 
 
