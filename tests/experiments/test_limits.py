@@ -24,7 +24,7 @@ def test_the_controls_and_the_resolution_are_said():
     text = warnings([wrong], families([wrong]))
     assert text.startswith("- **A control does not have the verdict that it must have**. Controls over 1 problem: ")
     assert "is worse than `full`, 0.300" in text
-    assert "the wrong sign is better than it, -0.100" in text
+    assert "`wrong-sign` is better than it, -0.100" in text
 
 
 def test_too_few_seeds_are_said_to_be_too_few():
