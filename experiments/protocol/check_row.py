@@ -26,7 +26,7 @@ class Checked(NamedTuple):
     """
 
     text: str
-    differences: list[float]
+    differences: list[tuple[float, float]]
 
 
 def check_row(stages: Stages, row: Path, entered: Sequence[str] = ()) -> str:
@@ -56,24 +56,25 @@ def check_row(stages: Stages, row: Path, entered: Sequence[str] = ()) -> str:
     )
 
 
-def _check_averages(differences: Mapping[str, list[float]]) -> None:
-    """Checks that the losses of the repeated runs are not lower on average in the files than here.
+def _check_averages(differences: Mapping[str, list[tuple[float, float]]]) -> None:
+    """Checks that the losses of chaotic runs are not lower on average in the files than here.
 
     Args:
         differences: file -> those of `Repetition`.
     """
     groups = {"the row": [each for found in differences.values() for each in found]}
     groups |= differences if len(differences) > 1 else {}
-    groups = {name: found for name, found in groups.items() if found}
+    # Both differences of a run are tested, since they find different changes.
+    samples = [(name, np.array(sample)) for name, found in groups.items() for sample in zip(*found, strict=True)]
     # Rounding lets a loss be higher as often as lower, so that each difference is as likely as its negative.
-    p_values = holm([sign_test(np.array([found])) for found in groups.values()])
-    for (name, found), p in zip(groups.items(), p_values, strict=True):
-        if p <= LEVEL and (mean := np.mean(found)) < 0:
-            lower = f"{100 * -np.expm1(mean):.2g} %"
+    p_values = holm([sign_test(sample[None]) for _, sample in samples])
+    for (name, sample), p in zip(samples, p_values, strict=True):
+        if p <= LEVEL and (mean := sample.mean()) < 0:
             raise sj.Error(
-                f"{name}: the losses of {len(found)} repeated runs are on average {lower} lower in the file than here, "
-                f"which rounding does not explain (p = {p:.2g}). Do not use it. Chance alone says so of less than one "
-                f"row of {2 / LEVEL:.0f}: type the command again, and other runs are drawn",
+                f"{name}: the losses of {len(sample)} repeated runs, in which training is chaotic, are on average "
+                f"{100 * -mean:.2g} % lower in the file than here (p = {p:.2g}). An honest row has this in less than "
+                f"one of {2 / LEVEL:.0f} checks. Type the command again, and other runs are drawn: if a second check "
+                "says it, too, do not use the row",
                 exit_code=4,
             )
 
@@ -92,7 +93,8 @@ def _check_file(stages: Stages, known: Mapping[str, Stage], file: Path) -> Check
         raise sj.Error(
             f"{file.name} is no result of this command. Only files runs-....json are checked: prices belong to a "
             "machine. Give the flags with which it was computed, which are on its page, and load the same file of the "
-            "strategy: the name has the hash of both, and of the version of seqjax",
+            "strategy. The name has the hash of both, of the versions of seqjax and jax, and of the code of the "
+            "referee",
             exit_code=4,
         )
     if (result := decode(file.name, data)) is None:
@@ -114,7 +116,7 @@ def _check_file(stages: Stages, known: Mapping[str, Stage], file: Path) -> Check
         raise _wrong(file, repeated.wrong)
     text = (
         f"{file.name} is whole, and has {len(result['runs']) * len(settings.seeds)} runs of this strategy with these "
-        f"settings. {len(repeated.differences)} of them were repeated, and have the same losses but for rounding"
+        f"settings. {repeated.num_repeated} of them were repeated, and have the same losses but for rounding"
     )
     if repeated.num_chaotic:
         text += (

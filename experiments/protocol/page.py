@@ -26,7 +26,7 @@ DATA = "data"
 NOT_TESTED = """
 - Other networks, other sizes and other tasks: the intervals resample the seeds, and hold for these problems.
 - A GPU: prices are those of these implementations on one core of a CPU. A strategy that is cheaper than `full` does not
-  spend what it saves, since no run has more updates than the others.
+  spend what it saves, since all runs read equally many steps of data.
 - Stacks of layers, and tasks in which a reward comes late.
 - Learning rates that change, and optimizers with other fields than their defaults.
 """

@@ -18,7 +18,7 @@ from .training import BLOCKS, Trained, tail
 
 REPEATED = 10
 """How many runs of a file that count are repeated, and how many of the others."""
-AGREES, TIMES, COPIES = 1e-3, 5, 3
+AGREES, TIMES, COPIES = 1e-3, 10, 3
 """Two runs agree if each block differs by no more than this relative difference, plus this many times what rounding
 changes, which is measured on so many runs whose learning rates differ in the last place."""
 MOST_TOLERATED = 0.02
@@ -30,13 +30,15 @@ class Repetition(NamedTuple):
 
     Args:
         wrong: what is not that of the same run here; "": nothing.
-        differences: of each repeated run, the logarithm of its loss in the file over that here, between -1 and 1.
-        num_chaotic: how many runs were not compared one by one to their end.
+        num_repeated: how many runs were repeated.
+        num_chaotic: how many of them were not compared one by one to their end.
+        differences: of each of these that counts with any budget, those of `_differences`.
     """
 
     wrong: str
-    differences: list[float]
+    num_repeated: int
     num_chaotic: int
+    differences: list[tuple[float, float]]
 
 
 class Comparison(NamedTuple):
@@ -62,27 +64,36 @@ def repeat(
         seeds: the seeds.
         result: the content of the file, whose form was checked.
     """
-    differences, num_chaotic = [], 0
+    num_repeated, num_chaotic, differences = 0, 0, []
     clipped: dict[int, list[float]] = defaultdict(list)
-    for candidate, column in _drawn(contender_of([("", 0, result)])):
+
+    def repetition(wrong: str) -> Repetition:
+        return Repetition(wrong, num_repeated, num_chaotic, differences)
+
+    for candidate, column, counts in _drawn(contender_of([("", 0, result)])):
         seed, runs = seeds[column], result["runs"][candidate]
-        trained, there = run(seed, runs["rate"], runs["clip"], feed := feed_of(seed)), as_array(runs["blocks"][column])
-        here, copies = trained.blocks, np.empty((0, BLOCKS))
+        trained = run(seed, runs["rate"], runs["clip"], feed := feed_of(seed))
+        here, there = _finite(trained.blocks), _finite(as_array(runs["blocks"][column]))
+        copies = np.empty((0, BLOCKS))
         if not _agree(here, there).all():
             # What rounding changes is measured only where something differs, since that takes more runs.
             rates = np.float32(runs["rate"]) * (1 + np.arange(1, COPIES + 1) * np.float32(2) ** -22)
-            copies = np.array([run(seed, float(rate), runs["clip"], feed).blocks for rate in rates])
+            copies = np.array([_finite(run(seed, float(rate), runs["clip"], feed).blocks) for rate in rates])
         found = compare(here, copies, there)
         if (block := found.different) is not None:
             wrong = f"the loss of block {block + 1} of {BLOCKS} is {here[block]:.6g} here, and {there[block]:.6g} there"
-            return Repetition(f"with seed {seed}, {named(runs)}, {wrong}", differences, num_chaotic)
-        num_chaotic += found.end < BLOCKS
-        differences.append(_log_ratio(tail(there).item(), tail(here).item()))
-        clipped[candidate].append(trained.clipped)
+            return repetition(f"with seed {seed}, {named(runs)}, {wrong}")
+        num_repeated += 1
+        if found.end == BLOCKS:
+            clipped[candidate].append(trained.clipped)
+        else:
+            num_chaotic += 1
+            # Runs that do not count are left out: if they were higher in the file, they would hide lower ones.
+            differences += [_differences(there, here, found.end)] if counts else []
     for candidate, shares in clipped.items():
         if wrong := _share_differs(shares, result["runs"][candidate], len(seeds)):
-            return Repetition(wrong, differences, num_chaotic)
-    return Repetition("", differences, num_chaotic)
+            return repetition(wrong)
+    return repetition("")
 
 
 def named(runs: dict[str, Any]) -> str:
@@ -111,13 +122,18 @@ def compare(here_N: np.ndarray, copies_CN: np.ndarray, there_N: np.ndarray) -> C
     return Comparison(int(different_N.argmax()) if different_N.any() else None, int(compared_N.sum()))
 
 
+def _finite(blocks: np.ndarray) -> np.ndarray:
+    """The blocks with NaN for all that is not finite, as a file has them."""
+    return np.where(np.isfinite(blocks), blocks, np.nan)
+
+
 def _agree(here_N: np.ndarray, there_N: np.ndarray) -> np.ndarray:
     """The blocks that agree without a look at what rounding changes."""
     return (np.abs(there_N - here_N) <= AGREES * np.abs(here_N)) | (~np.isfinite(here_N) & ~np.isfinite(there_N))
 
 
-def _drawn(contender: Contender) -> list[tuple[int, int]]:
-    """The runs that are repeated, each a candidate and a seed: some that count with any budget, and some others.
+def _drawn(contender: Contender) -> list[tuple[int, int, bool]]:
+    """The runs that are repeated: some that count with any budget, and some others. Candidate, seed, does it count?
 
     The others help to choose those that count. There is no seed, so that the sender cannot know what is drawn.
     """
@@ -125,23 +141,36 @@ def _drawn(contender: Contender) -> list[tuple[int, int]]:
     counting = {(n, s) for blocks in range(1, BLOCKS + 1) for s, n in enumerate(contender.chosen(blocks))}
     others = {(n, s) for n in range(num_candidates) for s in range(num_seeds)} - counting
     rng = np.random.default_rng()
-    groups = [sorted(counting), sorted(others)]
     return [
-        group[index] for group in groups for index in rng.choice(len(group), min(REPEATED, len(group)), replace=False)
+        (*group[index], counts)
+        for counts, group in ((True, sorted(counting)), (False, sorted(others)))
+        for index in rng.choice(len(group), min(REPEATED, len(group)), replace=False)
     ]
 
 
-def _log_ratio(there: float, here: float) -> float:
-    """The logarithm of a loss in the file over that here; a run that diverged counts as a much higher one.
+def _differences(there: np.ndarray, here: np.ndarray, end: int) -> tuple[float, float]:
+    """The relative differences of two runs, between -1 and 1: the mean over all chaotic blocks, and that of the tails.
 
-    Losses that agree have the logarithm 0, so that the rounding of another machine is no difference.
+    Scores after a part of the training need the first one. The second one alone would be hidden in a long mean.
+
+    Args:
+        there: the blocks in the file.
+        here: the blocks here.
+        end: the first chaotic block.
     """
-    if np.isinf(there) or np.isinf(here):
-        return float(np.isinf(there)) - float(np.isinf(here))
-    if abs(there - here) <= AGREES * abs(here):
-        return 0.0
-    tiny = np.finfo(np.float32).tiny
-    return float(np.clip(np.log(max(there, tiny) / max(here, tiny)), -1, 1))
+    return float(_relative(there[end:], here[end:]).mean()), float(_relative(tail(there), tail(here)))
+
+
+def _relative(there: np.ndarray, here: np.ndarray) -> np.ndarray:
+    """The differences in units of the larger loss, so that they change their signs if both runs are exchanged.
+
+    A run that diverged counts as much higher.
+    """
+    larger = np.maximum(np.maximum(np.abs(there), np.abs(here)), np.finfo(np.float32).tiny)
+    finite = np.isfinite(there) & np.isfinite(here)
+    units = np.where(finite, larger, 1)
+    relative = (np.where(finite, there, 0) - np.where(finite, here, 0)) / units
+    return np.where(finite, np.clip(relative, -1, 1), np.isfinite(here) * 1.0 - np.isfinite(there) * 1.0)
 
 
 def _share_differs(shares: list[float], runs: dict[str, Any], num_seeds: int) -> str:

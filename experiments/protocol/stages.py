@@ -14,6 +14,7 @@ import importlib.metadata
 import importlib.util
 import json
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -177,6 +178,8 @@ def _code_of(parts: list[Any]) -> dict[str, str]:
     modules = (compute, baselines, *(sys.modules[type(part).__module__] for part in parts))
     found = dict(sorted(file for module in modules for file in _files_of(module).items()))
     hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in found.items()}
+    # The module of a file of --load has the hash of its path in its name, which differs from folder to folder.
+    hashes = {re.sub("^seqjax_local_[0-9a-f]{12}", code, name): code for name, code in hashes.items()}
     return {"seqjax": sj.__version__, "jax": jax.__version__} | hashes
 
 

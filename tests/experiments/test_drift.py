@@ -5,18 +5,41 @@ import numpy as np
 import pytest
 from protocol.statistics import Interval
 
+import seqjax as sj
+
 
 @pytest.mark.parametrize(
     ("recovery", "words"),
     [
-        (Interval(1.0, 0.98, 1.02), "equal within 0.03; it is"),
-        (Interval(1.0, 0.96, 1.02), "equal within 0.03; not shown"),
-        (Interval(1.0, 0.98, 1.04), "equal within 0.03; not shown"),
+        (Interval(1.0, 0.98, 1.02), "equal within 0.03; yes"),
+        (Interval(1.0, 0.96, 1.02), "equal within 0.03; undecided"),
+        (Interval(1.0, 0.98, 1.04), "equal within 0.03; undecided"),
+        (Interval(0.7, 0.13, 0.85), "equal within 0.03; no"),
+        (Interval(1.2, 1.04, 1.30), "equal within 0.03; no"),
     ],
 )
 def test_strategies_are_equal_if_the_whole_interval_lies_within_the_margin(recovery, words):
     assert drift.claim("immediate", "float64", recovery) == f"claimed: {words}"
     assert drift.claim("immediate", "float32", recovery) == ""
+
+
+def test_a_claim_of_at_least_a_value_is_shown_by_the_lower_end_and_refuted_by_the_upper_one():
+    words = [
+        drift.claim("sparse-rtrl, 4 paths", "float32", Interval(0.8, *ends))
+        for ends in ((0.85, 2), (0.5, 0.9), (0, 0.8))
+    ]
+    assert words == [f"claimed: at least .84; {word}" for word in ("yes", "undecided", "no")]
+
+
+def test_a_recovery_has_no_value_where_rtrl_is_no_better_than_no_updates():
+    unadapted, exact = np.array([1.0, 0.5, 0.5, 0.5]), np.array([0.2, 0.6, 0.6, 0.5])
+    found = drift.recoveries(unadapted, exact, np.array([0.4, 2.0, 0.1, 0.7]))
+    np.testing.assert_allclose(found, [0.75, -np.inf, np.inf, -np.inf])
+
+
+def test_too_few_seeds_are_refused_before_the_training():
+    with pytest.raises(sj.Error, match="--seeds 5: fewer than 6"):
+        drift.main(seeds=5)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from protocol.repeat import COPIES, Comparison, compare
 from protocol.scores import Contender
 from protocol.training import BLOCKS, Trained
 
-SEEDS = 10
+SEEDS, RATES = 10, (0.003, 0.004)
 LOSSES = np.linspace(1, 0.5, BLOCKS)
 ALIKE = np.repeat(LOSSES[None], COPIES, 0)
 NONE = np.empty((0, BLOCKS))
@@ -24,14 +24,15 @@ def trained(losses=LOSSES, clipped=0.0):
 
 
 def chaotic(seed, rate, clip, feed):
-    """A run that from the 11th block on depends on the last place of its rate."""
-    factor = np.random.default_rng(int(rate * 2**60) + seed).lognormal(sigma=0.3)
-    return Trained(np.where(np.arange(BLOCKS) < 10, LOSSES, factor * LOSSES), 0.0, None)
+    """A run that from the 11th block on depends on the last place of its rate, and so do its clipped updates."""
+    rng = np.random.default_rng(int(rate * 2**60) + seed)
+    factor = rng.lognormal(sigma=0.3)
+    return Trained(np.where(np.arange(BLOCKS) < 10, LOSSES, factor * LOSSES), rng.uniform(), None)
 
 
 def test_a_block_differs_if_rounding_does_not_explain_it():
     late = np.arange(BLOCKS) >= 10
-    copies = LOSSES + np.array([[1], [-1], [0.5]]) * np.where(late, 0.001, 0)
+    copies = LOSSES + np.array([[1], [-1], [0.5]]) * np.where(late, 0.0005, 0)
     whole = Comparison(None, BLOCKS)
     assert compare(LOSSES, NONE, LOSSES) == compare(LOSSES, copies, LOSSES) == whole
     assert compare(LOSSES, copies, LOSSES + 0.0004) == whole, "the rounding of another machine"
@@ -68,7 +69,8 @@ def test_a_run_that_diverges_here_diverges_in_the_file():
 )
 def test_runs_of_a_file_are_repeated(run, lowered, words):
     losses = [(lowered * run(seed, 0.003, 1.0, None).blocks).tolist() for seed in range(SEEDS)]
-    found = repeat.repeat(run, lambda seed: None, range(SEEDS), stored(losses))
+    clipped = 0.0 if run is not chaotic else np.mean([run(seed, 0.003, 1.0, None).clipped for seed in range(SEEDS)])
+    found = repeat.repeat(run, lambda seed: None, range(SEEDS), stored(losses, clipped))
     assert words in found.wrong
     assert bool(words) == bool(found.wrong)
     assert found.num_chaotic == 0
@@ -80,7 +82,39 @@ def test_a_chaotic_run_in_a_file_is_compared_on_average():
     found = repeat.repeat(chaotic, lambda seed: None, range(SEEDS), stored(losses))
     assert found.wrong == ""
     assert found.num_chaotic == len(found.differences) == SEEDS
-    assert min(found.differences) < 0 < max(found.differences)
+    assert np.min(found.differences) < 0 < np.max(found.differences)
+
+
+def test_losses_of_chaotic_runs_that_count_are_not_hidden_by_those_of_others():
+    """The runs of the best rate are better in the file from block 11 on, and all others worse."""
+    runs = [
+        stored([chaotic(seed, rate, 1.0, None).blocks for seed in range(SEEDS)], rate=rate)["runs"][0] for rate in RATES
+    ]
+    for each, factor in zip(runs, (0.1, 10.0), strict=True):
+        each["blocks"] = [np.where(np.arange(BLOCKS) < 10, 1, factor) * blocks for blocks in each["blocks"]]
+    found = repeat.repeat(chaotic, lambda seed: None, range(SEEDS), {"seeds": [*range(SEEDS)], "runs": runs})
+    assert found.num_repeated == 2 * SEEDS
+    assert len(found.differences) == SEEDS
+    assert np.max(found.differences) < -0.5
+
+
+def test_both_differences_of_a_chaotic_run_find_what_the_other_one_does_not():
+    early, last = np.arange(BLOCKS) < 16, np.arange(BLOCKS) >= 16
+    np.testing.assert_allclose(repeat._differences(np.where(early, 0.5, 1) * LOSSES, LOSSES, 10), (-0.3, 0))
+    np.testing.assert_allclose(repeat._differences(np.where(last, 0.5, 1) * LOSSES, LOSSES, 10), (-0.2, -0.5))
+    # A difference changes its sign if both runs are exchanged, also of negative losses and of runs that diverge.
+    for other in (0.5 * LOSSES, -9 * LOSSES, np.full(BLOCKS, np.nan)):
+        one = repeat._differences(other, LOSSES, 0)
+        np.testing.assert_allclose(one, np.negative(repeat._differences(LOSSES, other, 0)))
+        assert np.abs(one).min() >= 0.5
+    assert repeat._differences(np.full(BLOCKS, np.nan), np.full(BLOCKS, np.nan), 0) == (0, 0)
+
+
+def test_a_loss_that_overflows_is_one_that_diverges():
+    here = np.where(np.arange(BLOCKS) < 10, LOSSES, np.inf)
+    losses = np.where(np.isfinite(here), here, np.nan)
+    found = repeat.repeat(trained(here), lambda seed: None, range(SEEDS), stored([losses] * SEEDS))
+    assert (found.wrong, found.num_chaotic) == ("", 0)
 
 
 def test_a_share_of_clipped_updates_that_the_other_seeds_cannot_explain_is_found():
@@ -98,4 +132,4 @@ def test_runs_that_count_with_any_budget_are_drawn_and_those_that_choose_them():
     contender = Contender([None] * 3, np.repeat(losses[:, None], 6, 1))
     drawn = repeat._drawn(contender)
     assert len(set(drawn)) == len(drawn) == 16, "ten of the twelve that count, and all six of the other candidate"
-    assert [n for n, _ in drawn].count(2) == 6
+    assert [n for n, _, counts in drawn if not counts] == [2] * 6

@@ -22,6 +22,7 @@ import seqjax
 from seqjax.datasets import Add, CuedCopy, Digits, Dyck, Henon, MarkovChain
 from seqjax.gradients import Batch, Full, Immediate, SnAp, Truncated, init_memory
 from seqjax.models import GRU, RNN
+from seqjax.plugin import registry
 from seqjax.testing.quick_jit import quick_jit
 
 SETTINGS = Settings(rates=(0.001, 0.003), clips=(), optimizer="adam", seeds=(0, 1, 2, 3))
@@ -189,6 +190,27 @@ def test_a_result_belongs_to_its_settings(computed, change):
     chosen, other = stages(computed), stages(computed, **change)
     assert chosen.result(stage(chosen, "runs", "full")) is not None
     assert other.result(stage(other, "runs", "full")) is None
+
+
+@pytest.mark.usefixtures("forget_local_plugins")
+def test_a_result_does_not_depend_on_the_folder_of_a_loaded_file(tmp_path):
+    """Whoever checks a row has the file of its strategy in another folder."""
+    text = (
+        "from dataclasses import dataclass\nimport seqjax\nfrom seqjax.gradients import Full\n\n"
+        "@seqjax.register('gradient', 'mine')\n@dataclass(frozen=True)\nclass Mine(Full):\n    pass\n"
+    )
+
+    def file(folder, text):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "my_estimator.py").write_text(text)
+        registry.load_file(tmp_path / folder / "my_estimator.py")
+        strategy = registry._registered.pop(("gradient", "local/mine"))[1]()
+        chosen = stages(tmp_path, {"full": Full(), "mine": strategy})
+        return chosen.file(stage(chosen, "runs", "mine")).name
+
+    here = file("here", text)
+    assert file("there", text) == here
+    assert file("edited", text + "# another one\n") != here
 
 
 def test_a_result_belongs_to_the_file_of_a_strategy_and_to_its_helpers(tmp_path, monkeypatch):
