@@ -25,7 +25,8 @@ def main(argv: Sequence[str]) -> int:
     from seqjax.testing.line import as_table, failure
 
     lines = run_checks(plugin)
-    print(f"{args.kind} {args.name}\n{as_table(lines)}")
+    say(f"{args.kind} {args.name}")
+    show(as_table(lines))
     if any(line.fault for line in lines):
         raise failure(plugin, lines)
     return 0

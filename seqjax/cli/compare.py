@@ -1,18 +1,15 @@
 """`seqjax compare`: prints a table of several runs, one line per variant."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from seqjax.cli.figure import draw
-from seqjax.cli.parser import Parser, whole
+from seqjax.cli.parser import Parser
 from seqjax.extras import why_no_figure
 from seqjax.terminal.shell import program
-from seqjax.terminal.stream import line
-from seqjax.terminal.width import terminal_width
-
-MORE = "choose columns with {seqjax} compare --columns, or pipe the output into less -S"
-"""How to see the columns that have no room on a terminal."""
+from seqjax.terminal.show import show
+from seqjax.terminal.stream import line, say
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,11 +23,6 @@ def main(argv: Sequence[str]) -> int:
     add_comparison_flags(parser)
     text = "write one HTML page, which needs no network: table, curves, experiments side by side, samples and figures"
     parser.add_argument("--page", metavar="FILE", help=text)
-    text = "show these columns, in this order, such as variant,last; default: all"
-    parser.add_argument("--columns", metavar="A,B", type=lambda names: names.split(","), help=text)
-    parser.add_argument("--digits", metavar="N", type=whole, help="the significant digits of a number; default: 4")
-    text = "show an interval as 0.422 [0.415, 0.431] (default), or as 0.422 ± 0.008 with half its width"
-    parser.add_argument("--interval", choices=("brackets", "pm"), help=text)
     text = "print the table alone, as LaTeX (which needs booktabs; the best values are bold) or Markdown; default: text"
     parser.add_argument("--format", choices=("text", "latex", "markdown"), default="text", help=text)
     args = parser.read(argv)
@@ -40,8 +32,7 @@ def main(argv: Sequence[str]) -> int:
     from seqjax.sweeps.runs import Runs
 
     runs = Runs.open(*args.runs)
-    choices = {"columns": args.columns, "digits": args.digits, "interval": args.interval}
-    print_comparison(runs, args.metric, args.against, args.which, args.figure, choices=choices, form=args.format)
+    print_comparison(runs, args.metric, args.against, args.which, args.figure, form=args.format)
     if args.page:
         runs.page(args.page, args.metric, args.against)
         line("page", args.page)
@@ -66,7 +57,6 @@ def print_comparison(
     which: str,
     figure: str | None,
     default_figure: Path | None = None,
-    choices: Mapping[str, Any] | None = None,
     form: str = "text",
 ) -> None:
     """Prints the table of a comparison, and draws its figure.
@@ -78,22 +68,17 @@ def print_comparison(
         which: `"last"`, `"best"` or `"both"`: the epochs of each run whose value is taken.
         figure: the file that the user named; None: `default_figure`.
         default_figure: the file if the user named none; None: no figure.
-        choices: the arguments of `Table.choose`; None: none.
         form: `"text"`, `"latex"` or `"markdown"`; the latter two are printed alone.
     """
-    from seqjax.report.table_lines import broken
     from seqjax.sweeps.runs import main_metric
 
     metric = main_metric(runs.values()) if metric is None else metric
-    whole_table = runs.compare(metric, against, which)
-    table = whole_table.choose(**choices or {})
+    table = runs.compare(metric, against, which)
     if form != "text":
         print(table.to_latex() if form == "latex" else table.to_markdown(), end="")
         return
-    heading = _heading(metric, table, max(whole_table["runs"]))
-    width = terminal_width()
-    print("\n".join([heading] if width is None else broken(heading, width)))
-    print(table.to_text(terminal_width(), MORE.format(seqjax=program())))
+    say(_heading(metric, table))
+    show(table)
     if not runs.is_comparable(metric):
         line("note", "these runs have different losses: choose another --metric")
     file = figure or default_figure
@@ -105,12 +90,10 @@ def print_comparison(
         draw(lambda: plot.runs(runs, x="epoch", y=metric), Path(file), "--figure " if figure else "")
 
 
-def _heading(metric: str, table: Any, most_seeds: int) -> str:
+def _heading(metric: str, table: Any) -> str:
     """The line above the table: which values of the metric it has, and their intervals."""
     words = {"last": "last epoch", "best": "best epoch (that with the lowest held-out loss)"}
     epochs = " and ".join(words[epoch] for epoch in words if {epoch, f"{epoch} difference"} & {*table.columns})
-    interval = {"brackets": ", and its 95 % interval in brackets", "pm": " ± half the width of its 95 % interval"}
-    spread = interval[table.interval] if table.intervals else ""
-    if most_seeds < 2:
-        spread = ", without an interval, which takes two seeds"
-    return f"{metric}{epochs and f', {epochs}'}: mean over seeds{spread}"
+    has_interval = max(table["runs"]) > 1
+    spread = "and its 95 % interval in brackets" if has_interval else "without an interval, which takes two seeds"
+    return f"{metric}{epochs and f', {epochs}'}: mean over seeds, {spread}"

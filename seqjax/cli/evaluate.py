@@ -9,9 +9,11 @@ from seqjax.errors import Error
 from seqjax.plugin.config import create
 from seqjax.runs import settings
 from seqjax.terminal.shell import program
+from seqjax.terminal.show import show
+from seqjax.terminal.stream import say
 
-COLUMNS = {"loss": ".4f", "perplexity": ".4f", "bits_per_character": ".4f", "tokens": ","}
-"""The printed columns and their formats."""
+COLUMNS = ("loss", "perplexity", "bits_per_character", "tokens")
+"""The columns in their order; others follow."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,6 +35,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser.read(argv)
 
     from seqjax.data.tokenizer import TextCodec
+    from seqjax.report.table import Table
     from seqjax.runs.run import Run
 
     run = Run.open(args.run, args.which)
@@ -46,14 +49,11 @@ def main(argv: Sequence[str]) -> int:
     columns = [*(name for name in COLUMNS if name in names), *(name for name in names if name not in COLUMNS)]
     titles = {"bits_per_character": "bits/char", "tokens": "tokens" if isinstance(run.codec, TextCodec) else "targets"}
     if args.which == "best":
-        print(f"best epoch: {run.best_epoch}")
-    print("        ", *(f"{titles.get(name, name):>12}" for name in columns))
-    for part, row in rows.items():
-        if not row["tokens"]:
-            print(f"{part:8}  has no targets")
-        else:
-            print(
-                f"{part:8} ",
-                *(f"{row[name]:>12{COLUMNS.get(name, '.4f')}}" if name in row else f"{'–':>12}" for name in columns),
-            )
+        say(f"best epoch: {run.best_epoch}")
+    # A part without targets has no loss.
+    lines = [
+        [part, *(row.get(name) if row["tokens"] or name == "tokens" else None for name in columns)]
+        for part, row in rows.items()
+    ]
+    show(Table(["part", *(titles.get(name, name) for name in columns)], lines, digits=5))
     return 0

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from seqjax.cli.parser import Parser
 from seqjax.terminal.shell import argument, program
+from seqjax.terminal.show import show
 from seqjax.terminal.stream import line
 
 
@@ -29,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
         (run,) = run_folders(path)  # for its error
         run = run.resolve()
         runs = [state_of(str(path), run, run.parent / JOBS / run.name)]
-    print(table(runs))
+    show(table(runs))
     if any(state.state == "failed" for state in runs) and (path / JOBS).is_dir():
         line("logs", path / JOBS)
     check_damage(path, runs)

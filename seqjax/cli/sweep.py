@@ -27,6 +27,7 @@ from seqjax.plugin.base import fields_of
 from seqjax.plugin.config import create
 from seqjax.runs import settings
 from seqjax.terminal.shell import argument, program
+from seqjax.terminal.show import show
 from seqjax.terminal.stream import line
 
 MIN_OPERATIONS = 1e12
@@ -99,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
         runs = run_all(planned, varied, out, JobOptions(args.devices, args.checkpoint_seconds, tracker), True, launcher)
     loads = "".join(f" --load {argument(file)}" for file in args.load)
     if len(runs) < len(planned):
-        print(table(states(out)))
+        show(table(states(out)))
         line("next", f"{program()} status {argument(out)}")
         check_jobs(out, planned)
         return 0

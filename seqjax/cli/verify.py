@@ -5,8 +5,10 @@ from pathlib import Path
 
 from seqjax.cli.flags import use_all_cores
 from seqjax.cli.parser import Parser
-from seqjax.errors import Error, escape
+from seqjax.errors import Error
 from seqjax.terminal.shell import argument, program
+from seqjax.terminal.show import show
+from seqjax.terminal.stream import say
 
 DESCRIPTION = """Check whether runs are still what they were: all files that their manifest lists, the files of the
 plugins, the dataset, which is loaded again, and the versions of packages. Nothing is written. All faults of all runs
@@ -39,7 +41,9 @@ def main(argv: Sequence[str]) -> int:
                 damaged[path] = 4 if {*faults} & {*DAMAGED} else 6
             count += 1
             verdict = f"{len(faults)} fault{'s' * (len(faults) != 1)}" if faults else "no fault"
-            print(f"{escape(str(path))}: {verdict}\n{Table(FileLine._fields, lines)}\n", flush=True)
+            say(f"{path}: {verdict}")
+            show(Table(FileLine._fields, lines))
+            say("")
     if damaged or unread:
         raise _failure(count, damaged, unread)
     return 0

@@ -1,7 +1,7 @@
 """`lags`: how much of a gradient travels how many steps back, from one backward pass over a scan."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +19,7 @@ from seqjax.gradients.reverse.budget import num_bytes
 from seqjax.gradients.steps.floats import leaf_names, norm, partition_float
 from seqjax.gradients.steps.mapping import mapped
 from seqjax.memory import check_device_memory
-from seqjax.report import notebook
+from seqjax.report import shown
 from seqjax.report.table import Table
 
 if TYPE_CHECKING:  # matplotlib takes long to import
@@ -261,10 +261,26 @@ class Lags(NamedTuple):
         ]
         return Table(("of", "name", *(f"lag {k}" for k in lags)), rows)
 
-    def __str__(self) -> str:
+    def _parts(self) -> list[str | Table]:
+        if self._is_traced():
+            return [repr(self)]
         several = len(self.bias) > 1 and (len(self.by_state) > 1 or len(self.by_param) > 1)
-        parts = (str(self.table), self._conclusion(), str(self.leaf_table) if several else "", self._explosion())
-        return "\n".join(filter(None, parts))
+        leaves = [self.leaf_table] if several else []
+        return [self.table, self._conclusion(), *leaves, *self._explosion()]
+
+    # These three methods are those of `Shown`, which cannot be a base class beside `NamedTuple`.
+    def __str__(self) -> str:
+        return shown.as_text(self._parts())
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        return shown.as_renderables(self._parts())
+
+    def _repr_markdown_(self) -> str:
+        return shown.as_markdown(self._parts())
+
+    def _is_traced(self) -> bool:
+        """Whether its arrays have no values, as inside `jit`, or those of several scans, as `vmap` returns them."""
+        return np.ndim(self.norms) != 1 or isinstance(self.norms, jax.core.Tracer)
 
     def _conclusion(self) -> str:
         if not np.isfinite(self.bias).all():
@@ -278,27 +294,17 @@ class Lags(NamedTuple):
         bias = f"within {', '.join(words)}" if words else f"above 10% up to {counted(len(self.bias), 'step')}"
         return f"{rate}bias {bias}"
 
-    def _explosion(self) -> str:
+    def _explosion(self) -> list[str]:
         """Which state variable's gradient explodes; empty if none does."""
         if not self.explodes:
-            return ""
+            return []
         name, lag, step = self.explodes
-        return f"the gradient by {name} explodes first: {GROWN:,}-fold within {lag} steps, largest at step {step}"
+        return [f"the gradient by {name} explodes first: {GROWN:,}-fold within {lag} steps, largest at step {step}"]
 
     def __repr__(self) -> str:
-        if np.ndim(self.norms) != 1 or isinstance(self.norms, jax.core.Tracer):
-            return f"Lags(norms: {dtype_shape(self.norms)})"  # inside `jit`, or of several scans at a time by `vmap`
+        if self._is_traced():
+            return f"Lags(norms: {dtype_shape(self.norms)})"
         return f"Lags({len(self.bias)} lags: {self._conclusion()})"  # the arrays alone are thousands of characters
-
-    def _repr_html_(self) -> str | None:
-        if np.ndim(self.norms) != 1 or isinstance(self.norms, jax.core.Tracer):
-            return None  # a notebook shows the text above
-        return notebook.show(
-            lambda: "".join(map(notebook.text, filter(None, (self._conclusion(), self._explosion())))),
-            lambda: notebook.image(self.plot(), "Bias by steps kept, and norm of the gradient by lag"),
-            lambda: self.table.to_html(),
-            lambda: notebook.details("by parameter and state variable", self.leaf_table.to_html()),
-        )
 
     def plot(self, title: str = "", by: str | None = None) -> "seqjax.report.figure.Figure":
         """A matplotlib figure: the norms by lag with their fitted rate, and the relative bias by steps kept.

@@ -26,7 +26,7 @@ from seqjax.memory import check_device_memory
 from seqjax.plugin import registry
 from seqjax.plugin.base import fields_of
 from seqjax.plugin.config import describe
-from seqjax.report import notebook
+from seqjax.report.shown import Shown
 from seqjax.report.table import Table
 from seqjax.terminal.counted import CountedDisplay
 from seqjax.terminal.live import shows_progress
@@ -57,7 +57,7 @@ class WindowSequence(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Measures:
+class Measures(Shown):
     """S strategies, measured on the same windows. Print it, pass it to `Report.table`, or read its arrays.
 
     With ĝ_1 ... ĝ_n the draws, m their mean, s² = Σ ‖ĝ_i - m‖² / (n - 1), and g the true gradient, of the windows or of
@@ -145,20 +145,10 @@ class Measures:
             json.dumps({"strategies": plugins} | values | plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         )
 
-    def __str__(self) -> str:
-        return str(Table(self.columns, self.rows))
+    def _parts(self) -> list[str | Table]:
+        return [Table(self.columns, self.rows)]
 
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        windows, steps, rows = self.shape
-        return notebook.show(
-            lambda: notebook.note(f"windows {windows} · steps {steps} · rows {rows}"),
-            lambda: Table(self.columns, self.rows).to_html(),
-        )
-
-    def _repr_markdown_(self) -> str:
-        return Table(self.columns, self.rows).to_markdown()
+    __repr__ = Shown.__str__
 
     def plot(self, what: str = "bias") -> "seqjax.report.figure.Figure":
         """A matplotlib figure.

@@ -19,7 +19,7 @@ from seqjax.gradients.contract.gradient import weighted_sum
 from seqjax.gradients.contract.problem import Params, Problem, State
 from seqjax.gradients.steps.floats import leaf_names, norm, partition_float, split_float
 from seqjax.gradients.steps.scored import replace_unscored
-from seqjax.report import notebook
+from seqjax.report.shown import Shown
 from seqjax.report.table import Table
 
 if TYPE_CHECKING:  # matplotlib takes long to import
@@ -63,7 +63,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Nonfinite:
+class Nonfinite(Shown):
     """Where a scan and its gradient stop being finite, with the largest norms on the way there.
 
     Norms are the largest of all rows, NaN or infinite where they are not finite.
@@ -81,10 +81,10 @@ class Nonfinite:
     """The norms of the gradient of the loss by each state variable before each step, and of the share of each step in
     the gradient by each parameter, float64[T], by variable: "state h", "params W"."""
 
-    def __str__(self) -> str:
-        return "\n".join([*self._lines(), str(self.table)])
+    def _parts(self) -> list[str | Table]:
+        return [*self._lines(), self.table]
 
-    __repr__ = __str__
+    __repr__ = Shown.__str__
 
     def _lines(self) -> list[str]:
         num_steps = len(next(iter(self.norms.values())))
@@ -134,13 +134,6 @@ class Nonfinite:
                 va="top",
             )
         return figure
-
-    def _repr_html_(self) -> str:
-        return notebook.show(
-            lambda: "".join(map(notebook.text, self._lines())),
-            lambda: notebook.image(self.plot(), "Norms by step"),
-            lambda: self.table.to_html(),
-        )
 
 
 def first_nonfinite(

@@ -20,7 +20,7 @@ from seqjax.gradients.contract.compiling import jit_of
 from seqjax.gradients.contract.problem import Params, Problem, State
 from seqjax.gradients.steps.floats import leaf_names, partition_float, ravel_float, split_float
 from seqjax.memory import check_device_memory
-from seqjax.report import notebook
+from seqjax.report.shown import Shown
 from seqjax.report.table import Table
 
 if TYPE_CHECKING:  # matplotlib takes long to import
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # matplotlib takes long to import
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Jacobians:
+class Jacobians(Shown):
     """Norms, eigenvalues and Lyapunov exponents of the Jacobians J_t = ∂s_t/∂s_{t-1} of a sequence.
 
     s_t are the float leaves of the state as one vector of S numbers, and
@@ -117,9 +117,9 @@ class Jacobians:
         rows = [(name, *(float(norms[lag - 1]) for lag in lags)) for name, norms in self.by_state.items()]
         return Table(("state variable", *(f"lag {lag}" for lag in lags)), rows)
 
-    def __str__(self) -> str:
-        states = [str(self.state_table)] if len(self.by_state) > 1 else []
-        return "\n".join([self._size(), str(self._few_lags()), *states, self._conclusion()])
+    def _parts(self) -> list[str | Table]:
+        states = [self.state_table] if len(self.by_state) > 1 else []
+        return [self._size(), self._few_lags(), *states, self._conclusion()]
 
     def _size(self) -> str:
         return f"{self.num_steps} steps, {self.num_rows} rows, {len(self.lyapunov)} state numbers"
@@ -140,16 +140,7 @@ class Jacobians:
             )
         )
 
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return notebook.show(
-            lambda: notebook.note(self._size()),
-            lambda: notebook.text(self._conclusion(), "pre"),
-            lambda: notebook.image(self.plot(), "Norms of products of Jacobians by lag"),
-            lambda: self._few_lags().to_html(),
-            lambda: self.state_table.to_html() if len(self.by_state) > 1 else "",
-        )
+    __repr__ = Shown.__str__
 
     def plot(self) -> "seqjax.report.figure.Figure":
         """A matplotlib figure of the norms by lag, their mean and maximum over the steps, with ρ^lag for comparison."""

@@ -1,33 +1,34 @@
-"""`Table`: named columns and rows, as text for a terminal, Markdown, LaTeX, CSV or a data frame."""
+"""`Table`: named columns and rows, as text, for a terminal, as Markdown, LaTeX, CSV or a data frame."""
 
 import csv
 import dataclasses
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-from seqjax.errors import Error, check_type, check_whole, counted, escape, few, nearest
-from seqjax.report import latex, notebook
-from seqjax.report.table_cell import DIGITS, TEXT, Form, common_decimals, format_cell, is_number, numbers, text
-from seqjax.report.table_lines import broken, lines_of
-from seqjax.terminal.width import terminal_width
+from rich.cells import cell_len
+from rich.text import Text
 
-MOST_DIGITS = 17
-"""The largest number of significant digits."""
-MORE = "pipe the output into less -S, or in Python print(table.to_text())"
-"""How to see the columns that have no room on a terminal."""
+from seqjax import files
+from seqjax.errors import Error, check_type, check_whole, escape, few, nearest
+from seqjax.report import latex
+from seqjax.report.table_cell import DIGITS, format_column, is_number
+
+GAP = "  "
+"""What stands between two columns of a text."""
 
 
 @dataclass(frozen=True)
 class Table:
     """Named columns, and rows of numbers, texts and None (an empty cell).
 
-    `print(table)` shows it. On a terminal that is too narrow, texts are broken into several lines, columns that have no
-    room are left out, and a note names them. A mean and its interval, which are three columns, are shown in one cell.
-    `to_csv` and `to_pandas` have all columns with all digits.
+    `print(table)` prints it as plain text, `rich.print(table)` as wide as the terminal, and a notebook shows its
+    Markdown. A mean and its interval, which are three columns, are shown in one cell: `0.422 [0.415, 0.431]`. `to_csv`
+    and `to_pandas` have all columns with all digits.
 
     Args:
         columns: the names of the columns, which differ.
@@ -36,13 +37,10 @@ class Table:
         best: column -> whether its lowest or its highest value is the best; `to_latex` shows these values in bold.
         digits: the significant digits that are shown; a number that is too large for them has no decimals, and integers
             are shown whole.
-        interval: how an interval is shown: `"brackets"`, `0.422 [0.415, 0.431]`; `"pm"`, `0.422 ± 0.008`, with half its
-            width.
 
     Raises:
         Error: two columns of one name; a row of another length; a cell that holds several values; a column of
-            `intervals` or `best` that is not there; another value of `best` or `interval`; `digits` below 1 or
-            above `MOST_DIGITS`.
+            `intervals` or `best` that is not there; another value of `best`; `digits` below 1.
     """
 
     columns: Sequence[str]
@@ -55,8 +53,6 @@ class Table:
     """Column -> which of its values is the best."""
     digits: int = DIGITS
     """The significant digits that are shown."""
-    interval: Form = "brackets"
-    """How intervals are shown."""
 
     def __post_init__(self) -> None:
         check_type("columns", self.columns, Iterable, "a list of names")
@@ -72,10 +68,6 @@ class Table:
             if len(row) != len(columns):
                 raise Error(f"row {n} has {len(row)} values for {len(columns)} columns ({', '.join(columns)})")
         check_whole(digits=(self.digits, 1))
-        if self.digits > MOST_DIGITS:
-            raise Error(f"digits = {self.digits}: choose at most {MOST_DIGITS}, which tell all floats apart")
-        if not isinstance(self.interval, str) or self.interval not in TEXT:
-            raise Error(f"interval = {self.interval!r}: choose 'brackets' or 'pm'")
         is_known = isinstance(self.best, Mapping) and all(each in ("lowest", "highest") for each in self.best.values())
         if not is_known:
             raise Error(f"best = {self.best!r:.80}: choose 'lowest' or 'highest' for each column, in a dict")
@@ -88,33 +80,12 @@ class Table:
 
     def __getitem__(self, column: str) -> list[Any]:
         """The values of one column, from top to bottom."""
-        self._check_name(column, self.columns)
+        _check_name(column, self.columns)
         index = self.columns.index(column)
         return [row[index] for row in self.rows]
 
-    @property
-    def shown_columns(self) -> tuple[str, ...]:
-        """The columns that are shown: `columns` without the ends of intervals, which are in the cell of their mean."""
-        return tuple(self._spans())
-
-    def shown_rows(self) -> list[list[str]]:
-        """The texts of the cells, one for each of `shown_columns`."""
-        spans = self._spans().values()
-        columns = [[row[span] for row in self.rows] for span in spans]
-        return [list(row) for row in zip(*map(self._texts, columns), strict=True)] if columns else []
-
-    def _texts(self, cells: Sequence[Sequence[Any]]) -> list[str]:
-        """The texts of the cells of a column."""
-        decimals = common_decimals(cells, self.digits, self.interval)
-        return [text(cell, self.digits, self.interval, decimals) for cell in cells]
-
-    def choose(
-        self,
-        columns: Iterable[str] | Mapping[str, str] | None = None,
-        digits: int | None = None,
-        interval: Form | None = None,
-    ) -> "Table":
-        """The table with other columns, digits or intervals, for the terminal and for all files.
+    def choose(self, columns: Iterable[str] | Mapping[str, str] | None = None, digits: int | None = None) -> "Table":
+        """The table with some of its columns, or with other digits.
 
         >>> from seqjax.report import Table
         >>> table = Table(["model", "runs", "loss", "from", "to"], [["gru", 5, 0.4219, 0.4152, 0.4311]], ["loss"])
@@ -123,13 +94,12 @@ class Table:
         0.422 [0.415, 0.431]  gru
 
         Args:
-            columns: the names of some of `shown_columns`, in their new order; a mean comes with its interval. A dict
-                gives them new names: `{"variant": "model", "last": "held-out loss"}`. None: all.
+            columns: the names in their new order; a mean comes with its interval. A dict gives them new names:
+                `{"variant": "model", "last": "held-out loss"}`. None: all.
             digits: the significant digits; None: as before.
-            interval: `"brackets"` or `"pm"`; None: as before.
 
         Raises:
-            Error: no such column; a new name that is no text, or is empty; `digits` or `interval` as for a `Table`.
+            Error: no such column; a new name that is no text, or is empty; `digits` as for a `Table`.
         """
         spans = self._spans()
         if isinstance(columns, str) or not isinstance(columns, Iterable | None):
@@ -138,7 +108,7 @@ class Table:
         if columns is not None and (not chosen or len({*map(str, chosen)}) < len(chosen)):
             raise Error(f"columns = {columns!r:.80}: choose at least one column, and none twice")
         for name in chosen:
-            self._check_name(name, spans)
+            _check_name(name, spans)
         names = dict(columns) if isinstance(columns, Mapping) else dict(zip(chosen, chosen, strict=True))
         for name, new in names.items():
             if not isinstance(new, str) or not new.strip():
@@ -156,46 +126,47 @@ class Table:
             intervals=[names[name] for name in names if name in self.intervals],
             best={names[name]: which for name, which in self.best.items() if name in names},
             digits=self.digits if digits is None else digits,
-            interval=self.interval if interval is None else interval,
         )
 
     def __str__(self) -> str:
-        return self.to_text(terminal_width())
+        lines = [[escape(cell) for cell in line] for line in self._lines()]
+        widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+        right = self._are_numbers()
+        padded = [
+            [
+                space + cell if is_right else cell + space
+                for cell, width, is_right in zip(line, widths, right, strict=True)
+                for space in [" " * (width - cell_len(cell))]
+            ]
+            for line in lines
+        ]
+        return "\n".join(GAP.join(line).rstrip() for line in padded)
 
-    def to_text(self, width: int | None = None, more: str = MORE) -> str:
-        """The table as aligned lines of text.
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        """The table for a terminal: a cell that has no room goes on in the next line, and no text is markup."""
+        # Imported here, since most programs that make tables print none on a terminal.
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table as RichTable
 
-        Args:
-            width: the characters that a line may have. Columns that have no room are left out, and a note below the
-                table names them. None: any number.
-            more: what the note says about how to see these columns.
-        """
-        cells = [[escape(cell) for cell in line] for line in (self.shown_columns, *self.shown_rows())]
-        lines, left_out = lines_of(cells[0], cells[1:], self._are_numbers(), width)
-        if left_out and width is not None:
-            note = f"{counted(len(left_out), 'column')} without room here: {', '.join(left_out)}. To see more: {more}"
-            lines += broken(note, max(width, 2))
-        return "\n".join(lines)
+        headings, *rows = self._lines()
+        table = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        for name, is_right in zip(headings, self._are_numbers(), strict=True):
+            table.add_column(Text(escape(name)), justify="right" if is_right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(escape(cell)) for cell in row))
+        yield table
 
     def to_markdown(self) -> str:
         """The table as GitHub's Markdown, with the digits of `str`."""
         right = self._are_numbers()
         rule = ["---:" if is_right else "---" for is_right in right]
+        headings, *rows = self._lines()
         rows = [
-            [cell if is_right else markdown(cell) for cell, is_right in zip(row, right, strict=True)]
-            for row in self.shown_rows()
+            [cell if is_right else markdown(cell) for cell, is_right in zip(row, right, strict=True)] for row in rows
         ]
-        lines = [map(markdown, self.shown_columns), rule, *rows]
+        lines = [list(map(markdown, headings)), rule, *rows]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
-    def to_html(self) -> str:
-        """The table as HTML, with the digits of `str`; of a long one the first and the last rows."""
-        return notebook.table(self.shown_columns, self.shown_rows(), self._are_numbers())
-
-    def _repr_html_(self) -> str:
-        return notebook.show(self.to_html)
-
-    # This one is used when a notebook is converted to LaTeX.
     def _repr_markdown_(self) -> str:
         return self.to_markdown()
 
@@ -203,42 +174,30 @@ class Table:
         """The table as CSV (RFC 4180) with all digits; NaN is `nan`, None is empty.
 
         A text in which a spreadsheet would see a formula, since it begins with `=`, `+`, `-` or `@`, gets an apostrophe
-        in front (https://owasp.org/www-community/attacks/CSV_Injection), which `csv_text` takes away. Numbers stay as
-        they are, and so do texts of numbers. Control characters but newlines are escaped.
+        in front (https://owasp.org/www-community/attacks/CSV_Injection). Numbers stay as they are, and so do texts of
+        numbers. Control characters but newlines are escaped.
         """
         text = io.StringIO()
         csv.writer(text).writerows([map(_csv_cell, row) for row in (self.columns, *self.rows)])
         return text.getvalue()
 
-    def to_latex(
-        self,
-        columns: Iterable[str] | Mapping[str, str] | None = None,
-        digits: int | None = None,
-        caption: str | None = None,
-        label: str | None = None,
-        interval: Form | None = None,
-    ) -> str:
-        r"""The table as LaTeX, which needs `\usepackage{booktabs}`.
+    def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
+        r"""The table as LaTeX, which needs `\usepackage{booktabs}`, with the digits of `str`.
 
         In the columns of `best`, a value is bold if no other value of its column is better than the better end of its
         interval; a value without an interval is bold if no other is better. Characters that LaTeX would interpret are
         escaped. Greek letters and signs such as ± become mathematics; other letters outside of ASCII stay as they are.
 
         Args:
-            columns: as in `choose`.
-            digits: as in `choose`.
             caption: the text above the table, which becomes a `table`; with neither caption nor label it is a
                 `tabular`, for a `table` of your own.
             label: what `\ref` refers to, such as `"tab:losses"`.
-            interval: as in `choose`.
 
         Raises:
-            Error: as in `choose`; a caption or a label that is no text; a label with characters that LaTeX cannot read.
+            Error: a caption or a label that is no text; a label with characters that LaTeX cannot read.
         """
-        table = self.choose(columns, digits, interval)
-        shown = [table._latex_column(name, span) for name, span in table._spans().items()]
-        rows = [list(row) for row in zip(*shown, strict=True)]
-        return latex.table(table.shown_columns, rows, table._are_numbers(), caption, label)
+        columns = [[latex.plain(name), *self._latex_cells(name, cells)] for name, cells in self._cells().items()]
+        return latex.table(list(zip(*columns, strict=True)), self._are_numbers(), caption, label)
 
     def to_pandas(self) -> Any:
         """The table as a `pandas.DataFrame` with all digits; None in a column of numbers becomes NaN.
@@ -252,6 +211,18 @@ class Table:
             raise Error("to_pandas needs pandas, which is not installed: pip install pandas") from cause
         return pandas.DataFrame(list(self.rows), columns=list(self.columns))
 
+    def write(self, file: str | Path) -> None:
+        """Writes the table into a file, whose ending says how: `.md`, `.csv` or `.tex`.
+
+        Raises:
+            Error: another ending; exit code 6: the file cannot be written.
+        """
+        file = files.path_of("file", file)
+        kinds = {".md": self.to_markdown, ".csv": self.to_csv, ".tex": self.to_latex}
+        if file.suffix not in kinds:
+            raise Error(f"{file}: a table is written as {', '.join(kinds)}; choose one of these endings")
+        files.write(file, kinds[file.suffix]())
+
     def _spans(self) -> dict[str, slice]:
         """Shown column -> which values of a row are in its cell: one, or a mean and the ends of its interval."""
         spans, at = {}, 0
@@ -261,29 +232,39 @@ class Table:
             at = spans[name].stop
         return spans
 
+    def _cells(self) -> dict[str, list[Sequence[Any]]]:
+        """Shown column -> the values in each of its cells."""
+        return {name: [row[span] for row in self.rows] for name, span in self._spans().items()}
+
+    def _lines(self) -> list[list[str]]:
+        """The texts of the headings and of the rows."""
+        columns = [
+            [name, *("{} [{}, {}]".format(*texts) if len(texts) > 1 else texts[0] for texts in shown)]
+            for name, cells in self._cells().items()
+            for shown in [format_column(cells, self.digits)]
+        ]
+        return [list(line) for line in zip(*columns, strict=True)]
+
     def _are_numbers(self) -> list[bool]:
         """For each shown column, whether it holds numbers (and empty cells) only."""
         return [
-            all(is_number(value) or value is None for value in values) and any(map(is_number, values))
-            for values in map(self.__getitem__, self.shown_columns)
+            all(is_number(cell[0]) or cell[0] is None for cell in cells) and any(is_number(cell[0]) for cell in cells)
+            for cells in self._cells().values()
         ]
 
-    def _latex_column(self, name: str, span: slice) -> list[str]:
+    def _latex_cells(self, name: str, cells: Sequence[Sequence[Any]]) -> list[str]:
         """The cells of a shown column in LaTeX."""
-        cells = [row[span] for row in self.rows]
-        decimals = common_decimals(cells, self.digits, self.interval)
         is_bold = _unbeaten(cells, self.best[name]) if name in self.best else [False] * len(cells)
         return [
-            latex.number(numbers(cell, self.digits, self.interval, decimals), self.interval, bold)
-            if is_number(cell[0]) and math.isfinite(cell[0])
-            else latex.plain(format_cell(cell[0]))
-            for cell, bold in zip(cells, is_bold, strict=True)
+            latex.number(texts, bold) if is_number(cell[0]) and math.isfinite(cell[0]) else latex.plain(texts[0])
+            for cell, texts, bold in zip(cells, format_column(cells, self.digits), is_bold, strict=True)
         ]
 
-    def _check_name(self, column: object, known: Iterable[str]) -> None:
-        known = list(known)
-        if column not in known:
-            raise Error(f"no column {column!r}{nearest(str(column), known)} (columns: {few(known)})")
+
+def _check_name(column: object, known: Iterable[str]) -> None:
+    known = list(known)
+    if column not in known:
+        raise Error(f"no column {column!r}{nearest(str(column), known)} (columns: {few(known)})")
 
 
 def _unbeaten(cells: Sequence[Sequence[Any]], best: str) -> list[bool]:
@@ -305,11 +286,6 @@ def _plain(value: Any) -> Any:
     return value if shape is None else value.item()
 
 
-def csv_text(cell: str) -> str:
-    """The text of a cell that was read from what `Table.to_csv` has written."""
-    return cell.removeprefix("'") if FORMULA.match(cell) else cell
-
-
 def markdown(text: str) -> str:
     """A text of which no character has a meaning in Markdown or HTML."""
     text = escape(text, keep="\n")
@@ -318,13 +294,8 @@ def markdown(text: str) -> str:
     return text.replace("\n", "<br>")
 
 
-def plain(text: str) -> str:
-    """The text of one line that `markdown` was given."""
-    return re.sub(r"\\([\\`*_\[|<&~])", r"\1", text)
-
-
 FORMULA = re.compile(r"[\s']*[=+@\uff1d\uff0b\uff0d\uff20-]")
-"""The start of a text that a spreadsheet may evaluate. It includes apostrophes: `csv_text` undoes `_csv_cell`."""
+"""The start of a text that a spreadsheet may evaluate; one that begins with an apostrophe gets another one."""
 
 
 def _csv_cell(value: Any) -> Any:

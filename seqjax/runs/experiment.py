@@ -18,7 +18,7 @@ from seqjax.gradients.contract.problem import Params
 from seqjax.models.model import CountBasedModel, Model
 from seqjax.plugin import config
 from seqjax.plugin.base import Plugin
-from seqjax.report import notebook
+from seqjax.report.shown import Shown
 from seqjax.report.table import Table
 from seqjax.runs.settings import KINDS, TRAINING, Scalars, create_default, resolve
 from seqjax.training.fit import Counting, Fit, GradientDescent
@@ -32,7 +32,7 @@ def _default(kind: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExperimentFields(Scalars):
+class ExperimentFields(Shown, Scalars):
     """The fields of an experiment, and what follows from them; see `Experiment`.
 
     Raises:
@@ -143,8 +143,8 @@ class ExperimentFields(Scalars):
         known = [(name, getattr(self, name)) for name in (*usual, *others)]
         return Table(("field", "value"), [(name, _in_short(value)) for name, value in known if value is not None])
 
-    def _repr_html_(self) -> str:
-        return notebook.show(lambda: self.overview.to_html())
+    def _parts(self) -> list[str | Table]:
+        return [self.overview]
 
     @property
     def objects(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from seqjax.gradients.contract.problem import Params
 from seqjax.models.model import Model
 from seqjax.plugin.author import mistakes_of
 from seqjax.plugin.config import describe, name_fault
-from seqjax.report import notebook
+from seqjax.report.shown import Shown
 from seqjax.report.table import Table
 from seqjax.runs.agreement import read_together
 from seqjax.runs.carry_out import Options, carry_out, take_up
@@ -126,7 +126,7 @@ class Experiment(ExperimentFields):
         return requirements_of(first_call(job.problem, job.data.streams["train"], setup, here=False), target)
 
 
-class Run(RunState):
+class Run(Shown, RunState):
     """An experiment with its parameters and metrics.
 
     >>> import tempfile
@@ -256,15 +256,8 @@ class Run(RunState):
 
         return plot.history(self.metrics, title=plot.title_of([self.experiment]))
 
-    def _repr_html_(self) -> str:
-        return notebook.show(
-            lambda: notebook.text(self._headline()),
-            lambda: self._losses().to_html() if self.metrics else "",
-            lambda: notebook.curves(
-                {f"{words} loss": [row[f"{part}_loss"] for row in self.metrics] for part, words in PARTS.items()}
-            ),
-            lambda: notebook.details("experiment", self.experiment.overview.to_html()),
-        )
+    def _parts(self) -> list[str | Table]:
+        return [self._headline(), *([self._losses()] if self.metrics else [])]
 
     def _headline(self) -> str:
         """What was run, how far it went, and where it is kept."""

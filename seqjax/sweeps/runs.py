@@ -11,8 +11,8 @@ import numpy as np
 from seqjax.errors import Error, check_type, nearest, quoted
 from seqjax.files import path_of
 from seqjax.plugin.config import Config, to_config
-from seqjax.report import notebook
 from seqjax.report.bootstrap import interval
+from seqjax.report.shown import Shown
 from seqjax.report.table import Table
 from seqjax.runs.environment import MACHINE, read_environment
 from seqjax.runs.experiment import differences
@@ -31,7 +31,7 @@ class UnknownRun(Error, KeyError):  # noqa: N818
     __str__ = Exception.__str__  # that of `KeyError` would quote the message
 
 
-class Runs(Mapping[str, Run]):
+class Runs(Shown, Mapping[str, Run]):
     """Runs by name, as `sweep` returns them. A name has the variant, then the seed: `"full, seed=0"`.
 
     >>> import seqjax as sj
@@ -209,12 +209,9 @@ class Runs(Mapping[str, Run]):
 
         write_page(self, path_of("file", file), main_metric(self.values()) if metric is None else metric, against)
 
-    def _repr_html_(self) -> str:
+    def _parts(self) -> list[str | Table]:
         metric = main_metric(self.values())
-        return notebook.show(
-            lambda: notebook.text(f"{len(self)} runs, {len(self.variants)} variants, {metric}"),
-            lambda: self.compare(metric).to_html(),
-        )
+        return [f"{len(self)} runs, {len(self.variants)} variants, {metric}", self.compare(metric)]
 
     def __repr__(self) -> str:
         return f"Runs({len(self)}: {quoted(self, 4)})"

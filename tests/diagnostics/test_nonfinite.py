@@ -216,7 +216,7 @@ def test_text_table_and_figure():
     for of in ("value", "gradient"):
         lines = found.plot(of).axes[0].lines
         assert len(lines) == {"value": 5, "gradient": 5}[of]  # and the step that is not finite
-    assert "<table" in found._repr_html_()
+    assert found._repr_markdown_().endswith(found.table.to_markdown())
     with pytest.raises(sj.Error, match='must be "value" or "gradient"'):
         found.plot("both")
     assert str(find(lambda p, s, t: (s, p["w"] * s["a"]), num_steps=4)).startswith(
