@@ -28,7 +28,7 @@ def main(
     )
     truncated = f"truncated, {gap} steps"
     gradients = {"full": Full(), truncated: Truncated(steps=gap)}
-    expected = {"full": at_most(0.01), truncated: at_least(0.1)}
+    expected = {"full": {"high": 0.01}, truncated: {"low": 0.1}}
 
     runs = sj.sweep(base, {"gradient": gradients, "seed": range(seeds)})
 

@@ -101,10 +101,10 @@ def main(
     for name, errors in curves.items():
         report.row(f"relative error at the end, {name}", errors[-1])
     ratio = (estimated / true)[len(rows) // 2 :]
-    report.row("estimated / true, second half, median", np.median(ratio), between(0.75, 1.33))
+    report.row("estimated / true, second half, median", np.median(ratio), low=0.75, high=1.33)
     report.row("estimated / true, second half, smallest", np.min(ratio))
     report.row("estimated / true, second half, largest", np.max(ratio))
-    report.row("from lags / true, median", np.median(from_lags / true), between(0.75, 1.33))
+    report.row("from lags / true, median", np.median(from_lags / true), low=0.75, high=1.33)
 
     lines = {name: (epoch.astype(int), errors) for name, errors in curves.items()}
     report.figure("error", sj.plot.lines(lines, x_label="epoch", y_label="relative error of the truncated gradient"))

@@ -23,11 +23,11 @@ GRADIENTS = {
     "20 steps": Truncated(steps=20),
 }
 EXPECTED = {
-    "full": at_most(1.05),
-    "k1=10 k2=19": at_most(1.06),
-    "k1=5 k2=9": at_least(1.3),
-    "10 steps": at_least(1.3),
-    "20 steps": at_most(1.05),
+    "full": {"high": 1.05},
+    "k1=10 k2=19": {"high": 1.06},
+    "k1=5 k2=9": {"low": 1.3},
+    "10 steps": {"low": 1.3},
+    "20 steps": {"high": 1.05},
 }
 
 

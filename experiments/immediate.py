@@ -25,30 +25,30 @@ GRADIENTS = {
 }
 
 # What a gradient of five steps or more reaches.
-SINE = between(0.043, 0.055)
-TEXT = between(1.76, 1.82)
-LAGS = between(0.4445, 0.4645)
+SINE = {"low": 0.043, "high": 0.055}
+TEXT = {"low": 1.76, "high": 1.82}
+LAGS = {"low": 0.4445, "high": 0.4645}
 EXPECTED = {
     "sine": {
         "full": SINE,
-        "immediate": between(0.056, 0.065),
+        "immediate": {"low": 0.056, "high": 0.065},
         "truncated 5": SINE,
         "dodge along truncated 5": SINE,
         "clipped": SINE,
     },
     "text": {
         "full": TEXT,
-        "immediate": between(1.82, 1.88),
+        "immediate": {"low": 1.82, "high": 1.88},
         "truncated 5": TEXT,
         "dodge along truncated 5": TEXT,
-        "clipped": between(1.78, 1.84),
+        "clipped": {"low": 1.78, "high": 1.84},
     },
     "lags": {
         "full": LAGS,
-        "immediate": at_least(0.65),
+        "immediate": {"low": 0.65},
         "truncated 5": LAGS,
         "dodge along truncated 5": LAGS,
-        "clipped": between(0.4545, 0.55),
+        "clipped": {"low": 0.4545, "high": 0.55},
     },
 }
 

@@ -39,15 +39,15 @@ class Variant:
 
 
 VARIANTS = {
-    "loss on the last of 1": Variant(exactly(211), window=1, only_last=True),
-    "loss on the last of 10": Variant(exactly("3.5e15"), window=10, only_last=True),
-    "loss on the last of 100": Variant(exactly(3e-9), window=100, only_last=True),
-    "sliding 20": Variant(exactly("3e13"), back=20),
-    "sliding 40": Variant(between(13, 220, about=54), back=40),
-    "sliding 50": Variant(between(2e-11, 3.2e-10, about=8e-11), back=50),
-    "sliding 100": Variant(between(2.5e-17, 4e-16, about=1e-16), back=100),
-    "chunks of 100": Variant(exactly("2e9"), window=100, learning_rate=1e-5),
-    "chunks of 150": Variant(exactly(4e-24), window=150, learning_rate=1e-4 / 15),
+    "loss on the last of 1": Variant({"expected": 211}, window=1, only_last=True),
+    "loss on the last of 10": Variant({"expected": 3500000000000000.0, "tolerance": 5e13}, window=10, only_last=True),
+    "loss on the last of 100": Variant({"expected": 3e-09, "tolerance": 5e-10}, window=100, only_last=True),
+    "sliding 20": Variant({"expected": 30000000000000.0, "tolerance": 5e12}, back=20),
+    "sliding 40": Variant({"expected": 54, "low": 13, "high": 220}, back=40),
+    "sliding 50": Variant({"expected": 8e-11, "low": 2e-11, "high": 3.2e-10}, back=50),
+    "sliding 100": Variant({"expected": 1e-16, "low": 2.5e-17, "high": 4e-16}, back=100),
+    "chunks of 100": Variant({"expected": 2000000000.0, "tolerance": 5e8}, window=100, learning_rate=1e-5),
+    "chunks of 150": Variant({"expected": 4e-24, "tolerance": 5e-25}, window=150, learning_rate=1e-4 / 15),
 }
 
 
@@ -92,9 +92,9 @@ def main(updates: int = 3000) -> sj.Report:
         for name, variant in VARIANTS.items():
             report.row(f"final loss, {name}", final_loss(variant, updates), variant.final_loss)
         kept = np.cumsum(gradient_by_lag())  # kept[k - 1] is the gradient of the last k steps
-    report.row("gradient at rest, θ = ½", kept[-1], exactly(24))
-    report.row("the same from the last 40 steps", kept[39], less_than(0))
-    report.row("the same from the last 41 steps", kept[40], more_than(0))
+    report.row("gradient at rest, θ = ½", kept[-1], expected=24)
+    report.row("the same from the last 40 steps", kept[39], high=0)
+    report.row("the same from the last 41 steps", kept[40], low=0)
 
     lines = {"last K steps": (np.arange(1, len(kept) + 1), kept)}
     report.figure("by_steps", sj.plot.lines(lines, x_label="K, steps kept", y_label="gradient at rest, θ = ½"))

@@ -174,7 +174,7 @@ def show_digits(report: sj.Report, train: int | float, seeds: int, hidden: int, 
         for gradient, group in runs.variants.items():
             accuracies = [run.metric("heldout_last_accuracy")[-1] for run in group]
             what = f"accuracy on held-out digits, {gradient}, layers {layers}"
-            report.row(what, accuracies, between(0.8, 0.9))
+            report.row(what, accuracies, low=0.8, high=0.9)
 
 
 def main(

@@ -26,20 +26,20 @@ GRADIENTS = {"full": Full(), "truncated 4": Truncated(steps=4), "immediate": Imm
 
 EXPECTED = {
     "digits": {
-        "gru, full": between(0.82, 0.89),
-        "gru, truncated 4": between(0.68, 0.78),
-        "gru, immediate": between(0.53, 0.65),
-        "lru, full": at_least(0.94),
-        "lru, truncated 4": at_least(0.94),
-        "lru, immediate": at_least(0.94),
+        "gru, full": {"low": 0.82, "high": 0.89},
+        "gru, truncated 4": {"low": 0.68, "high": 0.78},
+        "gru, immediate": {"low": 0.53, "high": 0.65},
+        "lru, full": {"low": 0.94},
+        "lru, truncated 4": {"low": 0.94},
+        "lru, immediate": {"low": 0.94},
     },
     "text": {
-        "gru, full": between(5.4, 5.65),
-        "gru, truncated 4": between(5.4, 5.65),
-        "gru, immediate": between(5.8, 6.05),
-        "lru, full": between(5.2, 5.36),
-        "lru, truncated 4": between(5.22, 5.4),
-        "lru, immediate": between(5.55, 5.8),
+        "gru, full": {"low": 5.4, "high": 5.65},
+        "gru, truncated 4": {"low": 5.4, "high": 5.65},
+        "gru, immediate": {"low": 5.8, "high": 6.05},
+        "lru, full": {"low": 5.2, "high": 5.36},
+        "lru, truncated 4": {"low": 5.22, "high": 5.4},
+        "lru, immediate": {"low": 5.55, "high": 5.8},
     },
 }
 

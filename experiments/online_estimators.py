@@ -49,15 +49,15 @@ CONSTANT_50 = Segment(length=50, alpha=None)
 ALPHA_4 = Segment(length=16, alpha=4.0)
 DIVERGES = Expected("> 8, diverges", lambda loss: loss > 8)
 VARIANTS = {
-    "rtrl": Variant(RTRL(), 1e-4, between(4e-18, 4e-16, about=4e-17)),
+    "rtrl": Variant(RTRL(), 1e-4, {"expected": 4e-17, "low": 4e-18, "high": 4e-16}),
     "uoro": Variant(UORO(), 1e-4, DIVERGES),
-    "uoro, rate 1e-5": Variant(UORO(), 1e-5, between("5e-4", 0.95, about=0.1)),
+    "uoro, rate 1e-5": Variant(UORO(), 1e-5, {"expected": 0.1, "low": 0.0005, "high": 0.95}),
     "pes, 10 particles": Variant(PES(10), 1e-4, DIVERGES),
-    "pes, 1000 particles": Variant(PES(1000), 1e-4, between(2e-18, 7e-14, about=1e-15)),
+    "pes, 1000 particles": Variant(PES(1000), 1e-4, {"expected": 1e-15, "low": 2e-18, "high": 7e-14}),
     "artbp 16": Variant(CONSTANT_16, 1e-4, DIVERGES, cuts=CONSTANT_16),
-    "artbp 16, rate 1e-5": Variant(CONSTANT_16, 1e-5, at_most(1.2e-15), cuts=CONSTANT_16),
-    "artbp 50": Variant(CONSTANT_50, 1e-4, at_most(3e-29), cuts=CONSTANT_50),
-    "artbp 16, alpha 4": Variant(ALPHA_4, 1e-4, at_most(7e-9), cuts=ALPHA_4),
+    "artbp 16, rate 1e-5": Variant(CONSTANT_16, 1e-5, {"high": 1.2e-15}, cuts=CONSTANT_16),
+    "artbp 50": Variant(CONSTANT_50, 1e-4, {"high": 3e-29}, cuts=CONSTANT_50),
+    "artbp 16, alpha 4": Variant(ALPHA_4, 1e-4, {"high": 7e-09}, cuts=ALPHA_4),
     "control": Variant(Full(), 1e-4, DIVERGES, cuts=ALPHA_4),
 }
 

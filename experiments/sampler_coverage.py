@@ -20,11 +20,11 @@ SAMPLERS = {
     "uniform": Uniform(batch_size=32, num_steps=35),
 }
 TARGETS = {
-    "random": exactly("8,960"),
-    "sequential": exactly("8,960"),
-    "uniform": between("8,900", "8,960", about="8,930"),
+    "random": {"expected": 8960},
+    "sequential": {"expected": 8960},
+    "uniform": {"expected": 8930, "low": 8900, "high": 8960},
 }
-NEVER = {"random": "", "sequential": exactly(235), "uniform": exactly(0)}
+NEVER = {"random": "", "sequential": {"expected": 235}, "uniform": {"expected": 0}}
 
 
 def main(num_tokens: int = 10_000, epochs: int = 500) -> sj.Report:

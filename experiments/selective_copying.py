@@ -15,7 +15,7 @@ from seqjax.report import at_least, at_most
 from seqjax.samplers import Sentences
 
 BLANK, MARKER, SIZE = 0, 5, 6
-EXPECTED = {"min-gru": at_least(0.995), "lru": at_most(0.97)}
+EXPECTED = {"min-gru": {"low": 0.995}, "lru": {"high": 0.97}}
 
 
 def draw(num_sequences: int, blanks: int, tokens: int, seed: int) -> sj.Pairs:

@@ -16,10 +16,10 @@ from seqjax.gradients import Full, Truncated
 from seqjax.report import between, more_than
 
 # The largest growth of the gradient by each state variable, and the number of steps until it is 50-fold.
-LARGEST_GROWTH = {"v": between(170, 680), "n": between(170, 700), "h": between(60, 240), "m": between(20, 80)}
-STEPS_UNTIL_50 = {"v": between(18, 40), "n": more_than(100), "h": more_than(100), "m": more_than(100)}
+LARGEST_GROWTH = {"v": {"low": 170, "high": 680}, "n": {"low": 170, "high": 700}, "h": {"low": 60, "high": 240}, "m": {"low": 20, "high": 80}}
+STEPS_UNTIL_50 = {"v": {"low": 18, "high": 40}, "n": {"low": 100}, "h": {"low": 100}, "m": {"low": 100}}
 # The share of neurons in which segments of 400 steps keep the sign of the full gradient.
-SAME_SIGN = {"gNa": between(0.82, 1), "gK": between(0.4, 0.7), "gL": between(0.82, 1)}
+SAME_SIGN = {"gNa": {"low": 0.82, "high": 1}, "gK": {"low": 0.4, "high": 0.7}, "gL": {"low": 0.82, "high": 1}}
 SEGMENTS = (1, 10, 20, 40, 100, 200, 400, 800, 1600)
 
 STEPS_OF_CURRENT = 200  # the current is constant for 5 ms
@@ -96,7 +96,7 @@ def main(neurons: int = 64, lag_neurons: int = 16, num_steps: int = 2400) -> sj.
         spikes_of_data = spikes(target)
 
     report = sj.Report(__file__)
-    report.row("spikes of the data", spikes_of_data, between(2, 4))
+    report.row("spikes of the data", spikes_of_data, low=2, high=4)
     for name, of_neurons in growth.items():
         report.row(f"gradient by {name}, largest growth", of_neurons.max(1), LARGEST_GROWTH[name])
         report.row(

@@ -30,11 +30,11 @@ class Variant:
 
 
 VARIANTS = {
-    "full": Variant(Full(), between(0.68, 0.95), at_most(0.02)),
-    "truncated 400": Variant(Truncated(400), between(0.38, 0.68)),
-    "clipped 100": Variant(Clipped(100.0), between(0.44, 0.74)),
+    "full": Variant(Full(), {"low": 0.68, "high": 0.95}, {"high": 0.02}),
+    "truncated 400": Variant(Truncated(400), {"low": 0.38, "high": 0.68}),
+    "clipped 100": Variant(Clipped(100.0), {"low": 0.44, "high": 0.74}),
     # The gradient through the other state variables is cut at every step.
-    "only v": Variant(Only(Truncated(1), leaves=("m", "h", "n")), between(0.46, 0.76), at_most(1e-5)),
+    "only v": Variant(Only(Truncated(1), leaves=("m", "h", "n")), {"low": 0.46, "high": 0.76}, {"high": 1e-05}),
 }
 
 STEPS_OF_CURRENT = 200  # the current is constant for 5 ms
@@ -96,7 +96,7 @@ def main(neurons: int = 64, num_steps: int = 2400, updates: int = 300) -> sj.Rep
             report.row(f"share of final losses below .1, {name}", small, variant.share)
             for g, true in TRUTH.items():
                 ratios = np.exp(final[g] - true)
-                report.row(f"{g} by the true one, {name}", ratios, between(0.85, 1.15))
+                report.row(f"{g} by the true one, {name}", ratios, low=0.85, high=1.15)
                 # A step against the gradient moves towards the true value if both have the same sign.
                 right = float((np.sign(grads[g][:, 0]) == np.sign(start[g] - true)).mean())
                 report.row(f"share of first gradients that point to the true {g}, {name}", right)

@@ -41,11 +41,11 @@ def main(characters: sj.Dataset | None = None, lines: sj.Dataset | None = None) 
     ngrams = {n: frequencies(words, n) for n in COUNTS}
 
     report = sj.Report(__file__)
-    report.row("characters", len(text.text), exactly("170,580"))
-    report.row("lines", len(all_lines), exactly("3,221"))
-    report.row("lines that are not blank", sum(1 for line in all_lines if line), exactly("2,848"))
-    report.row("vocabulary of characters, with <unk>", len(Char().fit(text)), exactly(28))
-    report.row("vocabulary of words, with <unk>", len(Word().fit(text_of_lines)), exactly("4,580"))
+    report.row("characters", len(text.text), expected=170_580)
+    report.row("lines", len(all_lines), expected=3221)
+    report.row("lines that are not blank", sum(1 for line in all_lines if line), expected=2848)
+    report.row("vocabulary of characters, with <unk>", len(Char().fit(text)), expected=28)
+    report.row("vocabulary of words, with <unk>", len(Word().fit(text_of_lines)), expected=4580)
     for min_freq, expected in VOCABULARY.items():
         size = ngrams[1].vocab_size(min_freq)
         report.row(f"the same of words that occur {min_freq} times or more", size, exactly(expected))

@@ -26,9 +26,9 @@ def tanh(W, h, x):
 NETWORKS = {"linear": linear, "tanh": tanh}
 # The growth of the linear network by the spectral radius.
 LINEAR_GROWTH = {
-    0.9: between("0.895", "0.905", about="0.9"),
-    1.0: between("0.995", "1.005", about="1.0"),
-    1.1: between("1.095", "1.105", about="1.1"),
+    0.9: {"expected": 0.9, "low": 0.895, "high": 0.905},
+    1.0: {"expected": 1.0, "low": 0.995, "high": 1.005},
+    1.1: {"expected": 1.1, "low": 1.095, "high": 1.105},
 }
 
 

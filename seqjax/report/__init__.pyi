@@ -1,10 +1,3 @@
 from . import plot as plot
-from .report import Expected as Expected
 from .report import Report as Report
-from .report import at_least as at_least
-from .report import at_most as at_most
-from .report import between as between
-from .report import exactly as exactly
-from .report import less_than as less_than
-from .report import more_than as more_than
 from .table import Table as Table

@@ -1,108 +1,31 @@
 """`Report`: the results of an experiment beside what they should be, with its tables and figures."""
 
-import ast
-import contextlib
+import importlib.metadata
+import json
 import math
-import numbers
-import operator
+import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from seqjax.errors import LINES, Error, check_type, escape
 from seqjax.extras import needing
-from seqjax.files import PLAIN_NAME, disk_errors, path_of, replace, write
-from seqjax.report import notebook
+from seqjax.files import PLAIN_NAME, disk_errors, path_of, write
+from seqjax.report.result import Result, result_of
+from seqjax.report.script_file import read_script
+from seqjax.report.shown import Shown
 from seqjax.report.table import Table, markdown
-from seqjax.report.table_cell import format_cell
 
 if TYPE_CHECKING:  # matplotlib takes long to import, and may not be installed
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
-REPORT, ROWS, PAGE = "report.md", "rows.csv", "report.html"
-"""The files with the whole report and with the results alone."""
+REPORT, RESULTS = "report.md", "results.json"
+"""The file for a reader, and the results for a program."""
 MOST_LETTERS = 60
 """The length of a folder's name that is made of a title."""
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What a result should be, as a condition and as a text.
-
-    `exactly`, `between`, `at_most`, `at_least`, `less_than` and `more_than` make the usual ones. They show a number
-    without a zero before the point: `at_least(0.65)` as ">= .65". A number in quotes is shown as it is, which keeps
-    commas, zeros at the end and powers of ten: `exactly("8,960")`, `exactly("3.5e15")`.
-
-    Raises:
-        Error: a limit that is not a number; an interval that is empty.
-    """
-
-    text: str
-    """The text that is shown beside the result, such as "~ .0538 (.0471 to .0617)"."""
-    is_met: Callable[[float | str], bool]
-    """Whether a result is as expected."""
-    digits: str = ""
-    """The format in which a number is shown and compared, such as ",.6f"; "": it is not rounded."""
-
-    def __str__(self) -> str:
-        return self.text
-
-
-def exactly(value: float | str) -> Expected:
-    """Equal to a number in as many digits as it has, or to a text; shown as `= 28`."""
-    text = _typed(value)
-    try:
-        number = _to_float(text)
-    except ValueError:
-        return Expected(f"= {text}", lambda got: got == text)
-    mantissa, _, exponent = text.partition("e")
-    # "z": a number that is rounded to zero has no sign.
-    digits = f"z,.{len(mantissa.partition('.')[2])}{'e' if exponent else 'f'}"
-
-    def is_met(got: float | str) -> bool:
-        return got == text if isinstance(got, str) else _to_float(format(got, digits)) == number
-
-    return Expected(f"= {text}", is_met, digits)
-
-
-def between(low: float | str, high: float | str, about: float | str | None = None) -> Expected:
-    """From `low` to `high`, both included, shown as `~ .0538 (.0471 to .0617)`; `about` is not compared."""
-    least, most = _limit(low), _limit(high)
-    if not least <= most:
-        raise Error(f"between({low}, {high}) contains no number; give the lower end first")
-    interval = f"{_typed(low)} to {_typed(high)}"
-    text = interval if about is None else f"~ {_typed(about)} ({interval})"
-    return Expected(text, lambda got: not isinstance(got, str) and least <= got <= most)
-
-
-def at_most(limit: float | str) -> Expected:
-    """At most `limit`, shown as `<= 1.4`."""
-    return _compared("<=", operator.le, limit)
-
-
-def at_least(limit: float | str) -> Expected:
-    """At least `limit`, shown as `>= .65`."""
-    return _compared(">=", operator.ge, limit)
-
-
-def less_than(limit: float | str) -> Expected:
-    """Less than `limit`, shown as `< 0`."""
-    return _compared("<", operator.lt, limit)
-
-
-def more_than(limit: float | str) -> Expected:
-    """More than `limit`, shown as `> 8`."""
-    return _compared(">", operator.gt, limit)
-
-
-class Report:
+class Report(Shown):
     """Numbers, tables and figures of an experiment, as text, as Markdown and as a folder of files.
 
     A report is about a script, `Report(__file__)`, or has a title, `Report(title="Does it rain?")`, as in a notebook.
@@ -110,87 +33,81 @@ class Report:
     the docstring is the text.
 
     >>> import seqjax as sj
-    >>> from seqjax.report import at_most, exactly
     >>> report = sj.Report(title="Does it rain?")
-    >>> report.row("wet days", [3, 5, 4], exactly(4))
-    >>> report.row("relative bias", 0.03, at_most(0.05))
+    >>> report.row("wet days", [3, 5, 4], 4)
+    >>> report.row("share of wet days", 0.134, 0.13, tolerance=0.005)
+    >>> report.row("relative bias", 0.03, high=0.05)
     >>> print(report)
     Does it rain?
-    <BLANKLINE>
-    what           got                    expected  met
-    wet days       4.000 (3 to 5, n = 3)  = 4       yes
-    relative bias  0.03000                <= .05    yes
+    what               got                    expected      met
+    wet days           4.000 (3 to 5, n = 3)  4             yes
+    share of wet days  0.1340                 0.13 ± 0.005  yes
+    relative bias      0.03000                at most 0.05  yes
 
     Args:
         file: the script, `__file__`; it is read, not run.
         folder: where `save` writes by default; None: `reports/<name of the script>`, or `reports/<words of the title>`.
         title: the title of a report without a script.
         text: the text of a report without a script, as Markdown.
-        html: whether `save` writes `report.html`, too, the file that `page` writes.
 
     Raises:
         Error: a file that cannot be read as Python; both a script and a title or text; neither a script nor a title.
     """
 
     def __init__(
-        self,
-        file: str | Path | None = None,
-        folder: str | Path | None = None,
-        *,
-        title: str = "",
-        text: str = "",
-        html: bool = False,
+        self, file: str | Path | None = None, folder: str | Path | None = None, *, title: str = "", text: str = ""
     ):
-        command: list[str] = []
         for argument, value in (("title", title), ("text", text)):
             check_type(f"Report: {argument}", value, str, "a text")
+        self.command, self.sha256 = "", ""
         if file is None and title:
-            title = " ".join(title.split())
-            name = re.sub(r"\W+", "-", title.lower()).strip("-")[:MOST_LETTERS] or "report"
+            self.title, self.text = " ".join(title.split()), text.strip()
+            name = re.sub(r"\W+", "-", self.title.lower()).strip("-")[:MOST_LETTERS] or "report"
         elif file is not None and not (title or text):
-            first, _, text = _docstring(path_of("file", file)).partition("\n")
+            script = read_script(path_of("file", file))
+            self.title, self.command, self.text, self.sha256 = script
             name = Path(file).stem
-            title, *command = re.split(r"\s{2,}", first.strip() or name, maxsplit=1)
         else:
             raise Error(
                 "a report is about a script, whose docstring has its title and its text: Report(__file__); "
                 'or it is given both: Report(title="...", text="...")'
             )
-        self.title, self.command, self.text, self.html = title, "".join(command), text.strip(), html
         self.folder = Path("reports", name) if folder is None else path_of("folder", folder)
+        self.seconds: float | None = None
+        """How long the script took, which `sj.script` measures."""
         self.tables: dict[str, Table] = {}
         self.figures: dict[str, Figure] = {}
         self.texts: dict[str, str] = {}
-        self._parts: dict[str, bool] = {}  # in their order: name -> whether it is folded
-        self._rows: list[tuple[Any, ...]] = []
+        self._names: dict[str, bool] = {}  # of all parts, in their order: name -> whether it is folded
+        self._results: list[Result] = []
 
-    def row(self, what: str, got: Any, expected: Expected | str = "") -> None:
-        """Adds a result.
+    def row(
+        self,
+        what: str,
+        got: Any,
+        expected: float | str | None = None,
+        *,
+        tolerance: float = 0.0,
+        low: float | None = None,
+        high: float | None = None,
+        remark: str = "",
+    ) -> None:
+        """Adds a result. If something is expected, it is shown beside the result, with yes or no.
 
         Args:
             what: what was measured, with its unit.
             got: a number or a text; or numbers, one for each seed, of which the median, the lowest and the highest are
-                shown.
-            expected: what the result (for several seeds, their median) should be, such as `exactly(28)`,
-                `between(.0471, .0617)` or `at_most(1.4)`: it is shown beside the result, with yes or no. A text is a
-                remark, without yes or no.
+                shown, and the median is compared.
+            expected: the number or the text that the result should be; None: unknown.
+            tolerance: how far a result may be from the number that is expected.
+            low: the least number that is as expected; with `low` or `high`, `expected` is shown and not compared.
+            high: the largest number that is as expected.
+            remark: what else a reader should know, which is shown beside what is expected.
 
         Raises:
-            Error: `got` is neither a number nor a text nor a list of numbers; `expected` is of another type.
+            Error: `got` is neither a number nor a text nor a list of numbers; the others do not fit together.
         """
-        if not isinstance(expected, Expected | str):
-            raise Error(
-                f"row {what!r}: expected is exactly({expected}), at_most({expected}), ... or a remark in quotes"
-            )
-        if isinstance(got, str):
-            numbers: tuple[Any, ...] = (got, None, None, None)
-        elif (values := _results(what, got)).ndim == 0:
-            numbers = (values.item(), None, None, None)
-        else:
-            numbers = (np.median(values).item(), values.min(), values.max(), len(values))
-        met = "" if isinstance(expected, str) else "yes" if expected.is_met(numbers[0]) else "no"
-        digits = "" if isinstance(expected, str) else expected.digits
-        self._rows.append((what, *numbers, _shown(numbers, digits), str(expected), met))
+        self._results.append(result_of(what, got, expected, tolerance, low, high, remark))
 
     def section(self, name: str, text: str, *, folded: bool = False) -> None:
         """Adds a text with a heading, which is the name, with spaces in place of underscores.
@@ -200,7 +117,7 @@ class Report:
         Args:
             name: the name.
             text: the text, as Markdown.
-            folded: whether the page shows the heading alone until the reader opens it; so for tables and figures.
+            folded: whether a reader sees the heading alone until it is opened; so for tables and figures.
         """
         check_type(f"section {name!r}", text, str, "a text")
         self._add(name, folded)
@@ -217,7 +134,7 @@ class Report:
         self.tables[name] = table if isinstance(table, Table) else Table(table.columns, table.rows)
 
     def figure(self, name: str, figure: "Figure", *, folded: bool = False) -> None:
-        """Adds a matplotlib figure; it is saved as `<name>.png` and `<name>.svg`, and its data as `<name>.csv`.
+        """Adds a matplotlib figure; it is saved as `<name>.png` and `<name>.svg`, and its `table` as `<name>.csv`.
 
         Its heading is the name, with spaces in place of underscores. `folded`: as in `section`.
 
@@ -233,20 +150,18 @@ class Report:
 
     @property
     def results(self) -> Table:
-        """The results: what, got (the median over the seeds), low, high, n, shown (as a text), expected, met."""
-        return Table(("what", "got", "low", "high", "n", "shown", "expected", "met"), self._rows)
+        """The results: what, got (the median over the seeds), lowest, highest, n, expected, low, high, remark, met."""
+        columns = [name for name in Result._fields if name != "tolerance"]
+        return Table([*columns, "met"], [(*(getattr(row, name) for name in columns), row.met) for row in self._results])
 
-    def __str__(self) -> str:
-        parts = [escape(self.title)]
-        if self._rows:
-            parts.append(str(self._summary()))
-        parts += [f"{name}\n{table}" for name, table in self.tables.items()]
-        if self.figures:
-            parts.append(f"figures: {', '.join(self.figures)}")
-        return "\n\n".join(parts)
+    def _parts(self) -> list[str | Table]:
+        parts: list[str | Table] = [self.title, *([self._summary()] if self._results else [])]
+        for name, table in self.tables.items():
+            parts += [f"\n{name}", table]
+        return [*parts, f"\nfigures: {', '.join(self.figures)}"] if self.figures else parts
 
     def __repr__(self) -> str:
-        parts = {"results": self._rows, "tables": self.tables, "figures": self.figures}
+        parts = {"results": self._results, "tables": self.tables, "figures": self.figures}
         return f"Report({self.title!r}, {', '.join(f'{name} {len(part)}' for name, part in parts.items())})"
 
     def to_markdown(self) -> str:
@@ -256,9 +171,9 @@ class Report:
             parts.append(f"    {escape(self.command)}")
         if self.text:
             parts.append(escape(self.text, LINES))
-        if self._rows:
-            parts.append(f"{self._summary().to_markdown()}\nIn full: [{ROWS}]({ROWS})")
-        for name, folded in self._parts.items():
+        if self._results:
+            parts.append(f"## results\n\n{self._summary().to_markdown()}")
+        for name, folded in self._names.items():
             body = self._body(name)
             if folded:
                 parts.append(f"<details>\n<summary>{markdown(_words(name))}</summary>\n\n{body}\n\n</details>")
@@ -272,15 +187,16 @@ class Report:
             return escape(self.texts[name], LINES)
         if name in self.tables:
             return f"{self.tables[name].to_markdown()}\nIn full: [{name}.csv]({name}.csv)"
-        kinds = ["svg", "csv"] if _has_data(self.figures[name]) else ["svg"]
+        kinds = ["svg", "csv"] if _table(self.figures[name]) else ["svg"]
         links = ", ".join(f"[{name}.{kind}]({name}.{kind})" for kind in kinds)
         return f"![{_words(name)}]({name}.png)\n\nAlso: {links}"
 
     def save(self, folder: str | Path | None = None) -> Path:
-        """Writes `report.md`, `rows.csv`, a CSV for each table, and a PNG, an SVG and a CSV for each figure.
+        """Writes `report.md`, a CSV for each table, a PNG, an SVG and a CSV for each figure, and `results.json`.
 
-        With `html`, `report.html` is written, too. The same report gives the same bytes. Files with these names are
-        replaced, other files are left alone.
+        `results.json` has the title, the command, the hash of the script (see `Report.sha256`), how long the script
+        took, with what it ran, and the results by the columns of `results`. A number that is not finite is a text.
+        Files with these names are replaced, other files are left alone.
 
         Args:
             folder: is made if it is missing; None: the report's own.
@@ -289,147 +205,51 @@ class Report:
             The folder.
 
         Raises:
-            Error: the folder has a `report.html` that is no page of seqjax, and no file was touched; exit code 6: the
-                folder cannot be written.
+            Error: exit code 6: the folder cannot be written.
         """
         folder = self.folder if folder is None else path_of("folder", folder)
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        markdown = self.to_markdown()
-        # First, since it only replaces the page of a report: if it cannot be written, no other file is touched.
-        if self.html:
-            self.page(folder / PAGE)
-        if self._rows:
-            write(folder / ROWS, self.results.to_csv())
         for name, table in self.tables.items():
-            write(folder / f"{name}.csv", table.to_csv())
+            table.write(folder / f"{name}.csv")
         for name, figure in self.figures.items():
-            if _has_data(figure):
-                write(folder / f"{name}.csv", _data(figure).to_csv())
-            write(folder / f"{name}.png", _image(figure, "png"))
-            write(folder / f"{name}.svg", _image(figure, "svg"))
-        # Last, so that a folder with a report has all files that the report refers to.
-        write(folder / REPORT, markdown)
+            if (table := _table(figure)) is not None:
+                table.write(folder / f"{name}.csv")
+            for kind in ("png", "svg"):
+                write(folder / f"{name}.{kind}", _image(figure, kind))
+        write(folder / REPORT, self.to_markdown())
+        # Last, so that a folder with results has all files of the report.
+        write(folder / RESULTS, self._to_json())
         return folder
 
-    def page(self, file: str | Path) -> None:
-        """Writes the report as one HTML file that contains its figures, and needs no network.
-
-        Args:
-            file: is written. It replaces an earlier page, and nothing else.
-
-        Raises:
-            Error: exit code 6: the file cannot be written.
-        """
-        from seqjax.report.page.markdown import html_of
-        from seqjax.report.page.template import MARK, Section, page, table
-
-        bodies = {name: html_of(text) for name, text in self.texts.items()}
-        bodies |= {name: table(content, _words(name)) for name, content in self.tables.items()}
-        for name, figure in self.figures.items():
-            image = f"{name}.png"
-            bodies[name] = html_of(f"![{_words(name)}]({image})", {image: _image(figure, "png")})
-        sections = [Section("results", "results", table(self._summary(), "results"))] if self._rows else []
-        sections += [Section(name, _words(name), bodies[name], folded) for name, folded in self._parts.items()]
-        replace(path_of("file", file), page(self.title, html_of(self.text), sections, ["tables.js"]), MARK)
-
-    def _repr_html_(self) -> str:
-        from markdown_it import MarkdownIt
-
-        return notebook.show(
-            lambda: notebook.text(self.title, "h3"),
-            lambda: MarkdownIt("commonmark", {"html": False}).render(self.text),
-            lambda: self._summary().to_html() if self._rows else "",
-            *(partial(_named, name, partial(self._body_html, name)) for name in self._parts),
-        )
-
-    def _body_html(self, name: str) -> str:
-        """What is below the heading of a part, for a notebook."""
-        from markdown_it import MarkdownIt
-
-        if name in self.texts:
-            return MarkdownIt("commonmark", {"html": False}).render(self.texts[name])
-        return self.tables[name].to_html() if name in self.tables else notebook.image(self.figures[name], name)
+    def _to_json(self) -> str:
+        versions = [f"{name} {importlib.metadata.version(name)}" for name in ("seqjax", "jax")]
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        results = self.results
+        finite = lambda value: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        content = {
+            "title": self.title,
+            "command": self.command,
+            "sha256": self.sha256,
+            "seconds": self.seconds,
+            "made_with": ", ".join([f"{cores} core{'s' * (cores != 1)}", *versions]),
+            "results": [dict(zip(results.columns, map(finite, row), strict=True)) for row in results.rows],
+        }
+        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def _summary(self) -> Table:
         """The results for a reader."""
-        columns = ("what", "got", "expected", "met")
-        return Table(columns, [(what, shown, expected, met) for what, *_, shown, expected, met in self._rows])
+        rows = [(row.what, row.shown, row.in_words, row.met) for row in self._results]
+        return Table(("what", "got", "expected", "met"), rows)
 
     def _add(self, name: str, folded: bool) -> None:
         """Checks the name of a part, and adds it."""
         if not isinstance(name, str) or not re.fullmatch(PLAIN_NAME, name):
             raise Error(f"{name!r} cannot name files; use letters, digits, '.', '_' and '-', at most 100 of them")
-        taken = {Path(REPORT).stem, Path(ROWS).stem, *self._parts}
+        taken = {Path(REPORT).stem, Path(RESULTS).stem, *self._names}
         if name.lower() in map(str.lower, taken):
             raise Error(f"{name!r} is taken by another part of the report; choose another name")
-        self._parts[name] = folded
-
-
-def _compared(sign: str, compare: Callable[[float, float], bool], limit: float | str) -> Expected:
-    number = _limit(limit)
-    return Expected(f"{sign} {_typed(limit)}", lambda got: not isinstance(got, str) and compare(got, number))
-
-
-def _typed(value: float | str) -> str:
-    """A number as a person types it, such as ".05", "3e-9" or "28"; a text as it is."""
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise Error(f"{value!r:.80} cannot be compared with a result, since it is neither a number nor a text")
-    text = str(value).replace("e-0", "e-").replace("e+", "e")
-    return text.replace("0.", ".", 1) if 0 < abs(value) < 1 else text
-
-
-def _to_float(text: str) -> float:
-    return float(text.replace(",", ""))
-
-
-def _limit(value: float | str) -> float:
-    text = _typed(value)
-    with contextlib.suppress(ValueError):
-        if not math.isnan(limit := _to_float(text)):
-            return limit
-    raise Error(f"{value!r} cannot be a limit of a result, since it is not a number")
-
-
-def _shown(numbers: tuple[Any, ...], digits: str) -> str:
-    """A result, or a median with its range, such as `0.05380 (0.04710 to 0.06170, n = 20)`."""
-    got, low, high, n = numbers
-    if n is not None:
-        return f"{format_cell(got)} ({format_cell(low)} to {format_cell(high)}, n = {n})"
-    return format(got, digits) if digits and not isinstance(got, str) else format_cell(got)
-
-
-def _docstring(file: Path) -> str:
-    """The docstring of a Python file, which is not run."""
-    try:
-        return ast.get_docstring(ast.parse(file.read_bytes())) or ""
-    except (OSError, SyntaxError, ValueError) as fault:
-        reason = getattr(fault, "strerror", None) or fault
-        raise Error(
-            f"{file} cannot be read as Python: {reason}; a report is about a script: Report(__file__)"
-        ) from fault
-
-
-def _results(what: str, got: Any) -> np.ndarray:
-    """A number [] or numbers [n]; integers stay integers."""
-    try:
-        values = np.asarray(got)
-        # Numpy cannot take the median of some float types of JAX, such as bfloat16.
-        values = values if values.dtype.kind in "biuOSUc" else values.astype(np.float64)
-    except (TypeError, ValueError) as fault:
-        raise Error(f"row {what!r}: a number, a text or a list of numbers, not {got!r:.80}") from fault
-    if values.dtype.kind in "OSUc":
-        raise Error(f"row {what!r}: a number, a text or a list of numbers, not {got!r:.80}")
-    if values.ndim > 1 or not values.size:
-        raise Error(f"row {what!r}: one number, or one for each seed, not an array of shape {list(values.shape)}")
-    return values
-
-
-def _named(name: str, inner: Callable[[], str]) -> str:
-    """A table or a figure as HTML, under its name."""
-    return notebook.text(name, "h4") + inner()
+        self._names[name] = folded
 
 
 def _words(name: str) -> str:
@@ -443,26 +263,6 @@ def _image(figure: "Figure", kind: str) -> bytes:
     return image_bytes(figure, kind)
 
 
-def _has_data(figure: "Figure") -> bool:
-    return any(axes.lines or _matrices(axes) for axes in figure.axes)
-
-
-def _matrices(axes: "Axes") -> "list[AxesImage]":
-    """The images whose colours stand for numbers, unlike photographs."""
-    return [image for image in axes.images if (cells := image.get_array()) is not None and cells.ndim == 2]
-
-
-def _data(figure: "Figure") -> Table:
-    """The points of each line by its name; the cells of a matrix by the names of their row (name) and column (x)."""
-    rows: list[tuple[Any, ...]] = []
-    for axes in figure.axes:
-        for line in axes.lines:
-            # A leading "_" keeps a line out of the legend.
-            name, points = str(line.get_label()).removeprefix("_"), cast(Any, line.get_data())
-            rows += [(name, x, y) for x, y in zip(*points, strict=True)]
-        for image in _matrices(axes):
-            values = np.ma.filled(np.ma.asarray(image.get_array(), np.float64), np.nan)
-            row_names = axes.yaxis.get_major_formatter().format_ticks(list(range(len(values))))
-            column_names = axes.xaxis.get_major_formatter().format_ticks(list(range(len(values[0]))))
-            rows += [(row_names[i], column_names[j], value) for (i, j), value in np.ndenumerate(values)]
-    return Table(("name", "x", "y"), rows)
+def _table(figure: "Figure") -> Table | None:
+    """What was drawn, if it is a figure of `seqjax.plot`."""
+    return getattr(figure, "table", None)
