@@ -11,7 +11,6 @@ from seqjax.datasets import Adding
 from seqjax.gradients import Full, Truncated
 from seqjax.models import GRU
 from seqjax.optimizers import Adam
-from seqjax.report import at_least, at_most
 from seqjax.samplers import Sentences
 
 
@@ -36,7 +35,7 @@ def main(
     for name, group in runs.variants.items():
         squared_errors = [run.metric("heldout_loss")[-1] for run in group]
         absolute_errors = [run.metric("heldout_last_mae")[-1] for run in group]
-        report.row(f"held-out MSE, {name}", squared_errors, expected[name])
+        report.row(f"held-out MSE, {name}", squared_errors, **expected[name])
         report.row(f"held-out mean absolute error, {name}", absolute_errors)
 
     report.figure("by_epoch", sj.plot.runs(runs, x="epoch", y="heldout_loss"))

@@ -10,11 +10,10 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.gradients import Full
-from seqjax.report import exactly
 
 GRADIENT = {"w_q": 0.5260417, "w_x": 1.052083, "w_h": 0.4166667}
 STATE_GRADIENTS = (0.3645833, 0.3958333, 0.2916667)  # dL/dh_1, dL/dh_2, dL/dh_3
-COSINES = {1: 0.948683, 5: 0.9999915}
+COSINES = {1: 0.9486833, 5: 0.9999915}
 
 
 def recurrence(bs: tuple[float, ...], cs: tuple[float, ...]) -> float:
@@ -53,11 +52,11 @@ def main() -> sj.Report:
     report.row("a_4 of a_t = b_t + c_t a_{t-1}", recurrence(bs=(1, 2, 3, 4), cs=(9, 0.5, 2, 3)), expected=28)
     report.row("L, the mean of ½ o_t² over three steps", float(loss), expected=0.2630208, tolerance=5e-8)
     for name, expected in GRADIENT.items():
-        report.row(f"dL/d{name}", float(grads[name]), exactly(expected))
+        report.row(f"dL/d{name}", float(grads[name]), expected, tolerance=5e-8 if expected < 1 else 5e-7)
     for step, expected in enumerate(STATE_GRADIENTS):
-        report.row(f"dL/dh_{step + 1}", float(grads["e"][step]), exactly(expected))
+        report.row(f"dL/dh_{step + 1}", float(grads["e"][step]), expected, tolerance=5e-8)
     for k, expected in COSINES.items():
-        report.row(f"cosine of M^{k} x with the top eigenvector", cosine_of_power(k), exactly(expected))
+        report.row(f"cosine of M^{k} x with the top eigenvector", cosine_of_power(k), expected, tolerance=5e-8)
     return report
 
 

@@ -15,7 +15,6 @@ from seqjax.datasets import TimeMachine
 from seqjax.gradients import Certified, Full, Truncated
 from seqjax.models import GRU
 from seqjax.optimizers import Adam
-from seqjax.report import between
 from seqjax.samplers import Sequential
 
 STRATEGY = Truncated(steps=4)

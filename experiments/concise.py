@@ -11,9 +11,8 @@ import numpy as np
 import seqjax as sj
 from seqjax.datasets import TimeMachine
 from seqjax.models import RNN, FlaxCell
-from seqjax.report import between
 
-EXPECTED = {"flax": {"expected": 1.3, "low": 1.2, "high": 1.4}, "seqjax": ""}
+EXPECTED = {"flax": {"expected": 1.3, "low": 1.2, "high": 1.4}, "seqjax": {}}
 SPEED = {"flax": "298,788.1 on the chapter's GPU", "seqjax": ""}
 
 
@@ -35,9 +34,9 @@ def main(dataset: sj.Dataset | None = None, epochs: int = 500, hidden: int = 256
         train_perplexities = [np.median(run.metric("train_perplexity")[-20:]) for run in group]
         heldout_perplexities = [run.metric("heldout_perplexity")[-1] for run in group]
         speeds = [run.metrics[-1]["tokens_per_second"] for run in group]
-        report.row(f"training perplexity, {name}, median of the last 20 epochs", train_perplexities, EXPECTED[name])
+        report.row(f"training perplexity, {name}, median of the last 20 epochs", train_perplexities, **EXPECTED[name])
         report.row(f"held-out perplexity, {name}", heldout_perplexities)
-        report.row(f"tokens a second, {name}", speeds, SPEED[name])
+        report.row(f"tokens a second, {name}", speeds, remark=SPEED[name])
 
     report.figure("by_epoch", sj.plot.runs(runs, x="epoch", y="train_perplexity"))
     return report

@@ -12,7 +12,6 @@ from seqjax.datasets import Copy
 from seqjax.gradients import K1K2, Full, Truncated
 from seqjax.models import LSTM
 from seqjax.optimizers import Adam
-from seqjax.report import at_least, at_most
 from seqjax.samplers import Sequential
 
 GRADIENTS = {
@@ -45,7 +44,7 @@ def main(epochs: int = 120, seeds: int = 3, hidden: int = 64, num_steps: int = 5
     report = sj.Report(__file__)
     for name, group in runs.variants.items():
         perplexities = [run.metric("heldout_perplexity")[-1] for run in group]
-        report.row(f"perplexity, {name}", perplexities, EXPECTED[name])
+        report.row(f"perplexity, {name}", perplexities, **EXPECTED[name])
 
     report.figure("by_epoch", sj.plot.runs(runs, x="epoch", y="heldout_perplexity"))
     return report

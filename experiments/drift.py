@@ -77,7 +77,7 @@ def main(
         report.row(f"{precision}: loss of rtrl", str(median_interval(exact)))
         for name in [*losses][1:]:
             recovery = median_interval(recoveries(unadapted, exact, losses[name]))
-            report.row(f"{precision}: recovery, {name}", str(recovery), claim(name, precision, recovery))
+            report.row(f"{precision}: recovery, {name}", str(recovery), remark=claim(name, precision, recovery))
             ratio = median_interval(losses[name] / exact)
             report.row(f"{precision}: loss beside that of rtrl, {name}", str(ratio))
     columns = ("precision", "strategy", *(f"seed {seed}" for seed in range(seeds)))

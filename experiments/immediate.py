@@ -13,7 +13,6 @@ from seqjax.datasets import Add, NoisySine, TimeMachine
 from seqjax.gradients import Clipped, Dodge, Full, Immediate, Truncated
 from seqjax.models import RNN
 from seqjax.optimizers import Adam
-from seqjax.report import at_least, between
 from seqjax.samplers import Sequential
 
 GRADIENTS = {
@@ -70,7 +69,7 @@ def main(dataset: sj.Dataset | None = None, seeds: int = 3, hidden: int = 64, ep
 
         for name, group in runs.variants.items():
             losses = [run.metric("heldout_loss")[-1] for run in group]
-            report.row(f"held-out loss, {task}, {name}", losses, EXPECTED[task][name])
+            report.row(f"held-out loss, {task}, {name}", losses, **EXPECTED[task][name])
 
         report.figure(task, sj.plot.runs(runs, x="epoch", y="heldout_loss"))
     return report

@@ -27,7 +27,6 @@ from seqjax.datasets import Digits
 from seqjax.gradients import RTRL, Batch, Full, Immediate, Layerwise, SnAp, Truncated, init_memory
 from seqjax.models import LRU
 from seqjax.optimizers import Adam
-from seqjax.report import between
 from seqjax.samplers import InOrder
 
 LAG, NUM_ROWS = 10, 2

@@ -17,7 +17,6 @@ from seqjax.datasets import Digits, TimeMachine
 from seqjax.gradients import Full, Immediate, Truncated
 from seqjax.models import GRU, LRU
 from seqjax.optimizers import Adam
-from seqjax.report import at_least, between
 from seqjax.samplers import Sentences, Sequential
 
 METRICS = {"digits": "heldout_last_accuracy", "text": "heldout_perplexity"}
@@ -79,7 +78,7 @@ def main(
         norms = {}
         for name, group in runs.variants.items():
             values = [run.metric(METRICS[task])[-1] for run in group]
-            report.row(f"{LABELS[task]}, {name}", values, EXPECTED[task][name])
+            report.row(f"{LABELS[task]}, {name}", values, **EXPECTED[task][name])
             if "full" in name:
                 by_lag = [run.lags(max_lag=63, num_rows=8, num_steps=64) for run in group]
                 norms[name.removesuffix(", full")] = (np.arange(64), [lags.norms / lags.norms[0] for lags in by_lag])

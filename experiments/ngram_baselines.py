@@ -14,14 +14,23 @@ import seqjax as sj
 from seqjax.datasets import TimeMachine
 from seqjax.models import GRU, LSTM, RNN, NGram
 from seqjax.optimizers import Adam
-from seqjax.report import Table, at_most, between
+from seqjax.report import Table
 
 SMOOTHINGS = ("none", "additive", "laplace", "witten-bell", "kneser-ney")
 # The perplexities of the best n-gram.
-HELDOUT = {"witten-bell": {"expected": 5.86, "low": 5.85, "high": 5.88}, "kneser-ney": {"expected": 5.12, "low": 5.11, "high": 5.14}}
-TEST = {"witten-bell": {"expected": 7.97, "low": 7.95, "high": 7.99}, "kneser-ney": {"expected": 6.64, "low": 6.63, "high": 6.65}}
+HELDOUT = {
+    "witten-bell": {"expected": 5.86, "low": 5.85, "high": 5.88},
+    "kneser-ney": {"expected": 5.12, "low": 5.11, "high": 5.14},
+}
+TEST = {
+    "witten-bell": {"expected": 7.97, "low": 7.95, "high": 7.99},
+    "kneser-ney": {"expected": 6.64, "low": 6.63, "high": 6.65},
+}
 # The perplexities of networks.
-NETWORK_TRAINING = {"gru": {"expected": 1.08, "low": 1.04, "high": 1.12}, "lstm": {"expected": 1.15, "low": 1.08, "high": 1.25}}
+NETWORK_TRAINING = {
+    "gru": {"expected": 1.08, "low": 1.04, "high": 1.12},
+    "lstm": {"expected": 1.15, "low": 1.08, "high": 1.25},
+}
 NETWORK_TEST = {"gru with dropout": {"high": 7.8}}
 
 
@@ -60,8 +69,8 @@ def main(
             perplexities.append((f"{order}-gram, {smoothing}", heldout_perplexity, test_perplexity))
         # The order with the lowest held-out perplexity, which comes first in each tuple.
         best_heldout, best_test, order = min(by_order)
-        report.row(f"held-out perplexity, {order}-gram, {smoothing}", best_heldout, HELDOUT.get(smoothing, ""))
-        report.row(f"test perplexity, {order}-gram, {smoothing}", best_test, TEST.get(smoothing, ""))
+        report.row(f"held-out perplexity, {order}-gram, {smoothing}", best_heldout, **HELDOUT.get(smoothing, {}))
+        report.row(f"test perplexity, {order}-gram, {smoothing}", best_test, **TEST.get(smoothing, {}))
 
     # A model to which all tokens are equally likely has the size of the vocabulary as its perplexity.
     vocab_size = float(len(run.codec))
@@ -72,8 +81,8 @@ def main(
         test_perplexities = [run.evaluate(test)["perplexity"] for run in runs]
         train_perplexities = [np.median(run.metric("train_perplexity")[-20:]) for run in runs]
         perplexities.append((name, np.median(heldout_perplexities), np.median(test_perplexities)))
-        report.row(f"training perplexity, {name}", train_perplexities, NETWORK_TRAINING.get(name, ""))
-        report.row(f"test perplexity, {name}", test_perplexities, NETWORK_TEST.get(name, ""))
+        report.row(f"training perplexity, {name}", train_perplexities, **NETWORK_TRAINING.get(name, {}))
+        report.row(f"test perplexity, {name}", test_perplexities, **NETWORK_TEST.get(name, {}))
 
     perplexities.sort(key=lambda row: row[1])
     rows = [(name, heldout, tested, np.log2(tested)) for name, heldout, tested in perplexities]

@@ -13,7 +13,6 @@ import seqjax as sj
 from seqjax.datasets import NoisySine
 from seqjax.models import MLP
 from seqjax.optimizers import Adam
-from seqjax.report import between
 from seqjax.samplers import Windows
 
 TRAIN = 604
@@ -21,10 +20,10 @@ HELDOUT = 396
 
 # The loss after each epoch. The texts are remarks beside the results, which are not compared with them.
 LOSSES = (
-    "~ .0811, reference .0763",
-    "~ .0644, reference .0615",
-    "~ .0573, reference .0574",
-    "~ .0559, reference .0556",
+    {"remark": "about 0.0811, reference 0.0763"},
+    {"remark": "about 0.0644, reference 0.0615"},
+    {"remark": "about 0.0573, reference 0.0574"},
+    {"remark": "about 0.0559, reference 0.0556"},
     {"expected": 0.053, "low": 0.0471, "high": 0.0617},
 )
 # The error by the number of steps ahead.
@@ -63,11 +62,11 @@ def main(epochs: int = 5, seeds: int = 20) -> sj.Report:
     report = sj.Report(__file__)
     # With a smaller --epochs, there are fewer losses than expectations.
     for epoch, (found, expected) in enumerate(zip(np.array(losses).T, LOSSES, strict=False), 1):
-        report.row(f"training MSE after epoch {epoch}", found, expected)
+        report.row(f"training MSE after epoch {epoch}", found, **expected)
     for k, expected in AHEAD.items():
         # The first values have no forecast, which is NaN.
         errors = [np.nanmean((run.predict(run.data.values, k) - run.data.values) ** 2) for run in runs]
-        report.row(f"MSE {k} steps ahead", errors, expected)
+        report.row(f"MSE {k} steps ahead", errors, **expected)
     paths = [run.forecast(run.data.values[:TRAIN], HELDOUT) for run in runs]
     spreads = [np.std(path[-200:]) for path in paths]
     report.row("spread of the last 200 of 396 steps ahead", spreads, expected=0, low=0, high=0.001)

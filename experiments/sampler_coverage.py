@@ -11,7 +11,6 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.analysis import coverage
-from seqjax.report import between, exactly
 from seqjax.samplers import Random, Sequential, Uniform
 
 SAMPLERS = {
@@ -24,7 +23,7 @@ TARGETS = {
     "sequential": {"expected": 8960},
     "uniform": {"expected": 8930, "low": 8900, "high": 8960},
 }
-NEVER = {"random": "", "sequential": {"expected": 235}, "uniform": {"expected": 0}}
+NEVER = {"random": {}, "sequential": {"expected": 235}, "uniform": {"expected": 0}}
 
 
 def main(num_tokens: int = 10_000, epochs: int = 500) -> sj.Report:
@@ -36,8 +35,8 @@ def main(num_tokens: int = 10_000, epochs: int = 500) -> sj.Report:
     shares = {}
     for name, result in found.items():
         shares[name] = result.counts / epochs
-        report.row(f"targets an epoch, {name}", result.per_epoch, TARGETS[name])
-        report.row(f"never trained in {epochs} epochs, {name}", result.never, NEVER[name])
+        report.row(f"targets an epoch, {name}", result.per_epoch, **TARGETS[name])
+        report.row(f"never trained in {epochs} epochs, {name}", result.never, **NEVER[name])
         report.row(f"spread of how often an epoch trains a target, {name}", shares[name].std())
         report.table(name, result)
 

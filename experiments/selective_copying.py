@@ -11,7 +11,6 @@ import numpy as np
 import seqjax as sj
 from seqjax.models import LRU, MinGRU
 from seqjax.optimizers import Adam
-from seqjax.report import at_least, at_most
 from seqjax.samplers import Sentences
 
 BLANK, MARKER, SIZE = 0, 5, 6
@@ -62,7 +61,7 @@ def main(
     report = sj.Report(__file__)
     for name, group in runs.variants.items():
         accuracies = [run.metric("heldout_accuracy")[-1] for run in group]
-        report.row(f"accuracy on held-out tokens, {name}", accuracies, EXPECTED[name])
+        report.row(f"accuracy on held-out tokens, {name}", accuracies, **EXPECTED[name])
         report.row(f"minutes of training, {name}", [run.metric("seconds")[-1] / 60 for run in group])
     return report
 

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
-from seqjax.report import between
 
 
 def linear(W, h, x):
@@ -57,8 +56,8 @@ def main(hidden: int = 64, max_lag: int = 100, num_steps: int = 600, seeds: int 
                 found.append(sj.jacobians(step, weights, start, xs, max_lag, every=every))
             growths = [jacobians.growth for jacobians in found]
             # The growth of a tanh network depends on its inputs.
-            expected = linear_growth if name == "linear" else ""
-            report.row(f"growth a step, {name}, radius {radius}", growths, expected)
+            expected = linear_growth if name == "linear" else {}
+            report.row(f"growth a step, {name}, radius {radius}", growths, **expected)
             norms[f"radius {radius}"] = (np.arange(1, max_lag + 1), [jacobians.mean_norm for jacobians in found])
 
         figure = sj.plot.averages(

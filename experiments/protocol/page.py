@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import jax
+from seqjax.report.page.template import MARK
 
 import seqjax as sj
 from seqjax.errors import few
 from seqjax.files import check_replaceable, write
 from seqjax.plugin.config import describe
-from seqjax.report.page.template import MARK
 from seqjax.report.report import PAGE
 
 from . import figures, tables

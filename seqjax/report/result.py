@@ -55,7 +55,7 @@ class Result(NamedTuple):
             return f"{format_cell(self.got)} ({format_cell(self.lowest)} to {format_cell(self.highest)}, n = {self.n})"
         of_expected = 0
         if self.tolerance is not None and not isinstance(self.expected, str):
-            of_expected = len(Decimal(_text(self.expected)).normalize().as_tuple().digits)
+            of_expected = len(Decimal(f"{self.expected:.12g}").normalize().as_tuple().digits)
         return format_cell(self.got, max(DIGITS, of_expected))
 
     @property
