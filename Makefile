@@ -99,13 +99,22 @@ faults: $(READY)  ## make faults on purpose (kills, power cuts, failing disks, c
 	@$(PYTHON) tests/faults $(ARGS)
 
 # The referee and the experiment on drift are no part of the chapter.
-CHAPTER := $(filter-out referee drift,$(basename $(notdir $(wildcard experiments/*.py))))
+CHAPTER := $(filter-out experiments/referee.py experiments/drift.py,$(wildcard experiments/*.py))
 
-reproduce: $(READY)  ## run the experiments of the chapter at full size, and write docs/chapter.md and docs/chapter.html; JOBS=1 runs one at a time
-	@.venv/bin/seqjax reproduce experiments --only $(CHAPTER) --out reports --title "The chapter, reproduced" --markdown docs/chapter.md \
-		--page docs/chapter.html --table experiments/README.md --jobs $(JOBS) $(ARGS)
+# Each line of --stale is the name of an experiment and its command. xargs runs JOBS of them at a time, each on a core of
+# its own where taskset can bind it to one: a small model gains little from a second core. After a kill, those that have
+# a report are not run again. An experiment that fails does not end the others.
+reproduce: $(READY)  ## run the experiments of the chapter that have no report of their present code, and write docs/chapter.md; JOBS=1 runs one at a time
+	@mkdir -p reports; failed=0; \
+	$(PYTHON) docs/join_reports.py --stale $(CHAPTER) | \
+		xargs -P $(JOBS) -L 1 --process-slot-var=SLOT sh -c ' \
+			test $(JOBS) -gt 1 && command -v taskset >/dev/null && bind="taskset -c $$SLOT"; \
+			name=$$0; shift; echo "runs     $$name (prints into reports/$$name.txt)"; \
+			$$bind $(PYTHON) "$$@" --out reports/$$name >reports/$$name.txt 2>&1 || \
+			{ echo "failed   $$name, see reports/$$name.txt" >&2; exit 1; }' || failed=1; \
+	$(PYTHON) docs/join_reports.py $(CHAPTER) && exit $$failed
 
-referee: $(READY)  ## compare gradient strategies on tasks with known floors, and write reports/referee/report.html; ARGS="--edition full"
+referee: $(READY)  ## compare gradient strategies on tasks with known floors, and write reports/referee/report.md; ARGS="--edition full"
 	@$(PYTHON) experiments/referee.py $(ARGS)
 
 notebooks: $(READY)  ## execute the notebooks of docs/notebooks, and write their outputs into their files

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import jax
-from seqjax.report.page.template import MARK
 
 import seqjax as sj
 from seqjax.errors import few
-from seqjax.files import check_replaceable, write
+from seqjax.files import write
 from seqjax.plugin.config import describe
-from seqjax.report.report import PAGE
 
 from . import figures, tables
 from .conclusions import of_windows, sentences
@@ -19,7 +17,7 @@ from .limits import remarks, warnings
 from .scores import ProblemScores, counted
 from .stages import Stages
 
-KINDS = {".csv", ".png", ".svg", ".md", ".html"}
+KINDS = {".csv", ".png", ".svg", ".md", ".json"}
 """The endings of the files of a report."""
 DATA = "data"
 """The folder of the verdicts and the losses in that of a report."""
@@ -38,13 +36,12 @@ def check_folder(folder: Path) -> None:
     Raises:
         Error: the folder has a file that the report could replace, and that no earlier report has written.
     """
-    check_replaceable(folder / PAGE, MARK)
-    if (folder / PAGE).is_file():
+    # `write_data` makes this folder first: without it, no file is that of a report.
+    if (folder / DATA).is_dir():
         return
-    # `Report.save` writes the page first: without one, no file in the folder is that of a report.
     if found := sorted(file.name for file in folder.glob("*") if file.suffix in KINDS):
         raise sj.Error(
-            f"{folder} has files that the report could replace, and no page of an earlier one: {few(found)}. Nothing "
+            f"{folder} has files that the report could replace, and no folder {DATA!r} of an earlier one: {few(found)}. Nothing "
             "was computed; move them, or name another folder with --out"
         )
 
@@ -71,7 +68,7 @@ def page(
     text = "\n\n".join(
         filter(None, (warnings(problems, found), sentences(problems, found, about), _setting(stages, command)))
     )
-    report = sj.Report(title=title, text=text, folder=folder, html=True)
+    report = sj.Report(title=title, text=text, folder=folder)
     one = [problem for problem in problems if len(problem.problem.lengths) == 1]
     several = [problem for problem in problems if len(problem.problem.lengths) > 1]
     if one:
@@ -111,8 +108,8 @@ def page(
 def write_data(problems: list[ProblemScores], found: list[Family], folder: Path) -> None:
     """Writes all verdicts, and the losses from which they can be computed again, into the folder `data` of a report.
 
-    They have a folder of their own, since they are written before the page: after a kill in between, `check_folder`
-    would take them beside the page for files of somebody else.
+    They are written before the page, so that their folder tells `check_folder` that the files beside it are those of a
+    report.
     """
     (folder / DATA).mkdir(parents=True, exist_ok=True)
     for name, table in (("verdicts", tables.verdicts(found)), ("losses", tables.losses(problems))):

@@ -21,21 +21,16 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="the folders of runs, or the folder of a sweep")
     add_comparison_flags(parser)
-    text = "write one HTML page, which needs no network: table, curves, experiments side by side, samples and figures"
-    parser.add_argument("--page", metavar="FILE", help=text)
     text = "print the table alone, as LaTeX (which needs booktabs; the best values are bold) or Markdown; default: text"
     parser.add_argument("--format", choices=("text", "latex", "markdown"), default="text", help=text)
     args = parser.read(argv)
-    if args.format != "text" and (args.page or args.figure):
-        parser.error(f"--format {args.format} prints a table alone: give --page and --figure to a command of their own")
+    if args.format != "text" and args.figure:
+        parser.error(f"--format {args.format} prints a table alone: give --figure to a command of its own")
 
     from seqjax.sweeps.runs import Runs
 
     runs = Runs.open(*args.runs)
     print_comparison(runs, args.metric, args.against, args.which, args.figure, form=args.format)
-    if args.page:
-        runs.page(args.page, args.metric, args.against)
-        line("page", args.page)
     return 0
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import re
 import sys
+import time
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from seqjax.errors import Error
 from seqjax.files import disk_errors
 from seqjax.plugin import config
 from seqjax.plugin.base import Plugin, fields_of, make, members
-from seqjax.report.report import PAGE, Report
+from seqjax.report.report import Report
 from seqjax.terminal.stream import line
 
 ARGUMENT = re.compile(r"    (\w+): (.*)")
@@ -84,15 +85,15 @@ def _run(main: Callable[..., Any], argv: Sequence[str]) -> int:
             Path(args.out).mkdir(parents=True, exist_ok=True)
     if OUT in inspect.signature(main).parameters:
         values = values | {OUT: args.out}
+    began = time.monotonic()
     result = main(**values)
     if result is not None:
         print(result)
     if isinstance(result, Report):
+        result.seconds = time.monotonic() - began
         print()
         folder = result.save(args.out)
         line("saved", folder)
-        if result.html:
-            line("page", folder / PAGE)
     return 0
 
 

@@ -194,21 +194,6 @@ class Runs(Shown, Mapping[str, Run]):
         best = {} if direction is None else dict.fromkeys(epochs, direction)
         return Table([*columns, *without], rows, intervals, best)
 
-    def page(self, file: str | Path, metric: str | None = None, against: str | None = None) -> None:
-        """Writes one HTML file with the results, curves, experiments, samples and figures of these runs.
-
-        Args:
-            file: is written. It contains all that it shows, and needs no network.
-            metric: the metric that is shown first; None: the main one.
-            against: as in `compare`.
-
-        Raises:
-            Error: as in `compare`; exit code 6: the file cannot be written.
-        """
-        from seqjax.sweeps.page import write_page
-
-        write_page(self, path_of("file", file), main_metric(self.values()) if metric is None else metric, against)
-
     def _parts(self) -> list[str | Table]:
         metric = main_metric(self.values())
         return [f"{len(self)} runs, {len(self.variants)} variants, {metric}", self.compare(metric)]

@@ -3,9 +3,9 @@
 import pytest
 import referee
 from protocol.page import check_folder
+from seqjax.report.page.template import page
 
 import seqjax
-from seqjax.report.page.template import page
 
 
 @pytest.mark.parametrize(
