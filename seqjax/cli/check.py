@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from seqjax.cli.flags import read_plugin, use_all_cores
 from seqjax.cli.parser import Parser
 from seqjax.terminal.shell import program
+from seqjax.terminal.show import show
+from seqjax.terminal.stream import say
 
 DESCRIPTION = """Check that a plugin does what its kind asks. Prints a line for each check, with the largest error and
 its bound where it measures one. The exit code is 2 if a check fails.

@@ -213,8 +213,8 @@ class Report(Shown):
         for name, table in self.tables.items():
             table.write(folder / f"{name}.csv")
         for name, figure in self.figures.items():
-            if (table := _table(figure)) is not None:
-                table.write(folder / f"{name}.csv")
+            if (drawn := _table(figure)) is not None:
+                drawn.write(folder / f"{name}.csv")
             for kind in ("png", "svg"):
                 write(folder / f"{name}.{kind}", _image(figure, kind))
         write(folder / REPORT, self.to_markdown())
