@@ -1,17 +1,17 @@
 """`seqjax compare`: prints a table of several runs, one line per variant."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from seqjax.cli.figure import draw
-from seqjax.cli.parser import Parser, whole
+from seqjax.cli.parser import Parser
 from seqjax.extras import why_no_figure
 from seqjax.terminal.shell import program
 from seqjax.terminal.stream import line
 from seqjax.terminal.width import terminal_width
 
-MORE = "choose columns with {seqjax} compare --columns, or pipe the output into less -S"
+MORE = "pipe the output into less -S"
 """How to see the columns that have no room on a terminal."""
 
 
@@ -20,31 +20,29 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog=f"{program()} compare",
         description="Compare runs: mean over the seeds of each variant with its 95 % bootstrap interval, after the "
-        "last epoch and after the best one; with --against also the difference to one variant, paired by seed.",
+        "last epoch and after the best one; with --against also the difference to one variant, paired by seed. For two "
+        "folders of runs, the last line says whether their parameters and metrics are equal to the bit.",
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="the folders of runs, or the folder of a sweep")
     add_comparison_flags(parser)
     text = "write one HTML page, which needs no network: table, curves, experiments side by side, samples and figures"
     parser.add_argument("--page", metavar="FILE", help=text)
-    text = "show these columns, in this order, such as variant,last; default: all"
-    parser.add_argument("--columns", metavar="A,B", type=lambda names: names.split(","), help=text)
-    parser.add_argument("--digits", metavar="N", type=whole, help="the significant digits of a number; default: 4")
-    text = "show an interval as 0.422 [0.415, 0.431] (default), or as 0.422 ± 0.008 with half its width"
-    parser.add_argument("--interval", choices=("brackets", "pm"), help=text)
     text = "print the table alone, as LaTeX (which needs booktabs; the best values are bold) or Markdown; default: text"
     parser.add_argument("--format", choices=("text", "latex", "markdown"), default="text", help=text)
     args = parser.read(argv)
     if args.format != "text" and (args.page or args.figure):
         parser.error(f"--format {args.format} prints a table alone: give --page and --figure to a command of their own")
 
+    from seqjax.runs.equality import equality
     from seqjax.sweeps.runs import Runs
 
     runs = Runs.open(*args.runs)
-    choices = {"columns": args.columns, "digits": args.digits, "interval": args.interval}
-    print_comparison(runs, args.metric, args.against, args.which, args.figure, choices=choices, form=args.format)
+    print_comparison(runs, args.metric, args.against, args.which, args.figure, form=args.format)
     if args.page:
         runs.page(args.page, args.metric, args.against)
         line("page", args.page)
+    if len(args.runs) == 2 and args.format == "text":  # `Runs.open` takes several folders only if each has a run
+        print(equality(*runs.values()))
     return 0
 
 
@@ -66,7 +64,6 @@ def print_comparison(
     which: str,
     figure: str | None,
     default_figure: Path | None = None,
-    choices: Mapping[str, Any] | None = None,
     form: str = "text",
 ) -> None:
     """Prints the table of a comparison, and draws its figure.
@@ -78,22 +75,20 @@ def print_comparison(
         which: `"last"`, `"best"` or `"both"`: the epochs of each run whose value is taken.
         figure: the file that the user named; None: `default_figure`.
         default_figure: the file if the user named none; None: no figure.
-        choices: the arguments of `Table.choose`; None: none.
         form: `"text"`, `"latex"` or `"markdown"`; the latter two are printed alone.
     """
     from seqjax.report.table_lines import broken
     from seqjax.sweeps.runs import main_metric
 
     metric = main_metric(runs.values()) if metric is None else metric
-    whole_table = runs.compare(metric, against, which)
-    table = whole_table.choose(**choices or {})
+    table = runs.compare(metric, against, which)
     if form != "text":
         print(table.to_latex() if form == "latex" else table.to_markdown(), end="")
         return
-    heading = _heading(metric, table, max(whole_table["runs"]))
+    heading = _heading(metric, table, max(table["runs"]))
     width = terminal_width()
     print("\n".join([heading] if width is None else broken(heading, width)))
-    print(table.to_text(terminal_width(), MORE.format(seqjax=program())))
+    print(table.to_text(terminal_width(), MORE))
     if not runs.is_comparable(metric):
         line("note", "these runs have different losses: choose another --metric")
     file = figure or default_figure
@@ -109,8 +104,5 @@ def _heading(metric: str, table: Any, most_seeds: int) -> str:
     """The line above the table: which values of the metric it has, and their intervals."""
     words = {"last": "last epoch", "best": "best epoch (that with the lowest held-out loss)"}
     epochs = " and ".join(words[epoch] for epoch in words if {epoch, f"{epoch} difference"} & {*table.columns})
-    interval = {"brackets": ", and its 95 % interval in brackets", "pm": " ± half the width of its 95 % interval"}
-    spread = interval[table.interval] if table.intervals else ""
-    if most_seeds < 2:
-        spread = ", without an interval, which takes two seeds"
+    spread = ", and its 95 % interval in brackets" if most_seeds > 1 else ", without an interval, which takes two seeds"
     return f"{metric}{epochs and f', {epochs}'}: mean over seeds{spread}"

@@ -90,7 +90,7 @@ def experiment_parser(prog: str, description: str) -> ExperimentParser:
     for kind in settings.KINDS:
         known = ", ".join(registry.names(kind))
         text = f"the {kind}, by short name or full id; name:field=value sets a field. Known: {known}"
-        parser.add_plugin_argument(kind, f"--{kind}", metavar="NAME", help=text)
+        parser.add_argument(f"--{kind}", metavar="NAME", help=text)
     for name, field in fields_of(settings.Scalars).items():
         default = "" if field.default in (None, ()) else f" Default {field.default}."
         text = f"{field.doc[:1].lower()}{field.doc[1:]}{default}"
@@ -111,7 +111,7 @@ def experiment_parser(prog: str, description: str) -> ExperimentParser:
         help="seconds from one checkpoint to the next; default %(default)g",
     )
     text = "mirror the run for a viewer, such as tensorboard; also --tracker.FIELD"
-    parser.add_plugin_argument("tracker", "--tracker", metavar="NAME", help=text)
+    parser.add_argument("--tracker", metavar="NAME", help=text)
     parser.add_argument("--print-config", action="store_true", help="print the whole config as TOML; train nothing")
     parser.add_argument("--dry-run", action="store_true", help="print shapes, updates and bytes; train nothing")
     parser.add_argument(
@@ -356,7 +356,7 @@ def _parse_table(kind: str, below: Any, strings: dict[str, str]) -> dict[str, An
 
 def plugin_help(chosen: dict[str, Any]) -> str:
     """The parameters of the chosen plugins."""
-    from seqjax.cli.show import field_lines
+    from seqjax.cli.describe import field_lines
 
     text = ["parameters of the chosen plugins:"]
     for kind, table in config.overlay(settings.defaults_of(chosen), chosen).items():

@@ -56,7 +56,7 @@ def _train(argv: Sequence[str]) -> tuple[Any, argparse.Namespace]:
     parser = experiment_parser(f"{program()} run", DESCRIPTION.format(seqjax=program()))
     parser.add_argument("--seeds", metavar="0,1,2", help=f"several seeds: a sweep; see {program()} sweep --help")
     words = "makes the runs of several seeds in other processes"
-    parser.add_plugin_argument("launcher", "--launcher", metavar="NAME", help=words)
+    parser.add_argument("--launcher", metavar="NAME", help=words)
     args = parser.read(plain)
     choose_platform(args)
     config = read_config(args, flags)
