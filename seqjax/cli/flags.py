@@ -15,7 +15,7 @@ from seqjax.cli.parser import SEVERAL, Parser, several_values, whole
 from seqjax.errors import Error, closest
 from seqjax.plugin import config, registry
 from seqjax.plugin.base import fields_of, members, parts
-from seqjax.plugin.other_names import field_meant, why_no_field
+from seqjax.plugin.other_names import field_meant
 from seqjax.runs import settings
 from seqjax.terminal.shell import join, program, quote
 from seqjax.terminal.stream import line
@@ -235,7 +235,7 @@ def check_fields(chosen: dict[str, Any], flags: Mapping[str, Collection[str]]) -
         for name in [name for name in names if known and name not in known]:
             meant = field_meant(name, known) or closest(name, known)
             typed = f"; did you mean '--{kind}.{meant}'?".replace("_", "-") if meant else ""
-            hint = typed or owners(kind, name) or why_no_field(name)
+            hint = typed or owners(kind, name)
             of = f"fields of {registry.find(kind, str(plugin)).name}: {', '.join(known)}".replace("_", "-")
             problems.append(f"no such argument: --{kind}.{name.replace('_', '-')}{hint} ({of})")
     if problems:

@@ -12,8 +12,9 @@ from seqjax.terminal.shell import program
 DESCRIPTION = """List the available plugins, or those of a kind. Given a kind and a name, describe this plugin: what it
 does, its parameters with their defaults, its file, and BibTeX entries to cite it.
 
-With --verbose, a list has the distribution, its version and the file of each; then the plugins are imported, and those that fail to import, several plugins of one name, and entry points in groups
-that seqjax does not read, are reported at the end."""
+With --verbose, a list has the distribution, its version and the file of each. Then the plugins are imported, and what
+is wrong is reported at the end: failed imports, several plugins of one name, and entry points in groups that seqjax
+does not read."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from seqjax.errors import Error, closest
 from seqjax.plugin import registry
-from seqjax.plugin.other_names import field_meant, option_meant, why_no_field
+from seqjax.plugin.other_names import field_meant
 
 
 def whole(text: str) -> int:
@@ -74,12 +74,8 @@ class Parser(argparse.ArgumentParser):
         """
         flags = {flag.removeprefix("--").replace("-", "_") for flag in self._option_string_actions}
         name = unknown.partition("=")[0].lstrip("-").replace("-", "_")
-        option = option_meant(name)
-        option = "out" if option == "path" else option
-        if field := field_meant(name, flags) or (option if option in flags else None):
+        if field := field_meant(name, flags):
             return self.flag_of(field, known)
-        if said := why_no_field(name):
-            return said
         for kind in registry.GROUPS:
             if kind in flags and (entry := registry.meant(kind, name)):
                 return f"; did you mean '--{kind} {entry.name}'?"

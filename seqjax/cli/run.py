@@ -123,8 +123,6 @@ def _say_what_next(run: Any, loaded: Sequence[str]) -> None:
         # After a space, a prompt that begins with a dash would be read as a flag.
         flag = f"--prompt{'=' if prompt.startswith('-') else ' '}{quote(prompt if prompt.isprintable() else '')}"
         line("next", f"{program()} generate {folder} {flag} --temperature 0.8")
-        if run.experiment.gradient:
-            line("", f"{program()} measure {folder} --gradient full truncated:steps=10")
         line("", f"{program()} run --dataset text-file --dataset.path my-book.txt")
     else:
         line("next", f"{program()} evaluate {folder}")

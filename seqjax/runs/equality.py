@@ -1,4 +1,4 @@
-"""`equality`: whether the results of two runs are equal to the last bit, and where they differ first if they are not."""
+"""`equality`: whether the results of two runs are equal to the last bit, else what differs, and where first."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -56,7 +56,7 @@ class Mirror:
         self.written = time.monotonic()
         self.epoch = 0
         with contextlib.ExitStack() as stack:
-            advice = "the same experiment in the same folder sends the rest when it has ended"
+            advice = "the same experiment in this folder sends the rest when it has ended"
             tracking = folder.inner_folder(path, folder.TRACKING)
             stack.enter_context(folder.lock(tracking, advice))
             folder.remove_parts(tracking)
@@ -168,7 +168,7 @@ class SafeMirror(Listener):
             self.mirror = None
             say(
                 f"warning  tracker {escape(mirror.name)}: {_what(mirror, fault)}\n"
-                "         Training goes on without it. When it has ended, the same experiment in the same folder sends the rest"
+                "         Training goes on without it; when it has ended, the same experiment in this folder sends the rest"
             )
 
 
