@@ -18,10 +18,7 @@ def test_an_installed_script_ends_like_main(folder):
     assert (done.returncode, done.stdout.strip()) == (0, __version__)
 
 
-VERBS = [
-    *("run", "generate", "evaluate", "sweep", "status", "compare", "verify"),
-    *("check", "new", "list"),
-]
+VERBS = [*("run", "generate", "evaluate", "sweep", "status", "compare", "verify"), *("check", "new", "list")]
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"]])

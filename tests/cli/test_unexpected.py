@@ -6,7 +6,7 @@ import pytest
 from support.shell import call, seqjax
 
 from seqjax import Error
-from seqjax.cli import show
+from seqjax.cli import list as list_
 from seqjax.cli.unexpected import explained
 
 

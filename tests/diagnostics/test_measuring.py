@@ -13,7 +13,6 @@ import pytest
 from support.parts import derivatives, parts_by_step
 
 import seqjax as sj
-from seqjax.cli import main
 from seqjax.data.preparing import prepare
 from seqjax.diagnostics import Measures, measuring
 from seqjax.diagnostics.measuring import Moments, add_draws, summarize

@@ -33,9 +33,7 @@ PLUGINS = {
     "recursion.py": "def f(): f()\nf()\n",
 }
 """Files that cannot be loaded."""
-SHORT = {
-    "generate": ["--length", "3"],
-}
+SHORT = {"generate": ["--length", "3"]}
 
 
 @functools.cache

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import pytest
 from support.crash import contents
-from support.shell import call
 from support.tiny import FULL, TEXT, TINY, changed, refused
 
 from seqjax import Error, Run, Tokenizer, create, register, sweep
