@@ -167,7 +167,8 @@ class SafeMirror(Listener):
             mirror.abandon()
             self.mirror = None
             say(
-                f"warning  tracker {escape(mirror.name)}: {_what(mirror, fault)}\n         Training goes on without it. "
+                f"warning  tracker {escape(mirror.name)}: {_what(mirror, fault)}\n"
+                "         Training goes on without it. "
                 "When it has ended, the same experiment in this folder sends the rest"
             )
 
