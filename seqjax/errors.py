@@ -30,7 +30,7 @@ class Error(ValueError):
         message: one or more lines. With `problems`, the line above them.
         problems: the separate faults, if several are reported at once.
         exit_code: the exit code of a command: 2 bad input, config or plugin; 3 training diverged; 4 a damaged or
-            changed file, or a run that is not reproduced; 5 the folder is in use; 6 disk full, out of memory or no
+            changed file; 5 the folder is in use; 6 disk full, out of memory or no
             permission; 7 another process of the run has ended. A command that signal n ends has the exit code 128 + n.
     """
 

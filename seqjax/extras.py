@@ -11,12 +11,11 @@ EXTRAS = {
     "plot": ("matplotlib",),
     "data": ("datasets", "pyarrow", "tokenizers", "pooch", "requests"),
     "flax": ("flax",),
-    "all": ("argcomplete",),
     "digits": ("sklearn",),
     "tensorboard": ("tensorboardX",),
     "trackio": ("trackio",),
 }
-"""Extra -> the packages that it installs. `all` also installs those of plot, data and flax."""
+"""Extra -> the packages that it installs. The extra `all` installs those of plot, data and flax."""
 
 
 class MissingExtra(Error, ImportError):  # noqa: N818

@@ -129,7 +129,7 @@ def test_exact_results_are_as_expected(name, time_machine_file):
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_the_committed_pages_show_the_docstring(script):
-    """Without a run, `seqjax reproduce` would write the same words."""
+    """The words of a page are those of the scripts, whatever was run."""
     report = seqjax.Report(script)
     assert f"\n#{report.to_markdown()}" in (ROOT / "docs" / "chapter.md").read_text("utf-8")
     table = (ROOT / "experiments" / "README.md").read_text("utf-8").replace("\\_", "_")

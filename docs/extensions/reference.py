@@ -198,7 +198,7 @@ def plugin_page(kind: str) -> str:
     return page(
         f"Plugins: {kind}s",
         f".. py:currentmodule:: {package}",
-        f"{KINDS[kind]} These come with seqjax, and are imported from :doc:`{package}`. ``seqjax show {kind} NAME`` "
+        f"{KINDS[kind]} These come with seqjax, and are imported from :doc:`{package}`. ``seqjax list {kind} NAME`` "
         f"prints the same at the command line, and ``seqjax check {kind} NAME`` the checks.",
         table(("name", "what it is"), rows),
         *(plugin_section(entry) for entry in entries),

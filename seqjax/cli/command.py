@@ -3,14 +3,12 @@
 import errno
 import importlib
 import io
-import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from seqjax.cli.complete import COMPLETING, SHELLS, shell_code, verb_to_complete
 from seqjax.cli.unexpected import explained
 from seqjax.errors import Error, nearest
 from seqjax.signals import Ended, ending_at_signals
@@ -26,14 +24,9 @@ VERBS = {
     "status": "show how far the runs of a sweep are",
     "compare": "compare runs: mean over seeds with its interval, paired differences",
     "verify": "check whether runs are still what they were: files, plugins, dataset, versions",
-    "track": "mirror runs for a viewer, such as TensorBoard",
-    "lags": "split the gradient by how many steps back it travels, and print the bias of truncating it",
-    "measure": "measure bias, variance, seconds and bytes of gradient strategies at a run's parameters",
     "check": "check that a plugin does what its kind asks",
     "new": "write a plugin to start from, as a file or as a package",
-    "reproduce": "train a run again and compare, or run the scripts of a folder and write their reports",
-    "list": "list the available plugins",
-    "show": "show what a plugin does and which parameters it has",
+    "list": "list the plugins, or show one: what it does, its parameters, how to cite it",
 }
 
 OTHER_VERBS = {
@@ -41,15 +34,14 @@ OTHER_VERBS = {
     "generate": ("sample", "predict"),
     "evaluate": ("eval", "test", "validate"),
     "sweep": ("grid", "search", "tune"),
-    "list": ("ls", "plugins"),
-    "show": ("info", "describe"),
+    "list": ("ls", "plugins", "show", "info"),
     "new": ("init", "create"),
 }
 """Verb -> what other programs call it."""
 
-COMPILING = ("run", "generate", "evaluate", "sweep", "lags", "measure", "check", "reproduce")
+COMPILING = ("run", "generate", "evaluate", "sweep", "check")
 """The verbs that compile programs, and keep them for the next time."""
-TRAINING = ("run", "sweep", "reproduce")
+TRAINING = ("run", "sweep")
 """The verbs whose results are in a folder, and which keep running when stdout fails."""
 TEXTS = ("--help", "-h", "--print-config", "--dry-run")
 """The flags with which these verbs only print, and train nothing."""
@@ -70,8 +62,6 @@ verbs:
 options:
   --help      show this text; {seqjax} VERB --help shows the help of a verb
   --version   show the version
-  --completion SHELL
-              print what completes commands in bash, zsh or fish; for ~/.bashrc: eval "$({seqjax} --completion bash)"
   --debug     with any verb: show the traceback of an error
   --no-compile-cache
               with any verb: use no programs that earlier commands compiled, and keep none"""
@@ -173,8 +163,6 @@ def _show_warning(message: Any, category: type, *where: Any, **more: Any) -> Non
 
 
 def _dispatch(argv: list[str]) -> int:
-    if COMPLETING in os.environ:
-        return _verb_main(verb_to_complete(VERBS))([])
     verb = argv[0] if argv else "--help"
     if verb in ("--help", "-h", "help"):
         print(HELP.format(seqjax=program(), verbs="\n".join(f"  {name:10} {text}" for name, text in VERBS.items())))
@@ -183,11 +171,6 @@ def _dispatch(argv: list[str]) -> int:
         from seqjax import __version__
 
         print(__version__)
-        return 0
-    if verb == "--completion":
-        if len(argv) != 2 or argv[1] not in SHELLS:
-            raise Error(f"--completion: name a shell, one of {', '.join(SHELLS)}")
-        print(shell_code(argv[1]))
         return 0
     if verb not in VERBS:
         other = next((known for known, others in OTHER_VERBS.items() if verb in others), None)

@@ -27,10 +27,13 @@ def main(argv: Sequence[str]) -> int:
     if args.format != "text" and args.figure:
         parser.error(f"--format {args.format} prints a table alone: give --figure to a command of its own")
 
+    from seqjax.runs.equality import equality
     from seqjax.sweeps.runs import Runs
 
     runs = Runs.open(*args.runs)
     print_comparison(runs, args.metric, args.against, args.which, args.figure, form=args.format)
+    if len(args.runs) == 2 and args.format == "text":  # `Runs.open` takes several folders only if each has a run
+        say(equality(*runs.values()))
     return 0
 
 

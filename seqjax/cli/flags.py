@@ -15,7 +15,7 @@ from seqjax.cli.parser import SEVERAL, Parser, several_values, whole
 from seqjax.errors import Error, closest
 from seqjax.plugin import config, registry
 from seqjax.plugin.base import fields_of, members, parts
-from seqjax.plugin.other_names import field_meant, why_no_field
+from seqjax.plugin.other_names import field_meant
 from seqjax.runs import settings
 from seqjax.terminal.shell import join, program, quote
 from seqjax.terminal.stream import line
@@ -90,7 +90,7 @@ def experiment_parser(prog: str, description: str) -> ExperimentParser:
     for kind in settings.KINDS:
         known = ", ".join(registry.names(kind))
         text = f"the {kind}, by short name or full id; name:field=value sets a field. Known: {known}"
-        parser.add_plugin_argument(kind, f"--{kind}", metavar="NAME", help=text)
+        parser.add_argument(f"--{kind}", metavar="NAME", help=text)
     for name, field in fields_of(settings.Scalars).items():
         default = "" if field.default in (None, ()) else f" Default {field.default}."
         text = f"{field.doc[:1].lower()}{field.doc[1:]}{default}"
@@ -111,7 +111,7 @@ def experiment_parser(prog: str, description: str) -> ExperimentParser:
         help="seconds from one checkpoint to the next; default %(default)g",
     )
     text = "mirror the run for a viewer, such as tensorboard; also --tracker.FIELD"
-    parser.add_plugin_argument("tracker", "--tracker", metavar="NAME", help=text)
+    parser.add_argument("--tracker", metavar="NAME", help=text)
     parser.add_argument("--print-config", action="store_true", help="print the whole config as TOML; train nothing")
     parser.add_argument("--dry-run", action="store_true", help="print shapes, updates and bytes; train nothing")
     parser.add_argument(
@@ -235,7 +235,7 @@ def check_fields(chosen: dict[str, Any], flags: Mapping[str, Collection[str]]) -
         for name in [name for name in names if known and name not in known]:
             meant = field_meant(name, known) or closest(name, known)
             typed = f"; did you mean '--{kind}.{meant}'?".replace("_", "-") if meant else ""
-            hint = typed or owners(kind, name) or why_no_field(name)
+            hint = typed or owners(kind, name)
             of = f"fields of {registry.find(kind, str(plugin)).name}: {', '.join(known)}".replace("_", "-")
             problems.append(f"no such argument: --{kind}.{name.replace('_', '-')}{hint} ({of})")
     if problems:
@@ -356,7 +356,7 @@ def _parse_table(kind: str, below: Any, strings: dict[str, str]) -> dict[str, An
 
 def plugin_help(chosen: dict[str, Any]) -> str:
     """The parameters of the chosen plugins."""
-    from seqjax.cli.show import field_lines
+    from seqjax.cli.describe import field_lines
 
     text = ["parameters of the chosen plugins:"]
     for kind, table in config.overlay(settings.defaults_of(chosen), chosen).items():

@@ -1,16 +1,13 @@
 """`Parser`: reads the arguments of every verb."""
 
 import argparse
-import os
 import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from seqjax.cli.complete import COMPLETING
 from seqjax.errors import Error, closest
-from seqjax.extras import needing
 from seqjax.plugin import registry
-from seqjax.plugin.other_names import field_meant, option_meant, why_no_field
+from seqjax.plugin.other_names import field_meant
 
 
 def whole(text: str) -> int:
@@ -43,37 +40,18 @@ class Parser(argparse.ArgumentParser):
         text = "run a Python file that registers plugins; may be repeated"
         self.add_argument("--load", action="append", default=[], metavar="FILE", help=text)
 
-    def add_plugin_argument(self, kind: str, *flags: str, **kwargs: Any) -> None:
-        """Adds an argument whose value is the name of a plugin of this kind, which a shell can complete."""
-        action: Any = self.add_argument(*flags, **kwargs)
-        action.completer = lambda **_: registry.names(kind)
-
-    def add_kind(self, **kwargs: Any) -> None:
-        """Adds the kind of a plugin, which may be given in the plural."""
-        text = f"one of {', '.join(registry.GROUPS)}"
-        kind: Any = self.add_argument("kind", type=_singular, help=text, metavar="KIND", **kwargs)
-        kind.completer = lambda **_: registry.GROUPS
-
     def add_kind_and_name(self, text: str, **kwargs: Any) -> None:
-        """Adds the kind and the name of a plugin; `text` describes the name."""
-        self.add_kind()
-        name: Any = self.add_argument("name", help=text, metavar="NAME", **kwargs)
-        name.completer = lambda parsed_args, **_: registry.names(parsed_args.kind)
+        """Adds the kind of a plugin, which may be given in the plural, and its name; `text` describes the name."""
+        kinds = f"one of {', '.join(registry.GROUPS)}"
+        self.add_argument("kind", type=_singular, help=kinds, metavar="KIND", **kwargs)
+        self.add_argument("name", help=text, metavar="NAME", **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Raises an `Error` instead of exiting."""
         raise Error(f"{message}\nsee {self.prog} --help")
 
     def read(self, argv: Sequence[str]) -> argparse.Namespace:
-        """The parsed arguments, after running the files of `--load`. An error for an unknown one names the nearest.
-
-        If a shell asks for completions, they are written, and the process ends.
-        """
-        if COMPLETING in os.environ:
-            with needing("all", "completion in a shell"):
-                from argcomplete import autocomplete
-
-            autocomplete(self)
+        """The parsed arguments, after running the files of `--load`. An error for an unknown one names the nearest."""
         args, unknown = self.parse_known_args([_dashes(arg) for arg in argv])
         if unknown:
             hint = self._second_value(argv, unknown[0]) or self.flag_meant(unknown[0], args)
@@ -96,12 +74,8 @@ class Parser(argparse.ArgumentParser):
         """
         flags = {flag.removeprefix("--").replace("-", "_") for flag in self._option_string_actions}
         name = unknown.partition("=")[0].lstrip("-").replace("-", "_")
-        option = option_meant(name)
-        option = "out" if option == "path" else option
-        if field := field_meant(name, flags) or (option if option in flags else None):
+        if field := field_meant(name, flags):
             return self.flag_of(field, known)
-        if said := why_no_field(name):
-            return said
         for kind in registry.GROUPS:
             if kind in flags and (entry := registry.meant(kind, name)):
                 return f"; did you mean '--{kind} {entry.name}'?"

@@ -56,7 +56,7 @@ def _train(argv: Sequence[str]) -> tuple[Any, argparse.Namespace]:
     parser = experiment_parser(f"{program()} run", DESCRIPTION.format(seqjax=program()))
     parser.add_argument("--seeds", metavar="0,1,2", help=f"several seeds: a sweep; see {program()} sweep --help")
     words = "makes the runs of several seeds in other processes"
-    parser.add_plugin_argument("launcher", "--launcher", metavar="NAME", help=words)
+    parser.add_argument("--launcher", metavar="NAME", help=words)
     args = parser.read(plain)
     choose_platform(args)
     config = read_config(args, flags)
@@ -123,8 +123,6 @@ def _say_what_next(run: Any, loaded: Sequence[str]) -> None:
         # After a space, a prompt that begins with a dash would be read as a flag.
         flag = f"--prompt{'=' if prompt.startswith('-') else ' '}{quote(prompt if prompt.isprintable() else '')}"
         line("next", f"{program()} generate {folder} {flag} --temperature 0.8")
-        if run.experiment.gradient:
-            line("", f"{program()} measure {folder} --gradient full truncated:steps=10")
         line("", f"{program()} run --dataset text-file --dataset.path my-book.txt")
     else:
         line("next", f"{program()} evaluate {folder}")

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     plain, options = split_fields(plain)  # the fields of launcher and tracker, which are no axes
     parser = experiment_parser(f"{program()} sweep", DESCRIPTION.format(seqjax=program()))
     text = "make the runs in other processes, such as local; none: one after the other; also --launcher.FIELD"
-    parser.add_plugin_argument("launcher", "--launcher", metavar="NAME", help=text)
+    parser.add_argument("--launcher", metavar="NAME", help=text)
     text = "the same as --seed 0 1 2"
     parser.add_argument("--seeds", metavar="0,1,2", help=text)
     add_comparison_flags(parser)

@@ -31,7 +31,7 @@ class Plugin:
 
     kind: ClassVar[str] = "plugin"
     cites: ClassVar[tuple[str, ...]] = ()
-    """The works that the docstring cites, as keys of `references.bib` beside this file; `seqjax show` prints them."""
+    """The works that the docstring cites, as keys of `references.bib` beside this file; `seqjax list` prints them."""
     also_called: ClassVar[tuple[str, ...]] = ()
     """Other names of the plugin, which errors about an unknown name suggest. The source has them as literal texts."""
     extra: ClassVar[str] = ""

@@ -172,11 +172,6 @@ def find(kind: str, name: str) -> Entry:
     )
 
 
-def named(name: str) -> list[Entry]:
-    """The entries of all kinds with this short name or full id. Imports no plugin."""
-    return [entry for kind in GROUPS for entry in entries(kind) if name in (entry.name, entry.id)]
-
-
 def meant(kind: str, name: str) -> Entry | None:
     """The plugin that a name of another library means, such as the model `lstm` by `nn.LSTMCell`. Imports no plugin.
 

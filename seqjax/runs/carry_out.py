@@ -85,11 +85,11 @@ def _open_again(run: RunState, path: Path | None, saved: Saved, options: Options
     Returns:
         The error of a run that has diverged, with the same message as then.
     """
+    if options.tracker is not None and path is not None:
+        with SafeMirror(run, options.tracker, path) as mirror:
+            mirror.epoch()
     if run.diverged:
         return diverged(run, saved.manifest.note)
     if options.progress:
         line("opened", f"{path}: it is finished, and was not trained again")
-    if options.tracker is not None and path is not None:
-        with SafeMirror(run, options.tracker, path) as mirror:
-            mirror.epoch()
     return None

@@ -18,10 +18,7 @@ def test_an_installed_script_ends_like_main(folder):
     assert (done.returncode, done.stdout.strip()) == (0, __version__)
 
 
-VERBS = [
-    *("run", "generate", "evaluate", "sweep", "status", "compare", "verify"),
-    *("track", "lags", "measure", "check", "new", "reproduce", "list", "show"),
-]
+VERBS = [*("run", "generate", "evaluate", "sweep", "status", "compare", "verify"), *("check", "new", "list")]
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"]])
@@ -47,7 +44,7 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIO
 IN_ASCII = """
 from seqjax.cli import main
 assert main([{run}, "--out", "ascii"]) == 0
-for line in ("show gradient randomized", "show"):
+for line in ("list gradient randomized", "check"):
     print(main(line.split()))
 """
 

@@ -1,4 +1,4 @@
-"""`seqjax compare`: the page of runs in folders."""
+"""`seqjax compare`: the table and the page of runs in folders, and whether two of them are equal."""
 
 import base64
 import json
@@ -32,9 +32,9 @@ def test_the_page_has_the_metrics_samples_and_figures_of_the_folder(run_, tmp_pa
     assert "Made with seqjax" in found.texts["p"][0]
 
 
-def test_the_table_is_printed_as_it_is_chosen(run_):
-    flags = ("--metric", "train_loss", "--columns", "last,variant", "--digits", 2)
-    table = Runs.open(run_).compare("train_loss").choose(["last", "variant"], 2)
+def test_the_table_is_printed_as_text_latex_or_markdown(run_):
+    flags = ("--metric", "train_loss", "--which", "last")
+    table = Runs.open(run_).compare("train_loss", which="last")
     head = "train_loss, last epoch: mean over seeds, without an interval, which takes two seeds"
     for form, text in {
         "text": f"{head}\n{table}\n",
@@ -42,5 +42,16 @@ def test_the_table_is_printed_as_it_is_chosen(run_):
         "markdown": table.to_markdown(),
     }.items():
         assert call("compare", run_, *flags, "--format", form).stdout == text
-    assert "did you mean 'last'" in call("compare", run_, "--columns", "lst").stderr
     assert "--page" in call("compare", run_, "--format", "latex", "--page", "x").stderr
+
+
+def test_the_last_line_says_whether_two_runs_are_equal(run_, tmp_path):
+    config = ("run", "--config", run_ / "config.toml")
+    for name, flags in {"again": [], "other": ["--seed", 7]}.items():
+        assert call(*config, *flags, "--out", tmp_path / name).returncode == 0
+    equal = call("compare", run_, tmp_path / "again", "--figure", tmp_path / "curves.png")
+    assert (equal.returncode, equal.stdout.splitlines()[-1]) == (0, "equal to the bit: parameters, metrics")
+    other = call("compare", run_, tmp_path / "other")
+    assert (other.returncode, other.stdout.splitlines()[-1][:44]) == (0, "not equal: metrics differ from epoch 1 on (t")
+    for paths in ([run_], [run_, tmp_path / "again", tmp_path / "other"]):
+        assert "equal" not in call("compare", *paths).stdout

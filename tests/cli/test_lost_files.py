@@ -14,8 +14,6 @@ VERBS = {
     "start from it": ["run", *EXPERIMENT, "--init-from", "RUN", "--out", "new"],
     "compare": ["compare", "RUN", "--page", "page.html"],
     "status": ["status", "RUN"],
-    "track": ["track", "RUN", "--to", "tensorboard"],
-    "reproduce": ["reproduce", "RUN"],
     "verify": ["verify", "RUN"],
 }
 

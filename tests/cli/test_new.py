@@ -23,7 +23,7 @@ def test_a_file_holds_a_plugin_of_the_given_name(kind, here, capsys):
     assert main(["new", kind, "a-first-one"]) == 0
     out = capsys.readouterr().out
     assert out == f"wrote    a_first_one.py\nnext     seqjax check {kind} a-first-one --load a_first_one.py\n"
-    assert main(["show", kind, "a-first-one", "--load", "a_first_one.py"]) == 0
+    assert main(["list", kind, "a-first-one", "--load", "a_first_one.py"]) == 0
     assert type(seqjax.create(kind, "a-first-one")).__name__ == "AFirstOne"
     text = Path("a_first_one.py").read_text()
     assert "my-" not in text

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from support.shell import call
 
-from seqjax.cli import measure
-
 
 @pytest.mark.parametrize(("option", "names"), [("--page", "*"), ("--figure", "history.png")])
 def test_no_file_of_a_run_is_replaced(run_, tmp_path, option, names):
@@ -30,29 +28,8 @@ def test_a_page_replaces_a_page_and_nothing_else(run_, tmp_path):
     assert b"<svg" in page.read_bytes()
 
 
-@pytest.mark.parametrize("option", ["--page", "--markdown", "--table"])
-def test_reproduce_says_so_before_it_runs_the_scripts(tmp_path, option):
-    (tmp_path / "script.py").write_text("raise SystemExit('it was run')\n")
-    (tmp_path / "mine.md").write_text("my notes\n")
-    done = call("reproduce", str(tmp_path), "--out", str(tmp_path / "out"), option, str(tmp_path / "mine.md"))
-    assert done.returncode == 2
-    assert "another kind of file" in done.stderr
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_file_that_is_empty_may_be_about_to_be_written(run_, tmp_path):
     rows = tmp_path / "metrics.jsonl"
     rows.touch()
     assert call("compare", str(run_), "--page", str(rows)).returncode == 2
     assert rows.read_bytes() == b""
-
-
-def test_figures_of_measure_replace_a_link_and_not_its_file(run_, tmp_path, monkeypatch):
-    monkeypatch.setattr(measure, "FIGURES", ["bias"])
-    mine = tmp_path / "mine.png"
-    mine.write_text("my figure")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "bias.png").symlink_to(mine)
-    assert call("measure", str(run_), "--draws", "3", "--windows", "1", "--out", str(tmp_path / "out")).returncode == 0
-    assert mine.read_text() == "my figure"
-    assert (tmp_path / "out" / "bias.png").read_bytes().startswith(b"\x89PNG")

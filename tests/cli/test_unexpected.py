@@ -6,7 +6,7 @@ import pytest
 from support.shell import call, seqjax
 
 from seqjax import Error
-from seqjax.cli import show
+from seqjax.cli import list as list_
 from seqjax.cli.unexpected import explained
 
 
@@ -22,15 +22,15 @@ def test_a_fault_of_seqjax_is_exit_1_with_its_place_and_debug_shows_the_tracebac
     def broken(argv):
         raise KeyError("lost")
 
-    monkeypatch.setattr(show, "main", broken)
-    done = call("show", "model", "rnn")
+    monkeypatch.setattr(list_, "main", broken)
+    done = call("list", "model", "rnn")
     assert done.returncode == 1
     assert done.stderr.startswith("seqjax: a fault of seqjax itself, and not of your input: KeyError: 'lost' (")
     assert "test_unexpected.py, line" in done.stderr
     assert "--debug" in done.stderr
     assert "Traceback" not in done.stderr
     with pytest.raises(Error) as caught:
-        call("show", "model", "rnn", "--debug")
+        call("list", "model", "rnn", "--debug")
     assert isinstance(caught.value.__cause__, KeyError)
 
 

@@ -13,7 +13,6 @@ import pytest
 from support.parts import derivatives, parts_by_step
 
 import seqjax as sj
-from seqjax.cli import main
 from seqjax.data.preparing import prepare
 from seqjax.diagnostics import Measures, measuring
 from seqjax.diagnostics.measuring import Moments, add_draws, summarize
@@ -346,37 +345,6 @@ def test_arguments_that_do_not_fit_a_run_are_refused():
     ):
         with pytest.raises(sj.Error, match=words):
             untrained(experiment()).measure([Full()], **arguments)
-
-
-@pytest.mark.slow
-def test_the_verb_prints_a_table_and_writes_files(run, tmp_path, capsys):
-    gradients = ["truncated:steps=2", "randomized:keep-prob=0.5"]
-    assert (
-        main(["measure", str(run.path), "--gradient", *gradients, "--draws", "20", "--out", str(tmp_path / "o")]) == 0
-    )
-    text = capsys.readouterr().out
-    for word in ("1 windows of 12 steps, 2 rows", *gradients, "mean_cosine", "saved"):
-        assert word in text
-    figures = {f"{name}.{kind}" for name in ("bias", "snr", "alignment", "cost") for kind in ("png", "svg")}
-    assert {path.name for path in (tmp_path / "o").iterdir()} == {"measures.csv", "measures.json", *figures}
-    assert list(json.loads((tmp_path / "o" / "measures.json").read_text())["strategies"]) == gradients
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--at", "middle"], ["--at"]),
-        (
-            ["--gradient", "truncated:steps=x", "full:a=b", "nope"],
-            ["steps = 'x'", "a: Full has no", "unknown gradient 'nope'"],
-        ),
-    ],
-)
-def test_wrong_arguments_are_named(capsys, arguments, words):
-    """Before the run is opened."""
-    assert main(["measure", "none", *arguments]) == 2
-    told = capsys.readouterr().err
-    assert all(word in told for word in words), told
 
 
 def test_an_update_does_not_pay_for_what_the_one_before_it_left_behind(monkeypatch):

@@ -76,16 +76,6 @@ class {name.capitalize()}{kind.capitalize()}(seqjax.{kind.capitalize()}):
     )
 )
 
-SCRIPT = '''"""Is it {evil}?   python a.py
-
-{evil}
-"""
-import sys
-from pathlib import Path
-out = Path(sys.argv[sys.argv.index("--out") + 1])
-{code}
-'''
-
 
 class Place(NamedTuple):
     """A place.
@@ -148,11 +138,10 @@ LINES: dict[str, tuple] = {
     "printed config": (*RUN_TEXT, f"{EVIL}.txt", "--print-config"),
     "path without a dataset": ("run", "--dataset.path", f"{EVIL}.txt"),
     "name that is not UTF-8": ("status", os.fsdecode(b"\x9b\x1b[8mZ")),
-    "docstring of a plugin": ("show", "tokenizer", "evil", *MINE),
+    "docstring of a plugin": ("list", "tokenizer", "evil", *MINE),
     "tokenizer that cannot decode": (*NGRAM, *MINE, "--tokenizer", "late"),
     "model that raises": (*NGRAM, *MINE, "--model", "evil"),
     "launcher that raises": (*NGRAM, *MINE, "--launcher", "evil", "--seeds", "0,1", *OUT),
-    "tracker of a run": ("track", "RUN", "--to", f"evil:name={EVIL}", *MINE),
     "names of variants": ("sweep", *RUN_TEXT[1:], "text.txt", f"{EVIL}.txt", *SIZES, "--launcher", "none", *OUT),
     "comparison of folders": ("compare", "RUN", "RUN"),
     "generated text": ("generate", "RUN", "--prompt", EVIL, "--length", 100, "--temperature", 1),
@@ -162,7 +151,7 @@ LINES: dict[str, tuple] = {
     "dry run": (*RUN_TEXT, f"{EVIL}.txt", *SIZES, "--dry-run"),
     "text file": (*RUN_TEXT, f"{EVIL}.txt", *SIZES, *OUT),
     "page and figure": ("compare", "RUNS", "--page", f"{EVIL}.html", "--figure", f"{EVIL}.png"),
-    **{f"argument of {verb}": (verb, EVIL) for verb in ("list", "status", "compare", "verify", "evaluate", "lags")},
+    **{f"argument of {verb}": (verb, EVIL) for verb in ("list", "status", "compare", "verify", "evaluate")},
 }
 """What is evil -> a command line."""
 SLOW_LINES = ("check of a plugin", "dry run", "text file", "page and figure")
@@ -176,7 +165,6 @@ FILES: dict[str, tuple[str, str, tuple]] = {
     "column of a CSV file": ("a.csv", f'"{EVIL}",b\n1,2\n', (*CSV, "--dataset.targets", "c")),
     "cell of a CSV file": ("a.csv", f'a,b\n1,"{EVIL}"\n', CSV),
     "other file in the folder": (f"out/{EVIL}", "", (*NGRAM, "--out", "out")),
-    "unknown script": (f"scripts/{EVIL}.py", "", ("reproduce", "scripts", "--only", f"x{EVIL}")),
 }
 """What is evil -> a file, its content, and a command line."""
 
@@ -190,7 +178,7 @@ def _with_file(name, content, words):
 def _flag(verb, flag):
     """An evil value of a flag, of which not all are printed."""
     arguments = {"run": [*NGRAM[1:], "--dry-run"], "list": ["model"], "check": ["model", "rnn"]}
-    arguments |= {"sweep": arguments["run"], "show": arguments["check"], "new": ["model", "mine"], "reproduce": ["."]}
+    arguments |= {"sweep": arguments["run"], "new": ["model", "mine"]}
     seqjax(verb, *arguments.get(verb, ["RUN"]), flag, EVIL)
 
 
@@ -219,7 +207,7 @@ def interruption():
     seqjax(*NGRAM, *MINE, "--tokenizer", "evil:fault=ctrl-c", *OUT)
 
 
-@case("seqjax track")
+@case("sends the rest")
 def tracker_in_training():
     seqjax(*NGRAM, *MINE, "--tracker", f"evil:name={EVIL}", *OUT)
 
@@ -275,16 +263,6 @@ def owner_of_a_lock():
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
         seqjax(*NGRAM, "--out", "out")
-
-
-@case("saved")
-def scripts_of_a_folder():
-    Path(EVIL).mkdir()
-    report = f'(out / "report.md").write_text("# x " + {EVIL!r})'
-    for name, code in ((f"a{EVIL}", report), (f"b{EVIL}", f"sys.exit('x ' + {EVIL!r})"), ("c", "")):
-        Path(EVIL, f"{name}.py").write_text(SCRIPT.format(evil=EVIL, code=code).replace("\x07", ""))
-    outputs = ["--page", f"{EVIL}.html", "--markdown", f"{EVIL}.md", "--table", f"table {EVIL}.md"]
-    seqjax("reproduce", EVIL, *OUT, *outputs, "--title", EVIL)
 
 
 @case("usage")

@@ -28,7 +28,7 @@ SORTS = {
 """Sort of case -> what it is, and the number of cases: all, and those of the quick part."""
 RUNS = ("rnn", "ngram", "series", "sweep of two", "local plugin", "diverges", "keep best, stop after")
 """The kinds of run whose files are changed."""
-WRITTEN = re.compile(r"(^|/)(\.lock|lags\.png|tracking|tensorboard|runs|events\.[^/]*)($|/)|^(made/|page|figure)")
+WRITTEN = re.compile(r"(^|/)(\.lock|tracking|tensorboard|runs|events\.[^/]*)($|/)|^(made/|page|figure)")
 """The files that a command may make or change although it fails, or although it only reads a run."""
 
 
@@ -142,7 +142,6 @@ def _changed(draw: Callable, sort: str, made: Path, commands: dict[str, list[str
 def _verbs(run: str, inner: str, command: list[str]) -> list[list[str]]:
     """The command lines that read a run, or the run in a folder of a sweep."""
     from faults.kinds import RNN
-    from faults.lines import SHORT
 
     one = f"{run}/{inner}" if command[:1] == ["sweep"] and inner != run else run
     found = [
@@ -152,7 +151,6 @@ def _verbs(run: str, inner: str, command: list[str]) -> list[list[str]]:
         *[["generate", one, "--length", "5", "--temperature", "1"]] * 2,
         *[["compare", run], ["compare", run, "--page", "page.html"], ["status", run], ["verify", one]] * 2,
         ["compare", run, "--figure", "figure.svg"],
-        *[[verb, one, *SHORT[verb]] for verb in ("lags", "measure", "track")],
         [*(word.replace("DATA/", "") for word in RNN), "--init-from", one, "--dry-run"],
         *[["run", "--config", f"{one}/config.toml", flag] for flag in ("--dry-run", "--print-config", "--help")],
     ]

@@ -33,12 +33,7 @@ PLUGINS = {
     "recursion.py": "def f(): f()\nf()\n",
 }
 """Files that cannot be loaded."""
-SHORT = {
-    "generate": ["--length", "3"],
-    "measure": ["--draws", "2", "--windows", "1"],
-    "lags": ["--max-lag", "2", "--steps", "4", "--rows", "2"],
-    "track": ["--to", "tensorboard"],
-}
+SHORT = {"generate": ["--length", "3"]}
 
 
 @functools.cache
@@ -53,27 +48,22 @@ def make_files(folder: Path) -> None:
     for name, text in PLUGINS.items():
         (folder / name).write_text(text)
     os.mkfifo(folder / "pipe")
-    for name in ("scripts", "nothing"):
-        (folder / name).mkdir()
-    (folder / "scripts" / "raises.py").write_text('"""Is it?   python raises.py"""\n1 / 0\n')
 
 
 @st.composite
 def lines(draw: Any, runs: list[str]) -> list[str]:
     """A command line, for the folder that has these runs."""
-    verb = draw(st.sampled_from([*["run", "sweep"] * 3, *VERBS, "", "--completion", "--version"]))
+    verb = draw(st.sampled_from([*["run", "sweep"] * 3, *VERBS, "", "--version"]))
     odd, words = st.sampled_from(ODD), [verb]
     if verb in ("run", "sweep"):
         words += [word.replace("DATA/", "") for word in draw(st.sampled_from([RNN, SERIES]))[1:]]
         words += [word for _ in range(draw(st.integers(0, 2))) for word in draw(plugins(odd))]
         # Odd numbers may make a training long, so that nothing is trained.
         words += [draw(st.sampled_from(["--dry-run", "--print-config", "--help", "--dry-run"]))]
-    elif verb in ("list", "show", "check", "new"):
+    elif verb in ("list", "check", "new"):
         words += [draw(st.one_of(st.sampled_from([*registry.GROUPS]), odd))]
-        words += [] if verb == "list" else [draw(st.one_of(odd, st.sampled_from(["rnn", "char", "mine"])))]
+        words += [draw(st.one_of(odd, st.sampled_from(["rnn", "char", "mine"])))]
         words += ["--out", "made"] if verb == "new" else []
-    elif verb == "reproduce":
-        words += [draw(st.sampled_from(["scripts", "nothing", "missing", "text.txt", "pipe", "rnn"]))]
     else:
         words += [draw(st.one_of(st.sampled_from(runs), odd) if verb in VERBS else odd), *SHORT.get(verb, [])]
         words += ["--load", "halves.py"] if words[1] == "local plugin" else []

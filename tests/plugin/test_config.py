@@ -195,7 +195,7 @@ def test_faults_of_nested_tables_are_reported_with_the_others(stacked, table, wo
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize("argv", [["show", "model", "stacked"], ["run", "--model", "stacked", "--help"]])
+@pytest.mark.parametrize("argv", [["list", "model", "stacked"], ["run", "--model", "stacked", "--help"]])
 def test_a_plugin_as_default_is_shown(stacked, argv):
     done = call(*argv)
     assert done.returncode == 0, done.stderr

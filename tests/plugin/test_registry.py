@@ -197,7 +197,7 @@ def test_an_installed_package_is_listed_without_being_imported(site, add_site, t
     add_site(site)
     assert "did you mean 'echo'" in call("run", "--gradient", "ehco").stderr
     assert not (tmp_path / "imported").exists()
-    done = call("show", "gradient", "seqjax-echo/echo")
+    done = call("list", "gradient", "seqjax-echo/echo")
     assert (tmp_path / "imported").exists(), "the marker works"
     for word in ("decay", "float; default 0.5", "What is left of it", "strategies.py", "seqjax-echo 1.2.3"):
         assert word in done.stdout
@@ -208,7 +208,7 @@ def test_an_installed_package_is_listed_without_being_imported(site, add_site, t
 def test_an_entry_point_may_name_a_reexport(site, add_site):
     """`package:Class` is the usual target, and the class lives in a module of the package."""
     add_site(site)
-    done = call("show", "gradient", "reexported")
+    done = call("list", "gradient", "reexported")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("gradient seqjax-echo/reexported\n")
     assert "distribution  seqjax-echo 1.2.3" in done.stdout
@@ -235,12 +235,12 @@ def test_two_packages_with_one_short_name(site, add_site):
     assert re.search(r"^ +seqjax_gradients\.reverse\.full:Full, .*full\.py$", listed.stdout, re.M)
     assert "gradient 'seqjax-broken/broken' (distribution seqjax-broken 9.9" in listed.stdout
     assert "No module named 'a_dependency_that_is_not_there'" in listed.stdout
-    done = call("show", "gradient", "echo")
+    done = call("list", "gradient", "echo")
     assert (done.returncode, done.stdout) == (2, "")
     assert all(repr(full_id) in done.stderr for full_id in ("seqjax-echo/echo", "seqjax-rival/echo"))
     # A package cannot take the name of a built-in plugin.
     for name, full_id in {"full": "seqjax/full", "seqjax-rival/full": "seqjax-rival/full"}.items():
-        assert call("show", "gradient", name).stdout.startswith(f"gradient {full_id}\n")
+        assert call("list", "gradient", name).stdout.startswith(f"gradient {full_id}\n")
     # The default experiment has full ids, and does not change.
     done = call("run", "--print-config")
     assert tomllib.loads(done.stdout)["gradient"] == {"plugin": "seqjax/full", "checkpoint": False}
@@ -262,7 +262,7 @@ def test_a_package_that_fails_is_an_error_only_if_chosen(site, add_site):
     assert (listed.returncode, listed.stderr) == (0, "")
     for name, words in BROKEN.items():
         assert f"seqjax-broken/{name}" in listed.stdout
-        for argv in (("run", "--gradient", name), ("show", "gradient", f"seqjax-broken/{name}")):
+        for argv in (("run", "--gradient", name), ("list", "gradient", f"seqjax-broken/{name}")):
             done = call(*argv)
             assert (done.returncode, done.stdout) == (2, ""), done.stderr
             assert "Traceback" not in done.stderr
@@ -284,7 +284,7 @@ def test_an_entry_point_in_a_group_that_is_not_read_is_reported(tmp_path, add_si
     info(tmp_path, "odd", b"Name: seqjax-misplaced\nVersion: 1\n", points)
     add_site(tmp_path)
     said = "seqjax-misplaced offers 'misplaced' in the group 'seqjax.gradient', which seqjax does not read"
-    done = call("show", "gradient", "misplaced")
+    done = call("list", "gradient", "misplaced")
     assert done.returncode == 2
     assert f"{said}; did you mean 'seqjax.gradients'" in done.stderr
     assert said in call("list", "optimizer", "--verbose").stdout
@@ -439,7 +439,7 @@ def test_a_file_that_cannot_be_loaded(tmp_path, text, message):
     if text is not None:
         file.write_text(text)
     before = names("gradient")
-    done = call("show", "gradient", "full", "--load", file)
+    done = call("list", "gradient", "full", "--load", file)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"seqjax: --load {file}: ")
     assert re.search(message, done.stderr), done.stderr

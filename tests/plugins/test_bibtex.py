@@ -100,11 +100,11 @@ def test_an_unknown_key_is_an_error():
         bibtex_of(Mine)
 
 
-def test_show_prints_the_entries():
-    shown = call("show", "gradient", "uoro").stdout
+def test_list_prints_the_entries():
+    shown = call("list", "gradient", "uoro").stdout
     assert (
         "\nto cite it:\n\n@inproceedings{tallec2018unbiased,\n  author = {Tallec, Corentin and Ollivier, Yann},\n"
         in shown
     )
     assert shown.count("@") == 1
-    assert "to cite it" not in call("show", "gradient", "discounted").stdout
+    assert "to cite it" not in call("list", "gradient", "discounted").stdout

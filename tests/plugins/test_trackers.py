@@ -14,7 +14,7 @@ from seqjax.gradients import Full
 from seqjax.optimizers import SGD
 from seqjax.runs.files import folder
 from seqjax.runs.files.rows import read_rows
-from seqjax.runs.tracking.mirror import Mirror, mirror_run
+from seqjax.runs.tracking.mirror import Mirror
 from seqjax.trackers import TensorBoard, Trackio
 
 SHORT = {"gradient": Full(), "optimizer": SGD(0.5), "train": 200}
@@ -88,16 +88,17 @@ def read_trackio(project, start):
 
 @pytest.mark.parametrize("live", [True, False])
 def test_tensorboard_reads_what_the_folder_has(tmp_path, live):
-    run = experiment("rnn, rtrl, adamw", **SHORT, epochs=3).run(tmp_path, tracker=TensorBoard() if live else None)
+    short = experiment("rnn, rtrl, adamw", **SHORT, epochs=3)
+    short.run(tmp_path, tracker=TensorBoard() if live else None)
     if not live:
-        mirror_run(TensorBoard(), tmp_path, run.metrics)
+        short.run(tmp_path, tracker=TensorBoard())
     rows, texts, images = read_tensorboard(tmp_path / "tensorboard")
     assert rows == as_float32(rows_kept(tmp_path))
     assert texts["config"].replace("\n    ", "\n").removeprefix("    ") == (tmp_path / "config.toml").read_text()
     assert texts["samples"].count("\n") == (tmp_path / "samples.txt").read_text().count("\n")
     assert images == {"history": PNG}
     files = list((tmp_path / "tensorboard").iterdir())
-    assert mirror_run(TensorBoard(), tmp_path, run.metrics) == (0, 0)
+    short.run(tmp_path, tracker=TensorBoard())
     assert list((tmp_path / "tensorboard").iterdir()) == files
 
 
@@ -122,9 +123,10 @@ def test_tensorboard_drops_epochs_that_are_trained_again(tmp_path):
 @pytest.mark.parametrize("live", [True, False])
 def test_trackio_reads_what_the_folder_has(tmp_path, project, live):
     path = tmp_path / "my" / "run"
-    run = experiment("rnn, rtrl, adamw", **SHORT, epochs=3).run(path, tracker=Trackio(project) if live else None)
+    short = experiment("rnn, rtrl, adamw", **SHORT, epochs=3)
+    short.run(path, tracker=Trackio(project) if live else None)
     for _ in range(2):
-        mirror_run(Trackio(project), path, run.metrics)
+        short.run(path, tracker=Trackio(project))
         rows, others = read_trackio(project, "my/run")
         assert rows == rows_kept(path)
         assert others["config"]["_value"].replace("\n    ", "\n").strip() == (path / "config.toml").read_text().strip()
@@ -142,10 +144,13 @@ def test_trackio_prints_nothing(tmp_path, project, capsys):
 def test_trackio_logs_no_epoch_twice(tmp_path, project):
     """After a kill, the account of what was sent may be older than the last rows."""
     path = tmp_path / "run"
-    run = experiment("rnn, rtrl, adamw", **SHORT, epochs=3).run(path)
-    mirror_run(Trackio(project), path, run.metrics[:2])
+    short = experiment("rnn, rtrl, adamw", **SHORT, epochs=3)
+    run = short.run(path)
+    killed = Mirror(Trackio(project), path, 0)
+    killed.update(run.metrics[:2])
+    killed.close()
     (path / folder.TRACKING / "tracked.json").unlink()
-    mirror_run(Trackio(project), path, run.metrics)
+    short.run(path, tracker=Trackio(project))
     rows, _ = read_trackio(project, f"{tmp_path.name}/run")
     assert rows == rows_kept(path)
 

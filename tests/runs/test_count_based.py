@@ -119,4 +119,3 @@ def test_the_command_line(tmp_path, monkeypatch):
     out = call("run", *flags, "--out", "run").stdout
     numbers = r"epoch 1 · loss \d\.\d+ · train ppl \d+\.\d\d · held-out ppl \d+\.\d\d · tokens/s [\d,]+\n"
     assert re.search(rf" · counted in \d\.\d s\nresult   {numbers}", out), out
-    assert "seqjax measure" not in out

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import pytest
 from support.crash import contents
-from support.shell import call
 from support.tiny import FULL, TEXT, TINY, changed, refused
 
 from seqjax import Error, Run, Tokenizer, create, register, sweep
@@ -100,11 +99,10 @@ def test_checkpoints_behind_a_link_are_neither_written_nor_deleted(finished, vic
 
 
 @pytest.mark.parametrize("name", [folder.TRACKING, "tensorboard"])
-def test_a_tracker_writes_and_deletes_nothing_behind_a_link(finished, victim, name):
+def test_a_tracker_writes_and_deletes_nothing_behind_a_link(finished, victim, name, capsys):
     (finished / name).symlink_to(victim)
-    done = call("track", finished, "--to", "tensorboard")
-    assert done.returncode in (2, 4)
-    assert f"{finished / name} is a link" in done.stderr
+    FULL.run(finished, tracker=create("tracker", "tensorboard"))
+    assert f"{finished / name} is a link" in capsys.readouterr().out
 
 
 def test_copies_of_plugins_are_not_written_behind_a_link(tmp_path, victim, forget_local_plugins):

@@ -19,10 +19,8 @@ from seqjax.plugin.config import describe
 from seqjax.plugin.registry import name_of
 from seqjax.runs.files import folder
 from seqjax.runs.listen import Listener
-from seqjax.runs.plugin_files import local_files
 from seqjax.runs.state import RunState
 from seqjax.runs.tracking.tracker import Session, Tracker, open_session
-from seqjax.terminal.shell import argument, program, quote
 from seqjax.terminal.stream import say
 from seqjax.training.loop import Diverged
 
@@ -56,9 +54,9 @@ class Mirror:
         self.tracker, self.path, self.name = tracker, path, describe(tracker, ":")
         self.session: Session | None = None
         self.written = time.monotonic()
-        self.epoch = self.rows_sent = self.files_sent = 0
+        self.epoch = 0
         with contextlib.ExitStack() as stack:
-            advice = "seqjax track sends the rest when it has ended"
+            advice = "the same experiment in this folder sends the rest when it has ended"
             tracking = folder.inner_folder(path, folder.TRACKING)
             stack.enter_context(folder.lock(tracking, advice))
             folder.remove_parts(tracking)
@@ -84,7 +82,6 @@ class Mirror:
             values = {name: value for name, value in row.items() if name != "epoch" and not math.isnan(value)}
             self._opened().row(row["epoch"], values)
         self.account["epochs"] = len(rows)
-        self.rows_sent += len(new)
         if new and time.monotonic() - self.written >= SECONDS:
             self._write_account()
 
@@ -121,7 +118,6 @@ class Mirror:
             else:
                 self._opened().figure(name, self.path / file, self.epoch)
             self.account[name] = sha256
-            self.files_sent += 1
 
     def _write_account(self) -> None:
         text = json.dumps(self.accounts, indent=2) + "\n"
@@ -170,36 +166,11 @@ class SafeMirror(Listener):
         except (Exception, SystemExit) as fault:  # whatever the library of a tracker raises
             mirror.abandon()
             self.mirror = None
-            loads: list[str] = []
-            with contextlib.suppress(Error):  # it was defined without a file
-                loads = [f" --load {argument(file)}" for file in local_files(mirror.tracker)]
             say(
                 f"warning  tracker {escape(mirror.name)}: {_what(mirror, fault)}\n"
-                "         Training goes on without it. Send the rest later: "
-                f"{program()} track {argument(mirror.path)} --to {quote(mirror.name)}{''.join(loads)}"
+                "         Training goes on without it. "
+                "When it has ended, the same experiment in this folder sends the rest"
             )
-
-
-def mirror_run(tracker: Tracker, path: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-    """Mirrors a run that is not being trained here.
-
-    Returns:
-        The number of rows, and of texts and figures, that were sent.
-
-    Raises:
-        Error: the tracker raises an exception (exit code 6 if the disk is full); another process is mirroring the run
-            (5).
-    """
-    mirror = Mirror(tracker, path, len(rows))
-    try:
-        mirror.update(rows)
-        mirror.close()
-        return mirror.rows_sent, mirror.files_sent
-    except (Exception, SystemExit) as fault:
-        mirror.abandon()
-        code = fault.exit_code if isinstance(fault, Error) else 6 if is_full_disk(fault) else 2
-        text = f"{path}: tracker {mirror.name}: {_what(mirror, fault)}\nThe run itself is safe"
-        raise Error(text, exit_code=code) from fault
 
 
 def _what(mirror: Mirror, fault: BaseException) -> str:

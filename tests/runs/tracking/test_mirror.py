@@ -11,10 +11,12 @@ from support.tiny import FULL, TINY, changed, copy, refused
 
 import seqjax
 from seqjax import Tracker, sweep
+from seqjax.optimizers import Adam
 from seqjax.runs import Session
 from seqjax.runs.files.rows import read_rows
 from seqjax.runs.tracking import mirror
-from seqjax.runs.tracking.mirror import Mirror, mirror_run
+from seqjax.runs.tracking.mirror import Mirror
+from seqjax.training.loop import Diverged
 
 CALLS = ("open", "row", "text", "figure", "close")
 
@@ -79,14 +81,12 @@ def rows_kept(path):
     }
 
 
-@pytest.mark.parametrize("when", ["in training", "when it is opened", "later"])
+@pytest.mark.parametrize("when", ["in training", "when it is opened"])
 def test_a_tracker_gets_everything_once(tmp_path, when):
     e = changed(epochs=3, evaluate_every=2)
     e.run(tmp_path, tracker=Lines() if when == "in training" else None)
     if when == "when it is opened":
         e.run(tmp_path, tracker=Lines())
-    elif when == "later":
-        assert mirror_run(Lines(), tmp_path, read_rows(tmp_path)) == (3, 3)
     found = lines(tmp_path)
     assert rows_sent(tmp_path) == rows_kept(tmp_path)
     assert [line[0] for line in found].count("row") == 3
@@ -99,10 +99,8 @@ def test_a_tracker_gets_everything_once(tmp_path, when):
     assert found[0][2] == 0
     assert found[0][1] == {**found[0][1], "model.plugin": "seqjax/rnn", "model.hidden": 8, "epochs": 3, "seed": 0}
     assert [line[0] for line in found].count("open") == [line[0] for line in found].count("close") == 1
-    # Nothing is new, so that no session is opened.
-    assert mirror_run(Lines(), tmp_path, read_rows(tmp_path)) == (0, 0)
     e.run(tmp_path, tracker=Lines())
-    assert lines(tmp_path) == found
+    assert lines(tmp_path) == found, "nothing is new, so that no session is opened"
 
 
 def test_more_epochs_add_their_rows_and_what_has_changed(tmp_path):
@@ -150,45 +148,40 @@ def test_a_broken_tracker_warns_and_changes_no_result(plain, tmp_path, capsys, c
     assert results(path) == results(plain)
     assert out.count("warning") == 1
     assert f"{'SystemExit: 7' if leaves else f'RuntimeError: no {call}'}\n" in out
-    assert f"seqjax track {path} --to test-lines:broken={call}" in out
-    # The rest comes later, with a tracker that works.
-    assert mirror_run(Lines(), path, run.metrics) == (2, 3)
-    with refused(rf"tracker test-lines:broken={call}.*: (.*\n)+The run itself is safe", 2) as caught:
-        mirror_run(Lines(call, leaves), copy(plain, tmp_path / "plain"), run.metrics)
-    assert "raise" in str(caught.value)  # the author's line
+    assert f"tracker test-lines:broken={call}" in out
+    assert "raise" in out, "the author's line"
+    assert "the same experiment in this folder sends the rest\n" in out
+    TINY.run(path, tracker=Lines())
+    assert rows_sent(path) == rows_kept(path)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, to which nothing can be written")
-def test_a_full_disk_is_exit_6(plain, tmp_path, capsys):
-    path, rows = copy(plain, tmp_path / "run"), read_rows(plain)
-    with refused("tracker test-lines.*: cannot write: No space left on device; free some space\nThe run itself", 6):
-        mirror_run(Lines(file="/dev/full"), path, rows)
+def test_a_full_disk_ends_no_training(plain, tmp_path, capsys):
     TINY.run(tmp_path / "tracked", tracker=Lines(file="/dev/full"))
-    assert "cannot write: No space left on device" in capsys.readouterr().out
-    (path / "tracking" / "tracked.json").mkdir()  # no account can be written
-    with refused("tracked.json cannot be written", 6):
-        mirror_run(Lines(), path, rows)
-
-
-def test_the_command_for_later_loads_the_file_of_the_tracker(tmp_path, capsys):
-    file = tmp_path / "my bad.py"
-    file.write_text(
-        "from dataclasses import dataclass\nimport seqjax\n"
-        "@seqjax.register('tracker', 'bad')\n@dataclass(frozen=True)\nclass Bad(seqjax.Tracker):\n"
-        "    def open(self, run, config, epochs):\n        raise RuntimeError('no open')\n"
-    )
-    seqjax.plugin.registry.load_file(file)
-    changed(epochs=1).run(tmp_path / "run", tracker=seqjax.create("tracker", "bad"))
-    assert f"seqjax track {tmp_path / 'run'} --to bad --load '{file}'\n" in capsys.readouterr().out
+    assert "test-lines:file=/dev/full: cannot write: No space left on device; free" in capsys.readouterr().out
+    path = copy(plain, tmp_path / "run")
+    (path / "tracking" / "tracked.json").mkdir(parents=True)  # no account can be written
+    assert TINY.run(path, tracker=Lines()).finished
+    assert "tracked.json cannot be written" in capsys.readouterr().out
 
 
 def test_a_run_is_mirrored_by_one_process_at_a_time(plain, tmp_path):
     path = copy(plain, tmp_path / "run")
     other = Mirror(Lines(), path, 1)
-    with refused(f"in use by process {os.getpid()}.*; seqjax track sends the rest when it has ended$", 5):
-        mirror_run(Lines(), path, [])
+    with refused(f"in use by process {os.getpid()}.*; the same experiment .* sends the rest when it has ended$", 5):
+        Mirror(Lines(), path, 1)
     other.abandon()
-    assert mirror_run(Lines(), path, read_rows(path)) == (2, 3)
+    TINY.run(path, tracker=Lines())
+    assert rows_sent(path) == rows_kept(path)
+
+
+def test_a_run_that_has_diverged_is_mirrored_when_it_is_opened(tmp_path):
+    e = changed(epochs=9, optimizer=Adam(1e38, clip_norm=1.0))
+    for tracker in (None, Lines()):
+        with pytest.raises(Diverged):
+            e.run(tmp_path, tracker=tracker)
+    assert [line[1] for line in lines(tmp_path) if line[0] == "text"] == ["config"]
+    assert rows_sent(tmp_path) == rows_kept(tmp_path)
 
 
 def test_each_run_of_a_sweep_is_mirrored(tmp_path):
