@@ -100,4 +100,4 @@ def test_a_kernel_shows_one_image_of_a_figure_and_one_output_of_progress(tmp_pat
     lines = output.data["text/plain"].splitlines()
     assert [line.split()[0] for line in lines] == ["device", "dataset", "model", "epoch", "1", "…", "40"]
     for (output,) in (run, experiment):
-        assert "<table" in output.data["text/html"]
+        assert "| --- |" in output.data["text/markdown"]

@@ -12,7 +12,7 @@ import seqjax as sj
 from seqjax.gradients import RTRL, Full, Memory, Randomized, SparseRTRL
 from seqjax.models import RNN
 from seqjax.optimizers import SGD
-from seqjax.report import Table, at_most
+from seqjax.report import Table
 from seqjax.samplers import Sequential
 
 FIELDS = {"model": RNN(hidden=2), "sampler": Sequential(2, 8), "epochs": 1}
@@ -27,7 +27,6 @@ MESSAGES = {
     "devices": r"^devices = 1\.0 must be a whole number",
     "open none": r"^path = None: pass the path of a file or a folder",
     "open a list": r"^path = \[\]: pass the path of a file or a folder",
-    "page": r"^file = 3: pass the path",
     "runs of a number": r"^Runs: runs = 3: pass a dict",
     "a run by its number": r"^no run 0; there are 'run'$",
     "a run by a list": r"^no run \[\]; there are 'run'$",
@@ -114,8 +113,6 @@ MESSAGES = {
     "label": r"^label = 3: pass a text, or leave it out$",
     "style": r"^no style \['icml'\]; did you mean 'icml'\? \(styles: default, paper, ",
     "empty name": r"^columns: the new name of 'loss' is ''; pass a text that is not empty$",
-    "name of none": r"^columns: the new name of 'loss' is None; pass a text that is not empty$",
-    "interval": r"^interval = \[\]: choose 'brackets' or 'pm'$",
     "best": r"^best = \['loss'\]: choose 'lowest' or 'highest' for each column, in a dict$",
     "rows": r"^rows = 3: pass a list of rows",
     "row": r"^row 0 = 3: pass one value for each column, in a list$",
@@ -128,8 +125,6 @@ MESSAGES = {
     "name of a table": r"^3 cannot name files",
     "title of a report": r"^Report: title = 3: pass a text$",
     "folder of a report": r"^folder = 3: pass the path",
-    "limit": r"^None cannot be compared with a result, since it is neither a number nor a text$",
-    "limit that is no number": r"^nan cannot be a limit of a result",
 }
 
 
@@ -165,7 +160,6 @@ def calls():
         "devices": lambda: TEXT.run(devices=1.0),
         "open none": lambda: sj.Run.open(None),
         "open a list": lambda: sj.Runs.open([]),
-        "page": lambda: runs.page(3),
         "runs of a number": lambda: sj.Runs(3, {}),
         "a run by its number": lambda: runs[0],
         "a run by a list": lambda: runs[[]],
@@ -262,8 +256,6 @@ def calls():
         "label": lambda: table.to_latex(label=3),
         "style": lambda: sj.plot.style(["icml"]).__enter__(),
         "empty name": lambda: table.choose({"loss": ""}),
-        "name of none": lambda: table.to_latex({"loss": None}),
-        "interval": lambda: table.choose(interval=[]),
         "best": lambda: Table(["loss"], [[1.0]], best=["loss"]),
         "rows": lambda: Table(["loss"], 3),
         "row": lambda: Table(["loss"], [3]),
@@ -276,8 +268,6 @@ def calls():
         "name of a table": lambda: report.table(3, table),
         "title of a report": lambda: sj.Report(title=3),
         "folder of a report": lambda: report.save(3),
-        "limit": lambda: at_most(None),
-        "limit that is no number": lambda: at_most(float("nan")),
     }
 
 

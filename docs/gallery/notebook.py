@@ -1,13 +1,14 @@
 """Runs in a notebook.
 
 Experiments, runs, tables and figures show themselves in Jupyter, and so does progress during training. This script
-executes a notebook of three cells, and writes them with their outputs into a page. The picture shows its beginning.
+executes a notebook of three cells, and writes them with their outputs into a page, of which the picture is.
 """
 
 from html import escape
 from pathlib import Path
 
 import nbformat
+from markdown_it import MarkdownIt
 from nbclient import NotebookClient
 
 CELLS = (
@@ -28,6 +29,7 @@ for cell in notebook.cells:
     parts.append(f"<pre style='background: #eee; padding: 8px'>{escape(cell.source)}</pre>")
     for data in (output.data for output in cell.outputs if "data" in output):
         image = f"<img width=400 src='data:image/png;base64,{data.get('image/png')}'>" if "image/png" in data else ""
-        parts.append(image or data.get("text/html") or f"<pre>{escape(data['text/plain'])}</pre>")
+        text = MarkdownIt().enable("table").render(data["text/markdown"]) if "text/markdown" in data else ""
+        parts.append(image or text or f"<pre>{escape(data['text/plain'])}</pre>")
 page = f"<meta charset=utf-8><body style='font: 13px sans-serif'>{''.join(parts)}"
 Path("notebook.html").write_text(page, "utf-8")

@@ -41,7 +41,7 @@ def check_folder(folder: Path) -> None:
         return
     if found := sorted(file.name for file in folder.glob("*") if file.suffix in KINDS):
         raise sj.Error(
-            f"{folder} has files that the report could replace, and no folder {DATA!r} of an earlier one: {few(found)}. "
+            f"{folder} has files that the report could replace, and no {DATA!r} of an earlier one: {few(found)}. "
             "Nothing was computed; move them, or name another folder with --out"
         )
 

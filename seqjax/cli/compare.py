@@ -17,7 +17,8 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog=f"{program()} compare",
         description="Compare runs: mean over the seeds of each variant with its 95 % bootstrap interval, after the "
-        "last epoch and after the best one; with --against also the difference to one variant, paired by seed.",
+        "last epoch and after the best one; with --against also the difference to one variant, paired by seed. For two "
+        "folders of runs, the last line says whether their parameters and metrics are equal to the bit.",
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="the folders of runs, or the folder of a sweep")
     add_comparison_flags(parser)

@@ -18,7 +18,8 @@ from seqjax.files import disk_errors
 from seqjax.plugin import config
 from seqjax.plugin.base import Plugin, fields_of, make, members
 from seqjax.report.report import Report
-from seqjax.terminal.stream import line
+from seqjax.terminal.show import show
+from seqjax.terminal.stream import line, say
 
 ARGUMENT = re.compile(r"    (\w+): (.*)")
 """The first line about an argument in a docstring."""
@@ -87,13 +88,15 @@ def _run(main: Callable[..., Any], argv: Sequence[str]) -> int:
         values = values | {OUT: args.out}
     began = time.monotonic()
     result = main(**values)
-    if result is not None:
-        print(result)
+    seconds = time.monotonic() - began
     if isinstance(result, Report):
-        result.seconds = time.monotonic() - began
-        print()
+        result.seconds = seconds
+        show(result)
+        say("")
         folder = result.save(args.out)
         line("saved", folder)
+    elif result is not None:
+        print(result)
     return 0
 
 

@@ -172,7 +172,7 @@ class Report(Shown):
         if self.text:
             parts.append(escape(self.text, LINES))
         if self._results:
-            parts.append(f"## results\n\n{self._summary().to_markdown()}")
+            parts.append(f"## results\n\n{self._summary().to_markdown()}".rstrip())
         for name, folded in self._names.items():
             body = self._body(name)
             if folded:

@@ -8,7 +8,6 @@ from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
-from support.made_runs import made_runs
 
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-prefers-reduced-motion")
 """Without a sandbox, since root and containers have none; the pages are those of the tests."""
@@ -26,14 +25,6 @@ def chromium():
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with webdriver.Chrome(options=options, service=Service(driver)) as browser:
         yield browser
-
-
-@pytest.fixture(scope="session")
-def page(tmp_path_factory) -> Path:
-    """The page of nine runs in three variants, one of which has the name of a script."""
-    file = tmp_path_factory.mktemp("browser") / "page.html"
-    made_runs().page(file)
-    return file
 
 
 @pytest.fixture

@@ -71,8 +71,8 @@ FILES = {
         ("evaluate run --text latin.toml", ["UTF-8", "latin.toml"]),
         ("run --tracker tensorbord", ["unknown tracker 'tensorbord'; did you mean 'tensorboard'"]),
         ("run --tracker trackio:projekt=x", ["no such field; did you mean 'project'"]),
-        ("compare run --page ''", ["--page '': an empty text is given as FILE"]),
-        ("compare run --page .", [". is a folder; name a file in it"]),
+        ("compare run --figure ''", ["--figure '': an empty text is given as FILE"]),
+        ("compare run --figure .", [". is a folder; name a file in it"]),
     ],
 )
 def test_bad_input_is_exit_2_and_names_a_way_out(run_, command, words):
@@ -87,7 +87,7 @@ def test_bad_input_is_exit_2_and_names_a_way_out(run_, command, words):
         (f"{RUN} --gradient rtrl --model.hidden 3000 --dry-run", ["for the memory of the strategy"]),
         ("run --out text.txt/run", ["text.txt/run", "another folder"]),
         ("new optimizer mine --out text.txt", ["text.txt", "cannot be written"]),
-        ("compare run --page nowhere/page.html", ["nowhere/page.html cannot be written: No such file or directory"]),
+        ("compare run --figure nowhere/a.png", ["nowhere/a.png cannot be written: No such file or directory"]),
     ],
 )
 def test_what_memory_and_disk_refuse_is_exit_6(run_, command, words):

@@ -12,7 +12,7 @@ VERBS = {
     "evaluate": ["evaluate", "RUN"],
     "run": ["run", *EXPERIMENT, "--out", "RUN"],
     "start from it": ["run", *EXPERIMENT, "--init-from", "RUN", "--out", "new"],
-    "compare": ["compare", "RUN", "--page", "page.html"],
+    "compare": ["compare", "RUN"],
     "status": ["status", "RUN"],
     "verify": ["verify", "RUN"],
 }

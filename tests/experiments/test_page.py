@@ -3,7 +3,6 @@
 import pytest
 import referee
 from protocol.page import check_folder
-from seqjax.report.page.template import page
 
 import seqjax
 
@@ -12,11 +11,10 @@ import seqjax
     ("files", "words"),
     [
         ({"scores.csv": "mine"}, "has files that the report could replace, .*: scores.csv. Nothing was computed"),
-        ({"report.html": "<p>mine</p>"}, r"report\.html exists, and is another kind of file"),
         ({"b.png": "", "notes.txt": "", "a.md": ""}, ": a.md, b.png. "),
         ({"notes.txt": "mine"}, None),
         ({"data/losses.csv": ""}, None),  # of a command that was killed before it wrote the page
-        ({"scores.csv": "", "report.html": page("an earlier one", "", []).decode()}, None),
+        ({"scores.csv": "", "data/losses.csv": ""}, None),
         ({}, None),
     ],
 )

@@ -175,7 +175,7 @@ def test_after_ten_kills_the_page_is_the_same(tmp_path):
     assert "Which gradient through time is worth its price?" in printed
     files = {path.relative_to(whole) for path in whole.rglob("*") if path.is_file()}
     assert files == {path.relative_to(killed) for path in killed.rglob("*") if path.is_file()}
-    assert {Path("report/report.html"), Path("report/report.md"), Path("report/score_by_task.png")} < files
+    assert {Path("report/results.json"), Path("report/report.md"), Path("report/score_by_task.png")} < files
     for name in files:
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
 

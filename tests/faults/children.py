@@ -111,7 +111,7 @@ def import_all() -> None:
     from seqjax.plugin import registry
 
     modules = [f"seqjax.cli.{verb}" for verb in VERBS]
-    modules += ["matplotlib.pyplot", "seqjax.sweeps.sweeping", "seqjax.sweeps.page", "seqjax.diagnostics"]
+    modules += ["matplotlib.pyplot", "seqjax.sweeps.sweeping", "seqjax.diagnostics"]
     modules += ["seqjax.cli.dry_run", "seqjax.training.join", "seqjax.testing.checking", "tensorboardX", "tokenizers"]
     for name in modules:
         importlib.import_module(name)

@@ -28,7 +28,7 @@ SORTS = {
 """Sort of case -> what it is, and the number of cases: all, and those of the quick part."""
 RUNS = ("rnn", "ngram", "series", "sweep of two", "local plugin", "diverges", "keep best, stop after")
 """The kinds of run whose files are changed."""
-WRITTEN = re.compile(r"(^|/)(\.lock|tracking|tensorboard|runs|events\.[^/]*)($|/)|^(made/|page|figure)")
+WRITTEN = re.compile(r"(^|/)(\.lock|tracking|tensorboard|runs|events\.[^/]*)($|/)|^(made/|figure)")
 """The files that a command may make or change although it fails, or although it only reads a run."""
 
 
@@ -149,7 +149,7 @@ def _verbs(run: str, inner: str, command: list[str]) -> list[list[str]]:
         *[["evaluate", one, "--part", "heldout"], ["evaluate", one, "--text", "text.txt"]] * 2,
         ["evaluate", one, "--which", "best"],
         *[["generate", one, "--length", "5", "--temperature", "1"]] * 2,
-        *[["compare", run], ["compare", run, "--page", "page.html"], ["status", run], ["verify", one]] * 2,
+        *[["compare", run], ["status", run], ["verify", one]] * 2,
         ["compare", run, "--figure", "figure.svg"],
         [*(word.replace("DATA/", "") for word in RNN), "--init-from", one, "--dry-run"],
         *[["run", "--config", f"{one}/config.toml", flag] for flag in ("--dry-run", "--print-config", "--help")],

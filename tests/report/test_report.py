@@ -2,19 +2,22 @@
 
 import csv
 import io
+import json
 import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+import seqjax
 from seqjax import Error, Report
-from seqjax.report import Table, between, exactly, plot
+from seqjax.report import Table, plot
 
 SCRIPT = '''"""Does it forecast? (8.1)   python forecast.py --seeds 5
 
@@ -35,8 +38,8 @@ def file(tmp_path):
 def full(file):
     """A report with everything in it."""
     report = Report(file)
-    report.row("a4", 28, exactly(28))
-    report.row("MSE", [0.0471, 0.0538, 0.0617], between(0.0471, 0.0617, about=0.0538))
+    report.row("a4", 28, 28)
+    report.row("MSE", [0.0471, 0.0538, 0.0617], 0.0538, low=0.0471, high=0.0617)
     report.row("sample", "the <unk>")
     report.table("held_out", Table(["variant", "loss"], [["full", 0.1 + 0.2], ["8 steps", math.nan]]))
     report.figure("steps", plot.lines({"data": [1.0, math.nan, 0.25], "late": ([2, 3], [5.0, 6.0])}))
@@ -66,7 +69,7 @@ def test_a_report_without_a_script_has_its_own_title_and_text(tmp_path):
     assert Report(title="¿?").folder == Path("reports", "report")
     assert Report(title="../../" + "x" * 300).folder == Path("reports", "x" * 60)
     assert Report(None, tmp_path, title="x").save() == tmp_path
-    report.row("a4", 28, exactly(28))
+    report.row("a4", 28, 28)
     assert repr(report) == "Report('Does it rain? Often!', results 1, tables 0, figures 0)"
 
 
@@ -97,12 +100,12 @@ def test_several_seeds_are_shown_as_their_median_and_range(file):
     report = Report(file)
     seeds = np.array([3.0, 1.0, 2.0, 10.0])
     for got in (seeds, list(seeds), jnp.asarray(seeds), tuple(seeds)):
-        report.row("x", got, "about 2.5")
-    assert set(report.results.rows) == {("x", 2.5, 1.0, 10.0, 4, "2.500 (1.000 to 10.00, n = 4)", "about 2.5", "")}
+        report.row("x", got, remark="about 2.5")
+    assert set(report.results.rows) == {("x", 2.5, 1.0, 10.0, 4, None, None, None, "about 2.5", "")}
     assert "2.500 (1.000 to 10.00, n = 4)  about 2.5" in str(report)
     assert "| x | 2.500 (1.000 to 10.00, n = 4) | about 2.5 |" in report.to_markdown()
     report.row("y", [0.5])
-    assert report.results.rows[-1] == ("y", 0.5, 0.5, 0.5, 1, "0.5000 (0.5000 to 0.5000, n = 1)", "", "")
+    assert report.results.rows[-1] == ("y", 0.5, 0.5, 0.5, 1, None, None, None, "", "")
     report.row("z", [1.0, math.nan, 2.0])
     assert "nan (nan to nan, n = 3)" in str(report), "a seed that is nan is not hidden"
 
@@ -127,7 +130,7 @@ BAD_NAMES = ["", "../x", "a/b", ".hidden", "-x", "a b", "é", "x\n", "a" * 101, 
 def test_names_that_are_not_those_of_plain_files_or_are_taken(file):
     report = full(file)
     words = dict.fromkeys(BAD_NAMES, "cannot name files") | dict.fromkeys(
-        ["rows", "Report", "held_out", "steps", "Steps"], "taken"
+        ["results", "Report", "held_out", "steps", "Steps"], "taken"
     )
     for name, message in words.items():
         for add, part in ((report.table, Table(["a"], [])), (report.figure, Figure())):
@@ -136,13 +139,16 @@ def test_names_that_are_not_those_of_plain_files_or_are_taken(file):
 
 
 def test_a_report_as_text(file):
-    first, results, *others = str(full(file)).split("\n\n")
-    assert first == "Does it forecast? (8.1)"
-    assert results.splitlines()[::2] == [
-        "what    got                                  expected                  met",
-        "MSE     0.05380 (0.04710 to 0.06170, n = 3)  ~ .0538 (.0471 to .0617)  yes",
+    lines = str(full(file)).splitlines()
+    assert lines == [
+        "Does it forecast? (8.1)",
+        "what    got                                  expected                   met",
+        "a4      28                                   28                         yes",
+        "MSE     0.05380 (0.04710 to 0.06170, n = 3)  0.0538 (0.0471 to 0.0617)  yes",
+        "sample  the <unk>",
+        *("", "held_out", "variant    loss", "full     0.3000", "8 steps     nan"),
+        *("", "figures: steps, cosine"),
     ]
-    assert others == ["held_out\nvariant    loss\nfull     0.3000\n8 steps     nan", "figures: steps, cosine"]
 
 
 @pytest.fixture(scope="module")
@@ -166,18 +172,37 @@ def test_a_report_as_files(saved):
     assert "| sample | the \\<unk> |  |  |" in text
     assert "| full | 0.3000 |" in text
     links = re.findall(r"\]\((.*?)\)", text)
-    assert {*links, "report.md", "notes.txt"} == {path.name for path in folder.iterdir()}
+    assert {*links, "report.md", "results.json", "notes.txt"} == {path.name for path in folder.iterdir()}
     assert (folder / "notes.txt").read_text() == "mine"
     assert (folder / "report.md").read_text("utf-8") == text
     losses = [["full", "0.30000000000000004"], ["8 steps", "nan"]]
     assert read_csv(folder / "held_out.csv") == [["variant", "loss"], *losses]
-    shown = "0.05380 (0.04710 to 0.06170, n = 3)"
-    assert read_csv(folder / "rows.csv") == [
-        ["what", "got", "low", "high", "n", "shown", "expected", "met"],
-        ["a4", "28", "", "", "", "28", "'= 28", "yes"],
-        ["MSE", "0.0538", "0.0471", "0.0617", "3", shown, "~ .0538 (.0471 to .0617)", "yes"],
-        ["sample", "the <unk>", "", "", "", "the <unk>", "", ""],
-    ]
+
+
+def test_the_results_for_a_program(saved):
+    report, folder = saved
+    found = json.loads((folder / "results.json").read_text("utf-8"))
+    assert (found["title"], found["command"]) == (report.title, report.command)
+    assert found["made_with"].endswith(f"seqjax {seqjax.__version__}, jax {jax.__version__}")
+    assert found["seconds"] is None, "only `sj.script` measures it"
+    assert found["results"] == [dict(zip(report.results.columns, row, strict=True)) for row in report.results.rows]
+    assert [found["results"][1][name] for name in ("got", "lowest", "low", "met")] == [0.0538, 0.0471, 0.0471, "yes"]
+    report = Report(title="x")
+    report.row("diverged", math.inf, high=1)
+    (row,) = json.loads((report.save(folder / "x") / "results.json").read_text("utf-8"))["results"]
+    assert (row["got"], row["met"]) == ("inf", "no")
+
+
+def test_the_hash_of_a_script_is_that_of_its_code_and_command(file):
+    before = Report(file).sha256
+    for old, new, changes in [
+        ("it does.", "it does not.", False),
+        ("Does it forecast?", "Will it forecast?", False),
+        ("--seeds 5", "--seeds 6", True),
+        ("a report is of", "a report is not of", True),
+    ]:
+        file.write_text(SCRIPT.replace(old, new), encoding="utf-8")
+        assert (Report(file).sha256 != before) == changes, new
 
 
 def test_the_figures_of_a_report_and_their_data(saved):
@@ -198,37 +223,14 @@ def test_the_figures_of_a_report_and_their_data(saved):
     ]
 
 
-def test_the_data_of_a_band_are_its_average_and_edges(file, tmp_path):
-    report = Report(file)
-    report.figure("loss", plot.averages({"full": ([1.0, 2.0], [[4.0, 3.0], [5.0, 4.0], [6.0, 5.0]])}))
-    assert read_csv(report.save(tmp_path / "out") / "loss.csv")[1:] == [
-        *(["full", "1.0", "5.0"], ["full", "2.0", "4.0"]),
-        # The interval of three seeds is their range.
-        *(["full, 95 % interval of the mean, low", x, low] for x, low in (("1.0", "4.0"), ("2.0", "3.0"))),
-        *(["full, 95 % interval of the mean, high", x, high] for x, high in (("1.0", "6.0"), ("2.0", "5.0"))),
-    ]
-
-
-def test_a_figure_without_lines_has_no_data(file, tmp_path):
+def test_a_figure_of_matplotlib_has_no_data(file, tmp_path):
     report = Report(file)
     figure = Figure()
-    bars, picture = figure.subplots(2)
-    bars.bar([1, 2], [3, 4])
-    picture.imshow(np.zeros((2, 2, 3)))
+    figure.subplots().bar([1, 2], [3, 4])
     report.figure("bars", figure)
     folder = report.save(tmp_path / "out")
-    assert {path.name for path in folder.iterdir()} == {"report.md", "bars.png", "bars.svg"}
+    assert {path.name for path in folder.iterdir()} == {"report.md", "results.json", "bars.png", "bars.svg"}
     assert "bars.csv" not in report.to_markdown()
-
-
-def test_a_page_of_somebody_else_is_an_error_before_any_file_is_replaced(file, tmp_path):
-    report, own = full(file), {"report.html": "<p>mine</p>", "rows.csv": "mine"}
-    report.html = True
-    for name, text in own.items():
-        (tmp_path / name).write_text(text)
-    with pytest.raises(Error, match=r"report\.html exists, and is another kind of file"):
-        report.save(tmp_path)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir() if path != file} == own
 
 
 def test_a_folder_that_cannot_be_written(file, tmp_path):
@@ -237,7 +239,7 @@ def test_a_folder_that_cannot_be_written(file, tmp_path):
         with pytest.raises(Error, match=words) as caught:
             full(file).save(folder)
         assert caught.value.exit_code == 6
-    assert not (tmp_path / "out" / "report.md").exists(), "the report comes last"
+    assert not (tmp_path / "out" / "results.json").exists(), "the results come last"
 
 
 def test_a_name_of_several_words_is_a_heading_in_words():
@@ -250,24 +252,7 @@ def test_a_name_of_several_words_is_a_heading_in_words():
     assert "## by month\n\n![by month](by_month.png)" in text
 
 
-def test_a_page_has_all_parts_in_one_file_and_replaces_no_other_file(tmp_path):
-    report = Report(title="Does it rain?", text="- **often** <script>x</script>")
-    report.row("wet days", [3, 5, 4])
-    report.table("days", Table(("day", "rain"), [("Monday", 1.5)]))
-    report.figure("loss_by_day", plot.lines({"a": ([1, 2], [3, 4])}, x_label="day", y_label="loss"))
-    report.page(tmp_path / "page.html")
-    page = (tmp_path / "page.html").read_text("utf-8")
-    for part in ("<h1>Does it rain?</h1>", "<strong>often</strong>", "wet days", "Monday", ">loss by day</h2>"):
-        assert part in page
-    assert "data:image/png;base64," in page
-    assert "<script>x" not in page
-    (tmp_path / "mine.html").write_text("<p>mine</p>")
-    with pytest.raises(Error):
-        report.page(tmp_path / "mine.html")
-    assert (tmp_path / "mine.html").read_text() == "<p>mine</p>"
-
-
-def test_the_parts_keep_their_order_and_a_folded_one_is_opened_by_the_reader(tmp_path):
+def test_the_parts_keep_their_order_and_a_folded_one_is_opened_by_the_reader():
     report = Report(title="Does it rain?")
     report.figure("by_month", plot.lines({"rain": [1.0, 2.0]}))
     report.section("how_it_was_measured", "By a **gauge** <script>x</script>.", folded=True)
@@ -281,14 +266,3 @@ def test_the_parts_keep_their_order_and_a_folded_one_is_opened_by_the_reader(tmp
     headings = re.findall(r"^(?:## (.*)|<summary>(.*)</summary>)$", text, re.MULTILINE)
     assert headings == [("by month", ""), ("", "how it was measured"), ("", "days"), ("remarks", "")]
     assert text.count("<details>") == text.count("</details>") == 2
-    report.page(tmp_path / "page.html")
-    page = (tmp_path / "page.html").read_text("utf-8")
-    sections = re.findall(r'<section id="(\w+)".*?>\n(<details>)?', page)
-    folded = [("by_month", ""), ("how_it_was_measured", "<details>"), ("days", "<details>"), ("remarks", "")]
-    assert sections == folded
-    # With folded parts the page is long, and its table of contents is folded too.
-    assert "<details><summary>Contents</summary><nav" in page
-    shown = report._repr_html_()
-    places = [shown.index(word) for word in ("by_month", "<strong>gauge</strong>", "Monday", "None.")]
-    assert places == sorted(places)
-    assert "<script>x" not in page + shown

@@ -312,8 +312,6 @@ def test_variants_of_objects_have_the_names_that_a_sweep_gives_or_those_of_folde
         sweep(e, {"optimizer": [optax.sgd(0.1), optax.sgd(0.2)]})
     fast, other, slow = sorted(tmp_path.glob("*seed*"))[:3]
     assert list(Runs.open(fast, other, slow).variants) == [f"optimizer=optax of {one}" for one in (fast, slow)]
-    Runs.open(fast, slow).page(tmp_path / "page.html")
-    assert f"optax of {slow}" in (tmp_path / "page.html").read_text()
     copied = copy(fast, tmp_path / "copied")
     assert list(Runs.open(fast, copied).variants) == [str(fast), str(copied)]
 

@@ -180,7 +180,8 @@ def test_a_run_evaluates_any_text(kept):
 
 
 def test_a_run_shows_itself_in_a_notebook(kept, whole, monkeypatch):
-    assert f"2 of 2 epochs · {whole.path}" in whole._repr_html_()
+    assert f"2 of 2 epochs · {whole.path}" in str(whole).splitlines()[0]
+    assert whole._repr_markdown_().count("|") > 8
     loss = f"heldout_loss={whole.metrics[-1]['heldout_loss']:.4g}"
     assert repr(whole) == f"Run(2 of 2 epochs, {loss}, path={str(whole.path)!r})"
     assert len(repr(whole.prepared)) < 300
@@ -218,7 +219,7 @@ def test_a_run_that_diverges_keeps_the_last_good_parameters(tmp_path):
     run = Run.open(tmp_path / "wild")
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.params))
     assert (run.finished, run.diverged) == (False, True)
-    assert "0 of 2 epochs · diverged · " in run._repr_html_()
+    assert "0 of 2 epochs · diverged · " in str(run)
     assert len(run.generate("the", 5)) == 8
     with refused("no metrics", 2):
         run.metric("train_loss")

@@ -23,7 +23,6 @@ ORDER = [
     "referee",
     "text",
     "paper",
-    "page",
     "notebook",
 ]
 """The names of the scripts, in the order of the page."""
