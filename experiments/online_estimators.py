@@ -6,7 +6,6 @@ constant, except in "alpha 4". The variant "control" has the segments of "alpha 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -38,7 +37,7 @@ class Variant:
 
     strategy: sj.Gradient
     learning_rate: float
-    final_loss: dict[str, Any]
+    final_loss: dict[str, float | str]
     cuts: ARTBP | None = None
     """What draws the segments, one for each update; None: an update at each step."""
 

@@ -149,7 +149,7 @@ class Table:
         from rich.table import Table as RichTable
 
         headings, *rows = self._lines()
-        table = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        table = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="")
         for name, is_right in zip(headings, self._are_numbers(), strict=True):
             table.add_column(Text(escape(name)), justify="right" if is_right else "left", overflow="fold")
         for row in rows:

@@ -293,12 +293,16 @@ def error_in_a_script():
     )
 
 
-@case(*(f"{word} {SHOWN}" for word in ("line", "live", "library", "board")), is_slow=True)
+@case(*(f"{word} {SHOWN}" for word in ("line", "live", "library", "table")), is_slow=True)
 def live_line_of_a_terminal():
     """On a terminal: what rich prints to move the cursor is taken out, and nothing else may be left."""
     terminal, other_end = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", LIVE], env=os.environ | {"TERM": "xterm"}, stdin=other_end, stdout=other_end, stderr=2
+        [sys.executable, "-c", LIVE],
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "400"},
+        stdin=other_end,
+        stdout=other_end,
+        stderr=2,
     )
     os.close(other_end)
     shown = b""
@@ -312,10 +316,10 @@ def live_line_of_a_terminal():
 
 LIVE = f"""
 import sys
-from pathlib import Path
 from seqjax.cli.command import guarded
-from seqjax.report.board import Board
+from seqjax.report.table import Table
 from seqjax.terminal.live import open_output
+from seqjax.terminal.show import show
 EVIL = {EVIL!r}
 def work(argv):
     console, live = open_output("live " + EVIL, show=True)
@@ -325,9 +329,7 @@ def work(argv):
     for stream in (sys.stdout, sys.stderr):
         print("library", EVIL, file=stream)
     live.stop()
-    with Board(1) as board:
-        board.start(Path("board " + EVIL), Path("log"))
-        board.live.refresh()
+    show(Table([EVIL], [["table " + EVIL]]))
     return 0
 guarded(work, [])
 """

@@ -43,7 +43,7 @@ def test_a_result_is_as_expected_or_not(report, expected, met, unmet):
     ],
 )  # fmt: skip
 def test_what_is_expected_is_shown_in_words(report, expected, words):
-    report.row("x", 1.0, **expected)
+    report.row("x", "no number", **expected)
     assert report.to_markdown().splitlines()[-1].split("| ")[3].strip() == words
     assert report.results["met"] == ["" if {*expected} <= {"remark"} else "no"]
 
