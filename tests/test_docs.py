@@ -46,7 +46,7 @@ ONE_AFTER_ANOTHER = [
     ["referee.md"],
     ["simulators.md"],
     ["work.md"],
-    ["8-6-concise.md", "8-7-truncation.md"],
+    ["8-6-concise.md"],
 ]
 """The documents with commands. Those of one list use the runs of each other, so they share a folder."""
 
