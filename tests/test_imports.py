@@ -28,10 +28,10 @@ def ends(line, code):
 WITHOUT_JAX = {
     0: [
         *("", "--help", "--version", "list", "list gradient", "list --help"),
-        *("show --help", "generate --help", "evaluate --help"),
+        *("check --help", "generate --help", "evaluate --help"),
     ],
     2: [
-        *("nosuchverb", "list modle", "show modle rnn", "show model rnm", "generate", "evaluate r --prat rest"),
+        *("nosuchverb", "list modle", "list modle rnn", "list model rnm", "generate", "evaluate r --prat rest"),
         *("run --model rn", "run --model rn --gradient randmized", "run --model rn --model.hidden 5"),
         *("run --modle rnn", "run --modle.hidden 3", "run --epoch 3", "run --model.hidden", "run --devices x"),
         *("run --config nowhere.toml", "run --load nowhere.py"),
@@ -87,18 +87,18 @@ DEFAULTS = {
 }
 TRUNCATED = DEFAULTS - {"seqjax_gradients.reverse.full"} | {"seqjax_gradients.reverse.truncated"}
 ALLOWED = [
-    ("show model rnn", 0, {"seqjax_models.rnn"}),
+    ("list model rnn", 0, {"seqjax_models.rnn"}),
     ("run --gradient truncated --gradient.steps x --sampler rndom", 2, TRUNCATED - {"seqjax_samplers.sequential"}),
     ("run --help", 0, DEFAULTS),
     ("run --gradient truncated --print-config", 0, TRUNCATED),
 ]
-"""Command, exit code, and the modules of plugins that it may import; `show` imports all of them."""
+"""Command, exit code, and the modules of plugins that it may import."""
 
 
 def test_only_the_chosen_plugins_are_imported_without_what_few_runs_need_and_no_backend_starts(tmp_path):
     """The libraries behind a plugin or a public name are imported when it works, not when it is named or shown."""
     built_in = [e for kind in registry.GROUPS for e in entries(kind) if e.distribution == registry.BUILT_IN]
-    shown, targets = [f"show {e.kind} {e.name}" for e in built_in], {e.target.partition(":")[0] for e in built_in}
+    shown, targets = [f"list {e.kind} {e.name}" for e in built_in], {e.target.partition(":")[0] for e in built_in}
     drawing = ["Report", "from_flax", "plot", "script"]
     light = sorted({*seqjax.__all__} - {*drawing})
     cases = {
