@@ -44,6 +44,8 @@ def draw(make: Callable[[], Any], file: Path, flag: str = "") -> None:
     Raises:
         Error: a format that matplotlib does not know; exit code 6: the file cannot be written.
     """
+    if file.is_dir():
+        raise Error(f"{flag}{file} is a folder; name a file in it")
     if not file.suffix:  # matplotlib would add .png, so that the printed name would be wrong
         file = file.with_name(f"{file.name}.png")
     from seqjax.runs.files.folder import HISTORY, MANIFEST
