@@ -188,7 +188,7 @@ def _remove_left_over(path: Path) -> None:
 
 
 def replace(path: Path, data: bytes, mark: bytes) -> None:
-    """Writes a file that is made for people, such as a figure. It replaces an earlier one of its kind, and nothing else.
+    """Writes a file that is made for people, such as a figure. It replaces an earlier one of its kind and nothing else.
 
     Args:
         path: the file.
