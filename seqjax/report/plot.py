@@ -22,12 +22,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from seqjax.errors import Error, check_type, counted
 from seqjax.report.figure import STYLE, Figure
 from seqjax.report.metric_labels import DURING, are_on_tokens, axis_label
-from seqjax.report.plot_names import LINE, characters, list_names, name_lines, plain, wrap
+from seqjax.report.plot_names import characters, list_names, name_lines, plain, wrap
 from seqjax.report.seeds import average_and_band, caption_of, counts_of, seeds_of
 from seqjax.report.table import Table
 from seqjax.report.variant_labels import DASHES, Labels, shared_plugins, variant_labels
@@ -360,8 +360,8 @@ def points(
         figure, (axes,) = _new(x_label, y_label, title, figsize)
         colours = _colours()
         for n, (name, (x, y)) in enumerate(points.items()):
-            look = {"color": colours[n % len(colours)], "marker": MARKERS[n % len(MARKERS)]}
-            axes.plot([x], [y], label=name, linestyle="none", **look)
+            colour, marker = colours[n % len(colours)], MARKERS[n % len(MARKERS)]
+            axes.plot([x], [y], label=name, linestyle="none", color=colour, marker=marker)
         _scale(axes, x_scale, y_scale)
         name_lines(figure, axes, _entries(axes))
         figure.table = Table(("name", "x", "y"), [(name, x, y) for name, (x, y) in points.items()])
@@ -425,7 +425,10 @@ def heatmap(
         # A number of three digits takes about four times the size of its font.
         if small and width >= 4 * matplotlib.rcParams["xtick.labelsize"] / 72:
             _write_cells(axes, image, values)
-        sides = [map(str, range(n) if names is None else names) for names, n in zip((rows, columns), values.shape)]
+        sides = [
+            map(str, range(n) if names is None else names)
+            for names, n in zip((rows, columns), values.shape, strict=True)
+        ]
         cells = zip(itertools.product(*sides), values.ravel().tolist(), strict=True)
         figure.table = Table(("row", "column", "value"), [(*names, value) for names, value in cells])
     return figure
@@ -560,10 +563,11 @@ def _entries(axes: Axes) -> list[tuple[Line2D, str]]:
 
 def _factor_entries(first: Sequence[str], second: Sequence[str]) -> list[tuple[Line2D, str]]:
     """The entries of two factors: a colour for each value of the first, a line style for each value of the second."""
-    colours = _colours()
-    by_colour = [({"color": colours[n % len(colours)]}, name) for n, name in enumerate(dict.fromkeys(first))]
-    by_style = [({"color": "gray", "linestyle": DASHES[n]}, name) for n, name in enumerate(dict.fromkeys(second))]
-    return [(Line2D([], [], **look), name) for look, name in [*by_colour, *by_style]]
+    by_colour = [
+        (colour, "-", name) for colour, name in zip(itertools.cycle(_colours()), dict.fromkeys(first), strict=False)
+    ]
+    by_style = [("gray", dashes, name) for dashes, name in zip(DASHES, dict.fromkeys(second), strict=False)]
+    return [(Line2D([], [], color=c, linestyle=dashes), name) for c, dashes, name in [*by_colour, *by_style]]
 
 
 def _colours() -> list[str]:
@@ -645,7 +649,7 @@ def _name_cells(figure: Figure, axes: Axes, rows: Any, columns: Any, width: floa
     listed: list[str] | None = None
     for axis, names, what in ((axes.yaxis, rows, both or "Rows"), (axes.xaxis, columns, both or "Columns")):
         if names is None:
-            axis.get_major_locator().set_params(integer=True)
+            axis.set_major_locator(MaxNLocator("auto", integer=True))
             continue
         texts = [plain(str(name)) for name in names]
         slanted = axis is axes.xaxis and max(map(len, texts)) > characters(width, size) + 1

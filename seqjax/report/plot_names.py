@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cbook import is_math_text
 from matplotlib.lines import Line2D
@@ -88,9 +89,9 @@ def _name_ends(axes: Axes, lines: Sequence[Line2D], texts: Sequence[str], height
     axes.autoscale_view()
     ends = []
     for line, text in zip(lines, texts, strict=True):
-        points = [point for point in line.get_xydata() if all(map(math.isfinite, point))]
+        points = [point for point in np.asarray(line.get_xydata()).tolist() if all(map(math.isfinite, point))]
         end = points[-1] if points else None
-        y = axes.transAxes.inverted().transform(axes.transData.transform(end))[1] if points else 0.0
+        y = axes.transAxes.inverted().transform(axes.transData.transform(points[-1]))[1] if points else 0.0
         ends.append((y, (text.count("\n") + 1) * height, end, line, text))
     ends.sort(key=lambda each: each[0])
     middles: list[float] = []
