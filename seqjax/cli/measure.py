@@ -60,6 +60,6 @@ def _write(measures: Any, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     for name in FIGURES:
         for kind in ("png", "svg"):
-            write(out / f"{name}.{kind}", image_bytes(measures.plot(name), kind, dpi=150))
+            write(out / f"{name}.{kind}", image_bytes(measures.plot(name), kind))
     write(out / "measures.csv", Table(measures.columns, measures.rows).to_csv())
     write(out / "measures.json", measures.to_json())

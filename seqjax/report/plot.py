@@ -425,12 +425,10 @@ def heatmap(
         # A number of three digits takes about four times the size of its font.
         if small and width >= 4 * matplotlib.rcParams["xtick.labelsize"] / 72:
             _write_cells(axes, image, values)
-        sides = [
-            map(str, range(n) if names is None else names)
-            for names, n in zip((rows, columns), values.shape, strict=True)
-        ]
-        cells = zip(itertools.product(*sides), values.ravel().tolist(), strict=True)
-        figure.table = Table(("row", "column", "value"), [(*names, value) for names, value in cells])
+        y_names = range(values.shape[0]) if rows is None else rows
+        x_names = range(values.shape[1]) if columns is None else columns
+        cells = [(str(y_names[i]), str(x_names[j]), value.item()) for (i, j), value in np.ndenumerate(values)]
+        figure.table = Table(("row", "column", "value"), cells)
     return figure
 
 
@@ -483,8 +481,8 @@ def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "", *, figsize: 
                 _log(axes.yaxis)
             axes.locator_params(axis="x", integer=True)
         name_lines(figure, upper, _entries(upper))
-        table = zip(k, [*relative, None], shown, [None, *bias], strict=True)
-        figure.table = Table(("lag", "norm", "fit", "bias"), list(table))
+        table = np.stack([k, [*relative, np.nan], shown, [np.nan, *bias]], 1)
+        figure.table = Table(("lag", "norm", "fit", "bias"), [_cells(row) for row in table])
     return figure
 
 
@@ -563,11 +561,10 @@ def _entries(axes: Axes) -> list[tuple[Line2D, str]]:
 
 def _factor_entries(first: Sequence[str], second: Sequence[str]) -> list[tuple[Line2D, str]]:
     """The entries of two factors: a colour for each value of the first, a line style for each value of the second."""
-    by_colour = [
-        (colour, "-", name) for colour, name in zip(itertools.cycle(_colours()), dict.fromkeys(first), strict=False)
-    ]
-    by_style = [("gray", dashes, name) for dashes, name in zip(DASHES, dict.fromkeys(second), strict=False)]
-    return [(Line2D([], [], color=c, linestyle=dashes), name) for c, dashes, name in [*by_colour, *by_style]]
+    colours: Any = itertools.cycle(_colours())
+    dashes: Any = iter(DASHES)
+    entries = [(Line2D([], [], color=next(colours)), name) for name in dict.fromkeys(first)]
+    return entries + [(Line2D([], [], color="gray", linestyle=next(dashes)), name) for name in dict.fromkeys(second)]
 
 
 def _colours() -> list[str]:
@@ -608,7 +605,12 @@ def _band(
         # A band at a single point has no width, but an edge.
         axes.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=len(x) == 1)
     numbers = np.stack([x, y, low, high], 1)
-    return [(label, *(None if math.isnan(number) else number for number in row)) for row in numbers.tolist()]
+    return [(label, *_cells(row)) for row in numbers]
+
+
+def _cells(numbers: np.ndarray) -> list[float | None]:
+    """A row of a table, with an empty cell where there is no number."""
+    return [None if math.isnan(number) else number for number in numbers.tolist()]
 
 
 def _series(name: str, given: Any) -> tuple[np.ndarray, np.ndarray]:

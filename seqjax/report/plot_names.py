@@ -56,7 +56,7 @@ def name_lines(figure: Figure, axes: Axes, entries: Sequence[tuple[Line2D, str]]
     size, width = matplotlib.rcParams["legend.fontsize"], figure.get_figwidth()
     room = int((figure.get_figheight() / len(figure.axes) - 0.7) / (LINE * size))
     if by_style or len(entries) <= MOST_ENTRIES:
-        fitting = characters(width - 0.8, size)
+        fitting = characters(width - 1.2, size)
         columns = min(max(1, fitting // (max(map(len, names)) + 6)), len(names))
         texts = [textwrap.fill(name, fitting // columns - 6) for name in names]
         if sum(text.count("\n") + 1 for text in texts) > max(len(texts), room // 2):
@@ -102,7 +102,10 @@ def _name_ends(axes: Axes, lines: Sequence[Line2D], texts: Sequence[str], height
         middles[n] = min(middles[n], above - ends[n][1] / 2)
         above = middles[n] - ends[n][1] / 2
     for middle, (_, _, end, line, text) in zip(middles, ends, strict=True):
-        look = {"color": line.get_color(), "linewidth": 0.5, "shrinkA": 1, "shrinkB": 0, "arrowstyle": "-"}
+        look = {"linewidth": 0.5, "shrinkA": 1, "shrinkB": 0, "arrowstyle": "-"}
+        # Beside a single point, a line of its colour would look like data.
+        is_point = line.get_linestyle() == "None"
+        look |= {"color": "0.6", "linestyle": ":"} if is_point else {"color": line.get_color()}
         axes.annotate(
             text,
             (1.0, middle) if end is None else end,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,9 +22,7 @@ from seqjax.report.table import Table, markdown
 from seqjax.report.table_cell import format_cell
 
 if TYPE_CHECKING:  # matplotlib takes long to import, and may not be installed
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
 REPORT, ROWS, PAGE = "report.md", "rows.csv", "report.html"
 """The files with the whole report and with the results alone."""
@@ -217,7 +215,9 @@ class Report:
         self.tables[name] = table if isinstance(table, Table) else Table(table.columns, table.rows)
 
     def figure(self, name: str, figure: "Figure", *, folded: bool = False) -> None:
-        """Adds a matplotlib figure; it is saved as `<name>.png` and `<name>.svg`, and its data as `<name>.csv`.
+        """Adds a matplotlib figure; it is saved as `<name>.png` and `<name>.svg`.
+
+        A figure of `seqjax.plot` has a caption, which stands below it, and a table, which is saved as `<name>.csv`.
 
         Its heading is the name, with spaces in place of underscores. `folded`: as in `section`.
 
@@ -272,12 +272,12 @@ class Report:
             return escape(self.texts[name], LINES)
         if name in self.tables:
             return f"{self.tables[name].to_markdown()}\nIn full: [{name}.csv]({name}.csv)"
-        kinds = ["svg", "csv"] if _has_data(self.figures[name]) else ["svg"]
+        kinds = ["svg"] if _table(self.figures[name]) is None else ["svg", "csv"]
         links = ", ".join(f"[{name}.{kind}]({name}.{kind})" for kind in kinds)
-        return f"![{_words(name)}]({name}.png)\n\nAlso: {links}"
+        return f"![{_words(name)}]({name}.png)\n\n{_caption(self.figures[name])}Also: {links}"
 
     def save(self, folder: str | Path | None = None) -> Path:
-        """Writes `report.md`, `rows.csv`, a CSV for each table, and a PNG, an SVG and a CSV for each figure.
+        """Writes `report.md`, `rows.csv`, a CSV for each table, and a PNG and an SVG for each figure, with a CSV of its table.
 
         With `html`, `report.html` is written, too. The same report gives the same bytes. Files with these names are
         replaced, other files are left alone.
@@ -304,8 +304,8 @@ class Report:
         for name, table in self.tables.items():
             write(folder / f"{name}.csv", table.to_csv())
         for name, figure in self.figures.items():
-            if _has_data(figure):
-                write(folder / f"{name}.csv", _data(figure).to_csv())
+            if (drawn := _table(figure)) is not None:
+                write(folder / f"{name}.csv", drawn.to_csv())
             write(folder / f"{name}.png", _image(figure, "png"))
             write(folder / f"{name}.svg", _image(figure, "svg"))
         # Last, so that a folder with a report has all files that the report refers to.
@@ -328,7 +328,8 @@ class Report:
         bodies |= {name: table(content, _words(name)) for name, content in self.tables.items()}
         for name, figure in self.figures.items():
             image = f"{name}.png"
-            bodies[name] = html_of(f"![{_words(name)}]({image})", {image: _image(figure, "png")})
+            text = f"![{_words(name)}]({image})\n\n{_caption(figure)}"
+            bodies[name] = html_of(text, {image: _image(figure, "png")})
         sections = [Section("results", "results", table(self._summary(), "results"))] if self._rows else []
         sections += [Section(name, _words(name), bodies[name], folded) for name, folded in self._parts.items()]
         replace(path_of("file", file), page(self.title, html_of(self.text), sections, ["tables.js"]), MARK)
@@ -443,26 +444,12 @@ def _image(figure: "Figure", kind: str) -> bytes:
     return image_bytes(figure, kind)
 
 
-def _has_data(figure: "Figure") -> bool:
-    return any(axes.lines or _matrices(axes) for axes in figure.axes)
+def _table(figure: "Figure") -> Table | None:
+    """The numbers that a figure of seqjax shows; None: it is another figure of matplotlib."""
+    return getattr(figure, "table", None)
 
 
-def _matrices(axes: "Axes") -> "list[AxesImage]":
-    """The images whose colours stand for numbers, unlike photographs."""
-    return [image for image in axes.images if (cells := image.get_array()) is not None and cells.ndim == 2]
-
-
-def _data(figure: "Figure") -> Table:
-    """The points of each line by its name; the cells of a matrix by the names of their row (name) and column (x)."""
-    rows: list[tuple[Any, ...]] = []
-    for axes in figure.axes:
-        for line in axes.lines:
-            # A leading "_" keeps a line out of the legend.
-            name, points = str(line.get_label()).removeprefix("_"), cast(Any, line.get_data())
-            rows += [(name, x, y) for x, y in zip(*points, strict=True)]
-        for image in _matrices(axes):
-            values = np.ma.filled(np.ma.asarray(image.get_array(), np.float64), np.nan)
-            row_names = axes.yaxis.get_major_formatter().format_ticks(list(range(len(values))))
-            column_names = axes.xaxis.get_major_formatter().format_ticks(list(range(len(values[0]))))
-            rows += [(row_names[i], column_names[j], value) for (i, j), value in np.ndenumerate(values)]
-    return Table(("name", "x", "y"), rows)
+def _caption(figure: "Figure") -> str:
+    """The caption of a figure of seqjax as a paragraph of Markdown."""
+    text = getattr(figure, "caption_text", "")
+    return f"{markdown(text)}\n\n" if text else ""
