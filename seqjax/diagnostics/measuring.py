@@ -181,8 +181,8 @@ class Measures:
             points = zip(self.names, self.seconds, self.temp_bytes, strict=True)
             front = {name: (1e3 * seconds, size / 1e6) for name, seconds, size in points}
             scales: dict[str, Any] = {"x_scale": _scale(self.seconds), "y_scale": _scale(self.temp_bytes)}
-            labels = {"x_label": "time of an update (ms)", "y_label": "temporary bytes (MB)"}
-            figure = plot.points(front, **labels, **scales, figsize=figsize)
+            scales |= {"x_label": "time of an update (ms)", "y_label": "temporary bytes (MB)"}
+            figure = plot.points(front, **scales, figsize=figsize)
             return figure.begin_caption("temporary bytes and time of an update of gradient strategies")
         label = LABELS.get(what, what.replace("_", " "))
         return _by_field(self, what, figsize).begin_caption(f"{label} of gradient strategies")

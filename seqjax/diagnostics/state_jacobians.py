@@ -160,7 +160,7 @@ class Jacobians:
         from seqjax.report import plot
 
         lags = np.arange(1, len(self.mean_norm) + 1)
-        power = f"ρ^k with ρ = {self.growth:.3g}"
+        power = f"$\\rho^k$ with $\\rho$ = {self.growth:.3g}"
         curves = {"mean over t": self.mean_norm, "maximum over t": self.max_norm, power: self.growth**lags}
         lines = {name: (lags, np.where(norms > 0, norms, np.nan)) for name, norms in curves.items()}
         label = r"norm of $\partial s_t\,/\,\partial s_{t-k}$"

@@ -27,7 +27,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from seqjax.errors import Error, check_type, counted
 from seqjax.report.figure import STYLE, Figure
 from seqjax.report.metric_labels import DURING, are_on_tokens, axis_label
-from seqjax.report.plot_names import characters, list_names, name_lines, plain, wrap
+from seqjax.report.plot_names import characters, fill, list_names, name_lines, plain
 from seqjax.report.seeds import average_and_band, caption_of, counts_of, seeds_of
 from seqjax.report.table import Table
 from seqjax.report.variant_labels import DASHES, Labels, shared_plugins, variant_labels
@@ -142,7 +142,8 @@ def runs(
     with matplotlib.rc_context(STYLE):
         (x_label, _, _), (y_label, _, during) = (axis_label(name, tokens).partition(",\n") for name in (x, y))
         figure, (axes,) = _new(x_label, y_label, title, figsize)
-        figure.notes += filter(None, [title_of([run.experiment for run in every], labels.shared)])
+        if shared := title_of([run.experiment for run in every], labels.shared):
+            figure.add_note(shared)
         if during:
             figure.add_note(f"{y_label}: {during}")
         looks, drawn = _looks(len(groups), labels.factors), []
@@ -162,7 +163,7 @@ def runs(
         for name, count in zip(labels.short, counts, strict=True):
             if count != usual:
                 figure.add_note(f"variant {name}: {count}")
-        named = [(line, name) for line, name in zip(axes.lines, labels.short, strict=True) if name]
+        named = [(line, plain(name)) for line, name in zip(axes.lines, labels.short, strict=True) if name]
         factors = _factor_entries(*labels.factors) if labels.factors else []
         if len(named) > len(factors) > 0:
             name_lines(figure, axes, factors, by_style=True)
@@ -421,7 +422,11 @@ def heatmap(
         image = axes.imshow(values, aspect="auto", interpolation="nearest", **colours)
         width = (figure.get_figwidth() - beside) / values.shape[1]
         _name_cells(figure, axes, rows, columns, width)
-        figure.colorbar(image, ax=axes, label=wrap(label, figure.get_figheight() - 0.3, 8))
+        figure.colorbar(
+            image,
+            ax=axes,
+            label=fill(label, characters(figure.get_figheight() - 0.3, matplotlib.rcParams["axes.labelsize"])),
+        )
         # A number of three digits takes about four times the size of its font.
         if small and width >= 4 * matplotlib.rcParams["xtick.labelsize"] / 72:
             _write_cells(axes, image, values)
@@ -503,10 +508,10 @@ def _new(
     figure, size = Figure(figsize=(width, height), layout="constrained"), matplotlib.rcParams["font.size"]
     every = figure.subplots(panels, 1, sharex=True, sharey=sharey, squeeze=False)[:, 0].tolist()
     for axes in every:
-        axes.set_ylabel(wrap(y_label, (height - 0.6) / panels - 0.2, size))
-    every[-1].set_xlabel(wrap(x_label, width - 0.8, size))
+        axes.set_ylabel(fill(y_label, characters((height - 0.6) / panels - 0.2, size)))
+    every[-1].set_xlabel(fill(x_label, characters(width - 0.8, size)))
     if title:
-        figure.suptitle(wrap(plain(title), width - 0.2, size))
+        figure.suptitle(fill(plain(title), characters(width - 0.2, size)))
     return figure, every
 
 
@@ -563,8 +568,10 @@ def _factor_entries(first: Sequence[str], second: Sequence[str]) -> list[tuple[L
     """The entries of two factors: a colour for each value of the first, a line style for each value of the second."""
     colours: Any = itertools.cycle(_colours())
     dashes: Any = iter(DASHES)
-    entries = [(Line2D([], [], color=next(colours)), name) for name in dict.fromkeys(first)]
-    return entries + [(Line2D([], [], color="gray", linestyle=next(dashes)), name) for name in dict.fromkeys(second)]
+    entries = [(Line2D([], [], color=next(colours)), plain(name)) for name in dict.fromkeys(first)]
+    return entries + [
+        (Line2D([], [], color="gray", linestyle=next(dashes)), plain(name)) for name in dict.fromkeys(second)
+    ]
 
 
 def _colours() -> list[str]:
@@ -653,7 +660,7 @@ def _name_cells(figure: Figure, axes: Axes, rows: Any, columns: Any, width: floa
         if names is None:
             axis.set_major_locator(MaxNLocator("auto", integer=True))
             continue
-        texts = [plain(str(name)) for name in names]
+        texts = [str(name) for name in names]
         slanted = axis is axes.xaxis and max(map(len, texts)) > characters(width, size) + 1
         if max(map(len, texts)) > fitting or (slanted and width < 1.4 * size / 72):
             texts = listed = listed if both and listed else list_names(figure, what, [str(name) for name in names])

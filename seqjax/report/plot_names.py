@@ -23,11 +23,9 @@ def characters(inches: float, size: float) -> int:
     return max(8, int(inches * 72 / (0.6 * size)))
 
 
-def wrap(text: str, inches: float, size: float) -> str:
-    """A text in lines that are not wider than some inches. A formula stays in one line."""
-    if is_math_text(text):
-        return text
-    return "\n".join(textwrap.fill(line, characters(inches, size)) for line in text.split("\n"))
+def fill(text: str, width: int) -> str:
+    """A text in lines of at most `width` characters. A formula stays in one line."""
+    return text if is_math_text(text) else "\n".join(textwrap.fill(line, width) for line in text.split("\n"))
 
 
 def plain(text: str) -> str:
@@ -37,7 +35,8 @@ def plain(text: str) -> str:
 
 def list_names(figure: Figure, what: str, names: Sequence[str]) -> list[str]:
     """Puts names that have no room into the caption, and returns the numbers that stand for them."""
-    figure.add_note(f"{what}: " + "; ".join(f"{n}: {name}" for n, name in enumerate(names, 1)))
+    listed = "; ".join(f"{n}: {name}" for n, name in enumerate(names, 1))
+    figure.add_note(f"{what}: {listed}".replace(r"\$", "$"))
     return [str(n) for n in range(1, len(names) + 1)]
 
 
@@ -52,15 +51,15 @@ def name_lines(figure: Figure, axes: Axes, entries: Sequence[tuple[Line2D, str]]
         entries: each line, and its name.
         by_style: whether the entries are no lines of the panel, but stand for the colours and styles of its lines.
     """
-    names = [plain(name) for _, name in entries]
+    names = [name for _, name in entries]
     size, width = matplotlib.rcParams["legend.fontsize"], figure.get_figwidth()
     room = int((figure.get_figheight() / len(figure.axes) - 0.7) / (LINE * size))
     if by_style or len(entries) <= MOST_ENTRIES:
         fitting = characters(width - 1.2, size)
         columns = min(max(1, fitting // (max(map(len, names)) + 6)), len(names))
-        texts = [textwrap.fill(name, fitting // columns - 6) for name in names]
+        texts = [fill(name, fitting // columns - 6) for name in names]
         if sum(text.count("\n") + 1 for text in texts) > max(len(texts), room // 2):
-            texts = list_names(figure, "Lines", [name for _, name in entries])
+            texts = list_names(figure, "Lines", names)
         axes.legend(
             [handle for handle, _ in entries],
             texts,
@@ -70,9 +69,9 @@ def name_lines(figure: Figure, axes: Axes, entries: Sequence[tuple[Line2D, str]]
             borderpad=0.2,
         )
         return
-    texts = [textwrap.fill(name, characters(0.25 * width, size)) for name in names]
+    texts = [fill(name, characters(0.25 * width, size)) for name in names]
     if sum(text.count("\n") + 1 for text in texts) > room:
-        texts = list_names(figure, "Lines", [name for _, name in entries])
+        texts = list_names(figure, "Lines", names)
     if len(texts) <= room:
         _name_ends(axes, [handle for handle, _ in entries], texts, 1 / room)
 

@@ -277,7 +277,7 @@ class Report:
         return f"![{_words(name)}]({name}.png)\n\n{_caption(self.figures[name])}Also: {links}"
 
     def save(self, folder: str | Path | None = None) -> Path:
-        """Writes `report.md`, `rows.csv`, a CSV for each table, and a PNG and an SVG for each figure, with a CSV of its table.
+        """Writes `report.md`, `rows.csv`, a CSV for each table, and a PNG, an SVG and a CSV for each figure.
 
         With `html`, `report.html` is written, too. The same report gives the same bytes. Files with these names are
         replaced, other files are left alone.
