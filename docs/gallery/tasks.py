@@ -12,7 +12,7 @@ from seqjax.datasets import NARMA, Add, Adding, AnBn, CuedCopy, DelayedMatch, Dy
 
 pairs = {"add": Add(), "an-bn": AnBn(), "cued-copy": CuedCopy(), "delayed-match": DelayedMatch(), "dyck": Dyck()}
 values = {"flip-flop": FlipFlop(channels=1), "adding": Adding(), "henon": Henon(), "lorenz": Lorenz(), "narma": NARMA()}
-with sj.plot.style("paper"):
+with plt.style.context("seqjax.report.seqjax"):
     figure, axes = plt.subplots(5, 2, figsize=(3.25, 4.2), sharex=True, layout="constrained")
     for axis, (name, task) in zip(axes.T.flat, (pairs | values).items(), strict=True):
         data = task.load()[:48]

@@ -69,20 +69,13 @@ def history(rows: Sequence[dict[str, Any]], title: str = "", *, figsize: Size = 
     if not rows:
         raise Error("nothing to plot: the run did not reach the end of its first epoch")
     measure = "perplexity" if "train_perplexity" in rows[0] else "loss"
-    with matplotlib.rc_context(STYLE):
-        figure, (axes,) = _new("epoch", measure, title, figsize)
-        figure.add_note(f"training: {DURING}; held out: after the epoch")
-        drawn: list[tuple[Any, ...]] = []
-        for n, (part, name) in enumerate((("train", "training"), ("heldout", "held out"))):
-            known = [row for row in rows if not math.isnan(row[f"{part}_{measure}"])]
-            x, y = [row["epoch"] for row in known], [row[f"{part}_{measure}"] for row in known]
-            axes.plot(x, y, label=name, marker=_marker(len(x)), linestyle=DASHES[n])
-            drawn += [(name, *point) for point in zip(x, y, strict=True)]
-        axes.locator_params(axis="x", integer=True)
-        if measure == "perplexity":
-            _log(axes.yaxis)
-        name_lines(figure, axes, _entries(axes))
-        figure.table = Table(("name", "x", "y"), drawn)
+    series = {}
+    for part, name in (("train", "training"), ("heldout", "held out")):
+        known = [row for row in rows if not math.isnan(row[f"{part}_{measure}"])]
+        series[name] = np.array([row["epoch"] for row in known], int), [row[f"{part}_{measure}"] for row in known]
+    scale: Scale = "log" if measure == "perplexity" else "linear"
+    figure = lines(series, x_label="epoch", y_label=measure, y_scale=scale, title=title, figsize=figsize)
+    figure.add_note(f"training: {DURING}; held out: after the epoch")
     return figure
 
 
