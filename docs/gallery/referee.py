@@ -11,7 +11,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-
 file = Path(__file__).parents[1] / "referee" / "score_by_task.csv"
 with file.open(encoding="utf-8", newline="") as lines:
     found = {(row["name"], row["x"]): float(row["y"]) for row in csv.DictReader(lines)}

@@ -7,7 +7,6 @@ same, in nats or as a squared error. On such tasks, a loss says how much has bee
 
 import matplotlib.pyplot as plt
 
-import seqjax as sj
 from seqjax.datasets import NARMA, Add, Adding, AnBn, CuedCopy, DelayedMatch, Dyck, FlipFlop, Henon, Lorenz
 
 pairs = {"add": Add(), "an-bn": AnBn(), "cued-copy": CuedCopy(), "delayed-match": DelayedMatch(), "dyck": Dyck()}

@@ -10,7 +10,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-import seqjax
 from seqjax.plugin import registry
 
 FOLDER = Path(__file__).parents[2] / "docs" / "figures"
