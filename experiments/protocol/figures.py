@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.ticker import NullFormatter
 
 from seqjax.report import Table
-from seqjax.report.figure import Figure
+from seqjax.report.figure import STYLE, Figure
 
 from .problems import CONTROLS, TWIN
 from .scores import Contender, ProblemScores, price_of
@@ -16,10 +17,12 @@ from .statistics import mean_interval
 MOST_COLUMNS = 4
 COLUMNS = ("name", "x", "y")
 """The columns of the tables of the figures."""
+COLOURS = matplotlib.color_sequences["tab10"]
 NETWORK_SIZE = 3.3
 """The width of a panel of a network, in inches."""
 
 
+@matplotlib.rc_context(STYLE)
 def score_by_task(problems: list[ProblemScores]) -> Figure:
     """A map of the scores: a row for each strategy, and a column for each problem."""
     names = _names(problems)
@@ -31,6 +34,7 @@ def score_by_task(problems: list[ProblemScores]) -> Figure:
     return figure
 
 
+@matplotlib.rc_context(STYLE)
 def score_by_window(problems: list[ProblemScores]) -> Figure:
     """A map for each network: a row for each strategy, and a column for each length of the windows, by rows."""
     networks = list(dict.fromkeys(problem.problem.network for problem in problems))
@@ -56,6 +60,7 @@ def score_by_window(problems: list[ProblemScores]) -> Figure:
     return figure
 
 
+@matplotlib.rc_context(STYLE)
 def score_against_price(problems: list[ProblemScores]) -> Figure:
     """The score against core-seconds and against bytes; several windows of one strategy are joined by a line."""
     networks = list(dict.fromkeys(problem.problem.network for problem in problems))
@@ -81,7 +86,7 @@ def score_against_price(problems: list[ProblemScores]) -> Figure:
                     axis.annotate(
                         name.partition("@ ")[2], (x, interval.value), (3, 3), textcoords="offset points", size=6
                     )
-                    axis.plot([x, x], [interval.low, interval.high], color=color, linewidth=0.8)
+                    axis.plot([x, x], [interval.low, interval.high], color=color, linewidth=0.8, label="_interval")
                     drawn += [("interval", x, interval.low), ("interval", x, interval.high)]
                 xs, ys = [x for x, _ in found.values()], [interval.value for _, interval in found.values()]
                 drawn += [(strategy, *point) for point in zip(xs, ys, strict=True)]
@@ -140,6 +145,7 @@ def _map(axis: Any, scores: np.ndarray, names: list[str], columns: list[str]) ->
     return [(names[y], columns[x], score.item()) for (y, x), score in np.ndenumerate(scores)]
 
 
+@matplotlib.rc_context(STYLE)
 def _panels(
     problems: list[ProblemScores], line: Callable[[ProblemScores, str, Contender], Any], x_label: str
 ) -> Figure:
@@ -177,10 +183,10 @@ def _with(problems: list[ProblemScores], name: str) -> list[ProblemScores]:
     return [each for each in problems if len(each.problem.lengths) == 1 or length in each.problem.lengths]
 
 
-def _styles(problems: list[ProblemScores]) -> dict[str, tuple[str, str]]:
+def _styles(problems: list[ProblemScores]) -> dict[str, tuple[Any, str]]:
     """The color and the line style of each strategy, the same in all figures with a legend."""
     names = dict.fromkeys(name for problem in problems for name, _ in problem.strategies.values() if name != TWIN)
-    return {name: (f"C{n % 10}", "-" if n < 10 else "--") for n, name in enumerate(names)} | {TWIN: ("0.6", ":")}
+    return {name: (COLOURS[n % 10], "-" if n < 10 else "--") for n, name in enumerate(names)} | {TWIN: ("0.6", ":")}
 
 
 def _names(problems: list[ProblemScores]) -> list[str]:
