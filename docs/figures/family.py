@@ -113,7 +113,7 @@ def draw(axes):
 
 
 if __name__ == "__main__":
-    with sj.plot.style("paper"):
+    with plt.style.context("seqjax.report.seqjax"):
         figure = plt.figure(figsize=(WIDTH / 72, HEIGHT / 72))
         draw(figure.add_axes((0, 0, 1, 1)))
         figure.savefig("family.png")

@@ -14,6 +14,5 @@ found = {name: coverage(sampler, [0, 999], epochs=500) for name, sampler in samp
 for name, result in found.items():
     print(f"{name}: {result.never} of 999 targets are never trained")
 shares = {name: result.counts / 500 for name, result in found.items()}
-with sj.plot.style("paper"):
-    figure = sj.plot.lines(shares, x_label="target", y_label="trained an epoch")
-    figure.savefig("coverage.png")
+figure = sj.plot.lines(shares, x_label="target", y_label="trained an epoch", figsize=(3.25, 2.3))
+figure.savefig("coverage.png")

@@ -28,6 +28,5 @@ measures = run.measure(strategies, draws=40, windows=8)
 print(measures)
 noise = np.sqrt(measures.variance)
 points = {name: xy for name, *xy in zip(strategies, measures.history_bias, noise, strict=True)}
-with sj.plot.style("paper"):
-    figure = sj.plot.points(points, x_label="relative bias", y_label="relative noise of one draw")
-    figure.savefig("estimators.png")
+figure = sj.plot.points(points, x_label="relative bias", y_label="relative noise of one draw", figsize=(3.25, 2.3))
+figure.savefig("estimators.png")

@@ -24,5 +24,4 @@ state = {"place": jnp.zeros(2), "velocity": jnp.zeros(2)}
 pushes = jnp.zeros(40).at[jnp.array([0, 20])].set(1.0)
 report = sj.first_nonfinite(step, {"friction": jnp.float32(1.0)}, state, pushes)
 print(report)
-with sj.plot.style("paper"):
-    report.plot(of="gradient").savefig("first_nan.png")
+report.plot(of="gradient", figsize=(3.25, 2.3)).savefig("first_nan.png")

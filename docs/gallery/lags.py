@@ -23,5 +23,4 @@ rain = jax.random.exponential(jax.random.key(0), (730,)) * jax.random.bernoulli(
 xs = {"rain": rain, "flow": jnp.full(730, 0.3)}
 report = sj.lags(step, jnp.array([0.2, 0.1, 0.02]), jnp.ones(2), xs, max_lag=365)
 print(f"an error below 1 % takes {report.steps(bias=0.01)} days")
-with sj.plot.style("paper"):
-    report.plot().savefig("lags.png")
+report.plot(figsize=(3.25, 3.3)).savefig("lags.png")

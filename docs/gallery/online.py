@@ -21,6 +21,5 @@ for name, gradient in {"one step": Truncated(steps=1), "snap": SnAp(), "rtrl": R
     _, metrics = run(learner.init(jax.random.key(0)), (numbers[10:], numbers[:-10]))
     losses = np.asarray(metrics["loss"]).reshape(-1, 250).mean(1)
     curves[name] = (250 * np.arange(1, len(losses) + 1), losses)
-with sj.plot.style("paper"):
-    figure = sj.plot.lines(curves, x_label="update", y_label="loss", y_scale="log")
-    figure.savefig("online.png")
+figure = sj.plot.lines(curves, x_label="update", y_label="loss", y_scale="log", figsize=(3.25, 2.3))
+figure.savefig("online.png")

@@ -11,14 +11,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-import seqjax as sj
-
 file = Path(__file__).parents[1] / "referee" / "score_by_task.csv"
 with file.open(encoding="utf-8", newline="") as lines:
     found = {(row["name"], row["x"]): float(row["y"]) for row in csv.DictReader(lines)}
 strategies, problems = (list(dict.fromkeys(names)) for names in zip(*found, strict=True))
 scores = np.array([[found.get((name, problem), np.nan) for problem in problems] for name in strategies])
-with sj.plot.style("paper"):
+with plt.style.context("seqjax.report.seqjax"):
     figure, axis = plt.subplots(figsize=(3.25, 2.8), layout="constrained")
     axis.imshow(scores, cmap="Greys", vmin=0, vmax=2, aspect="auto")
     for (row, column), score in np.ndenumerate(scores):

@@ -31,8 +31,8 @@ def cost(strategy, problem):
     return min(seconds), sizes.temp_size_in_bytes + sizes.argument_size_in_bytes
 
 
-with sj.plot.style("paper"):
-    figure, panels = plt.subplots(1, 2, layout="constrained")
+with plt.style.context("seqjax.report.seqjax"):
+    figure, panels = plt.subplots(1, 2, figsize=(3.25, 2.3), layout="constrained")
     for name, model, line in (("rnn", RNN, "o-"), ("lru", LRU, "s--")):
         problems = [model(hidden=units).problem(sj.Spec(sj.Values(8))) for units in UNITS]
         ratios = [jnp.divide(jnp.array(cost(RTRL(), p)), jnp.array(cost(Full(), p))) for p in problems]

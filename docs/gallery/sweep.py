@@ -22,5 +22,6 @@ base = sj.Experiment(
 gradients = {"full": Full(), "6 steps": Truncated(steps=6), "2 steps": Truncated(steps=2)}
 runs = sj.sweep(base, {"gradient": gradients, "seed": range(3)})
 print(runs.compare("heldout_loss", against="full"))
-with sj.plot.style("paper"):
-    sj.plot.runs(runs, x="epoch", y="heldout_loss").savefig("sweep.png")
+figure = sj.plot.runs(runs, x="epoch", y="heldout_loss", figsize=(3.25, 2.3))
+figure.savefig("sweep.png")
+print(figure.caption)

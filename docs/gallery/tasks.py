@@ -7,12 +7,11 @@ same, in nats or as a squared error. On such tasks, a loss says how much has bee
 
 import matplotlib.pyplot as plt
 
-import seqjax as sj
 from seqjax.datasets import NARMA, Add, Adding, AnBn, CuedCopy, DelayedMatch, Dyck, FlipFlop, Henon, Lorenz
 
 pairs = {"add": Add(), "an-bn": AnBn(), "cued-copy": CuedCopy(), "delayed-match": DelayedMatch(), "dyck": Dyck()}
 values = {"flip-flop": FlipFlop(channels=1), "adding": Adding(), "henon": Henon(), "lorenz": Lorenz(), "narma": NARMA()}
-with sj.plot.style("paper"):
+with plt.style.context("seqjax.report.seqjax"):
     figure, axes = plt.subplots(5, 2, figsize=(3.25, 4.2), sharex=True, layout="constrained")
     for axis, (name, task) in zip(axes.T.flat, (pairs | values).items(), strict=True):
         data = task.load()[:48]

@@ -18,8 +18,8 @@ experiment = sj.Experiment(
     dataset=PythonDocs(), model=GRU(hidden=128), train=0.7, heldout=0.05, optimizer=optimizer, epochs=6
 )
 run = experiment.run()
-with sj.plot.style("paper"):
-    figure = plt.figure()
+with plt.style.context("seqjax.report.seqjax"):
+    figure = plt.figure(figsize=(3.25, 2.3))
     for n, temperature in enumerate((0.2, 0.7, 1.2)):
         text = " ".join(run.generate("The function ", 400, temperature=temperature).split())
         figure.text(0.02, 0.97 - n / 3, f"temperature {temperature}", weight="bold", va="top")

@@ -29,6 +29,5 @@ for name, strategy in ways.items():
     exact = grads if exact is None else exact
     error = jnp.linalg.norm(grads - exact) / jnp.linalg.norm(exact)
     points[name] = (gradient.memory_analysis().temp_size_in_bytes / 1e6, float(error))
-with sj.plot.style("paper"):
-    figure = sj.plot.points(points, x_label="MB", y_label="relative error", x_scale="log")
-    figure.savefig("truncation.png")
+figure = sj.plot.points(points, x_label="MB", y_label="relative error", x_scale="log", figsize=(3.25, 2.3))
+figure.savefig("truncation.png")

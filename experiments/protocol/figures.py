@@ -3,34 +3,44 @@
 from collections.abc import Callable
 from typing import Any
 
+import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+
+from seqjax.report import Table
+from seqjax.report.figure import STYLE, Figure
 
 from .problems import CONTROLS, TWIN
 from .scores import Contender, ProblemScores, price_of
 from .statistics import mean_interval
 
 MOST_COLUMNS = 4
+COLUMNS = ("name", "x", "y")
+"""The columns of the tables of the figures."""
+COLOURS = matplotlib.color_sequences["tab10"]
 NETWORK_SIZE = 3.3
 """The width of a panel of a network, in inches."""
 
 
+@matplotlib.rc_context(STYLE)
 def score_by_task(problems: list[ProblemScores]) -> Figure:
     """A map of the scores: a row for each strategy, and a column for each problem."""
     names = _names(problems)
     scores = np.array([[_mean_score(problem, name) for problem in problems] for name in names])
     figure = Figure(figsize=(0.9 * len(problems) + 2.6, 0.34 * len(names) + 1.5), layout="constrained")
     axis = figure.subplots()
-    _map(axis, scores, names, [problem.name.replace(", ", "\n") for problem in problems])
+    columns = [problem.name.replace(", ", "\n") for problem in problems]
+    figure.table = Table(COLUMNS, _map(axis, scores, names, columns))
     return figure
 
 
+@matplotlib.rc_context(STYLE)
 def score_by_window(problems: list[ProblemScores]) -> Figure:
     """A map for each network: a row for each strategy, and a column for each length of the windows, by rows."""
     networks = list(dict.fromkeys(problem.problem.network for problem in problems))
     strategies = list(dict.fromkeys(name for each in problems for name, _ in each.strategies.values()))
     strategies = [name for name in strategies if name not in CONTROLS]
+    drawn: list[tuple[Any, ...]] = []
     figure = Figure(figsize=(NETWORK_SIZE * len(networks) + 1, 0.34 * len(strategies) + 1.8), layout="constrained")
     for axis, network in zip(figure.subplots(1, len(networks), sharey=True, squeeze=False)[0], networks, strict=True):
         group = [problem for problem in problems if problem.problem.network == network]
@@ -42,23 +52,22 @@ def score_by_window(problems: list[ProblemScores]) -> Figure:
                 found = [_mean_score(each, each.contender(strategy, window)) for each in of_rows]
                 scores[y, x] = np.mean(found)
         several = len({rows for rows, _ in columns}) > 1
-        _map(
-            axis,
-            scores,
-            strategies,
-            [f"{window}\n{rows} row{'s' * (rows > 1)}" if several else str(window) for rows, window in columns],
-        )
+        names = [f"{window}\n{rows} row{'s' * (rows > 1)}" if several else str(window) for rows, window in columns]
+        drawn += _map(axis, scores, strategies, names)
         axis.set_title(network, fontsize=9)
         axis.set_xlabel("window (steps)", fontsize=8)
+    figure.table = Table(COLUMNS, drawn)
     return figure
 
 
+@matplotlib.rc_context(STYLE)
 def score_against_price(problems: list[ProblemScores]) -> Figure:
     """The score against core-seconds and against bytes; several windows of one strategy are joined by a line."""
     networks = list(dict.fromkeys(problem.problem.network for problem in problems))
     figure = Figure(figsize=(2.6 * len(networks) + 2.2, 5.4), layout="constrained")
     grid, styles = figure.subplots(2, len(networks), sharey=True, squeeze=False), _styles(problems)
     legend: dict[str, Any] = {}
+    drawn: list[tuple[Any, ...]] = []
     labels = {"seconds": "core-seconds of a run", "bytes": "bytes carried, and of temporaries"}
     for column, network in enumerate(networks):
         group = [problem for problem in problems if problem.problem.network == network]
@@ -78,7 +87,9 @@ def score_against_price(problems: list[ProblemScores]) -> Figure:
                         name.partition("@ ")[2], (x, interval.value), (3, 3), textcoords="offset points", size=6
                     )
                     axis.plot([x, x], [interval.low, interval.high], color=color, linewidth=0.8, label="_interval")
+                    drawn += [("interval", x, interval.low), ("interval", x, interval.high)]
                 xs, ys = [x for x, _ in found.values()], [interval.value for _, interval in found.values()]
+                drawn += [(strategy, *point) for point in zip(xs, ys, strict=True)]
                 fill = "full" if style == "-" else "none"
                 if xs:
                     (legend[strategy],) = axis.plot(
@@ -90,6 +101,7 @@ def score_against_price(problems: list[ProblemScores]) -> Figure:
         grid[0, column].set_title(network or "without a network", fontsize=9)
     figure.supylabel("score")
     figure.legend(list(legend.values()), list(legend), loc="outside right upper", fontsize=8)
+    figure.table = Table(COLUMNS, drawn)
     return figure
 
 
@@ -121,8 +133,8 @@ def _mean_score(problem: ProblemScores, name: str) -> float:
     return float(problem.score(name).mean()) if name in problem.contenders else np.nan
 
 
-def _map(axis: Any, scores: np.ndarray, names: list[str], columns: list[str]) -> None:
-    """A map with numbers; empty where a strategy does not take a problem."""
+def _map(axis: Any, scores: np.ndarray, names: list[str], columns: list[str]) -> list[tuple[Any, ...]]:
+    """A map with numbers; empty where a strategy does not take a problem. Returns the rows of its table."""
     axis.imshow(scores, cmap="viridis_r", vmin=0, vmax=1, aspect="auto")
     axis.set_xticks(range(len(columns)), columns, fontsize=7)
     axis.set_yticks(range(len(names)), names, fontsize=8)
@@ -130,8 +142,10 @@ def _map(axis: Any, scores: np.ndarray, names: list[str], columns: list[str]) ->
         if np.isfinite(score):
             color = "white" if score > 0.5 else "black"
             axis.text(x, y, f"{score:.2f}".replace("0.", "."), ha="center", va="center", fontsize=7, color=color)
+    return [(names[y], columns[x], score.item()) for (y, x), score in np.ndenumerate(scores)]
 
 
+@matplotlib.rc_context(STYLE)
 def _panels(
     problems: list[ProblemScores], line: Callable[[ProblemScores, str, Contender], Any], x_label: str
 ) -> Figure:
@@ -142,14 +156,15 @@ def _panels(
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     styles = _styles(problems)
     legend: dict[str, Any] = {}
+    drawn: list[tuple[Any, ...]] = []
     for axis, problem in zip(axes, problems, strict=False):
         for name, runs in problem.contenders.items():
             strategy, _ = problem.strategies[name]
             color, style = styles[strategy]
             x, y = line(problem, name, runs)
-            (legend[strategy],) = axis.plot(
-                x, y, label=f"{problem.name}, {name}", color=color, linestyle=style, linewidth=1
-            )
+            label = f"{problem.name}, {name}"
+            (legend[strategy],) = axis.plot(x, y, label=label, color=color, linestyle=style, linewidth=1)
+            drawn += [(label, *point) for point in zip(x, y, strict=True)]
         axis.set_title(problem.name, fontsize=8)
         axis.set_xscale("log")
         axis.set_ylim(-0.05, 1.05)
@@ -158,6 +173,7 @@ def _panels(
     figure.legend(list(legend.values()), list(legend), loc="outside right upper", fontsize=7)
     figure.supxlabel(x_label)
     figure.supylabel("score")
+    figure.table = Table(COLUMNS, drawn)
     return figure
 
 
@@ -167,10 +183,10 @@ def _with(problems: list[ProblemScores], name: str) -> list[ProblemScores]:
     return [each for each in problems if len(each.problem.lengths) == 1 or length in each.problem.lengths]
 
 
-def _styles(problems: list[ProblemScores]) -> dict[str, tuple[str, str]]:
+def _styles(problems: list[ProblemScores]) -> dict[str, tuple[Any, str]]:
     """The color and the line style of each strategy, the same in all figures with a legend."""
     names = dict.fromkeys(name for problem in problems for name, _ in problem.strategies.values() if name != TWIN)
-    return {name: (f"C{n % 10}", "-" if n < 10 else "--") for n, name in enumerate(names)} | {TWIN: ("0.6", ":")}
+    return {name: (COLOURS[n % 10], "-" if n < 10 else "--") for n, name in enumerate(names)} | {TWIN: ("0.6", ":")}
 
 
 def _names(problems: list[ProblemScores]) -> list[str]:

@@ -166,7 +166,9 @@ def frequencies(tokens: Any, n: int = 1, *, bounds: Any = None) -> Frequencies:
     return Frequencies(distinct, ids[at[:, None] + np.arange(n)], counts[order].astype(np.int64))
 
 
-def zipf_figure(by_name: Mapping[str, Frequencies], title: str = "") -> "seqjax.report.figure.Figure":
+def zipf_figure(
+    by_name: Mapping[str, Frequencies], title: str = "", *, figsize: tuple[float, float] | None = None
+) -> "seqjax.report.figure.Figure":
     """A figure of counts by rank, both on logarithmic axes, where Zipf's law is a straight line.
 
     The dot at the end of each line shows the number of distinct n-grams, and the count of the rarest.
@@ -174,6 +176,7 @@ def zipf_figure(by_name: Mapping[str, Frequencies], title: str = "") -> "seqjax.
     Args:
         by_name: name -> frequencies, such as `{f"{n}-grams": frequencies(words, n) for n in (1, 2, 3)}`.
         title: the title of the figure.
+        figsize: the width and the height in inches.
 
     Returns:
         A matplotlib figure.
@@ -185,7 +188,8 @@ def zipf_figure(by_name: Mapping[str, Frequencies], title: str = "") -> "seqjax.
         # In a run of equal counts the line is straight, so that its two ends suffice.
         ends = (np.diff(grams.counts, prepend=0) != 0) | (np.diff(grams.counts, append=0) != 0)
         lines[name] = (np.flatnonzero(ends) + 1, grams.counts[ends])
-    figure = plot.lines(lines, x_label="rank", y_label="count", x_scale="log", y_scale="log", title=title)
+    logs: dict[str, Any] = {"x_scale": "log", "y_scale": "log"}
+    figure = plot.lines(lines, x_label="rank", y_label="count", title=title, figsize=figsize, **logs)
     for line in figure.axes[0].lines:
         line.set(marker=".", markevery=[-1])
     return figure

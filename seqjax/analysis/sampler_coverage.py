@@ -94,12 +94,16 @@ class Coverage:
 
     __repr__ = __str__
 
-    def plot(self) -> "seqjax.report.figure.Figure":
-        """A matplotlib figure of the number of targets by times trained."""
+    def plot(self, *, figsize: tuple[float, float] | None = None) -> "seqjax.report.figure.Figure":
+        """A matplotlib figure of the number of targets by times trained.
+
+        Args:
+            figsize: the width and the height in inches.
+        """
         from seqjax.report import plot
 
         name = f"in {self.epochs:,} epoch{'s' * (self.epochs != 1)}; {self.never:,} targets never"
-        return plot.lines({name: self.times}, x_label="times trained", y_label="number of targets")
+        return plot.lines({name: self.times}, x_label="times trained", y_label="number of targets", figsize=figsize)
 
 
 def coverage(sampler: Sampler, bounds: Any, epochs: int = 1, seed: int = 0, *, warmup: int = 0) -> Coverage:

@@ -1,4 +1,4 @@
-"""`draw`: draws a figure into a file."""
+"""`draw`: draws a figure into a file, and prints its caption."""
 
 import io
 from collections.abc import Callable
@@ -34,10 +34,10 @@ def check_figure(file: Path, flag: str, new: Path | None = None) -> None:
 
 
 def draw(make: Callable[[], Any], file: Path, flag: str = "") -> None:
-    """Draws a figure into a file, and prints the name of the file.
+    """Draws a figure into a file, and prints the name of the file and the caption.
 
     Args:
-        make: makes the matplotlib figure.
+        make: makes the figure.
         file: the file; its ending is the format, PNG if it has none.
         flag: the flag that named the file, followed by a space; for error messages.
 
@@ -52,7 +52,8 @@ def draw(make: Callable[[], Any], file: Path, flag: str = "") -> None:
 
     image = io.BytesIO()
     try:
-        make().savefig(image, format=file.suffix.removeprefix("."), dpi=150)
+        figure = make()
+        figure.savefig(image, format=file.suffix.removeprefix("."))
     # An `Error` of `make` is a ValueError too.
     except Error:
         raise
@@ -63,3 +64,5 @@ def draw(make: Callable[[], Any], file: Path, flag: str = "") -> None:
         raise Error(f"{flag}{file} is a file of the run in this folder; name another file")
     replace(file, image.getvalue(), mark=image.getvalue()[:4])  # it may replace a figure of the same format
     line("figure", file)
+    if figure.caption_text:
+        line("caption", figure.caption_text)

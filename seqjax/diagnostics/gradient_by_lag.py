@@ -306,7 +306,9 @@ class Lags(NamedTuple):
             return f"Lags(norms: {dtype_shape(self.norms)})"
         return f"Lags({len(self.bias)} lags: {self._conclusion()})"  # the arrays alone are thousands of characters
 
-    def plot(self, title: str = "", by: str | None = None) -> "seqjax.report.figure.Figure":
+    def plot(
+        self, title: str = "", by: str | None = None, *, figsize: tuple[float, float] | None = None
+    ) -> "seqjax.report.figure.Figure":
         """A matplotlib figure: the norms by lag with their fitted rate, and the relative bias by steps kept.
 
         The line of the fit is drawn over the lags where it holds; see `seqjax.plot.by_lag`.
@@ -314,6 +316,7 @@ class Lags(NamedTuple):
         Args:
             title: the title of the figure.
             by: "state" or "param" shows the norms by lag of each state variable or parameter instead.
+            figsize: the width and the height in inches.
 
         Raises:
             Error: `by` is something else.
@@ -330,8 +333,9 @@ class Lags(NamedTuple):
                 norms = np.asarray(norms, np.float64)
                 lines[name] = np.arange(first, first + len(norms)), np.where(norms > 0, norms, np.nan)
             label = "norm of ∂l / ∂variable" if by == "state" else "norm of the part of the gradient"
-            return plot.lines(lines, x_label="lag (steps)", y_label=label, y_scale="log", title=title)
-        figure = plot.by_lag(np.asarray(self.norms), np.asarray(self.bias), self._fit, title)
+            labels: dict[str, Any] = {"x_label": "lag (steps)", "y_label": label, "y_scale": "log", "title": title}
+            return plot.lines(lines, **labels, figsize=figsize)
+        figure = plot.by_lag(np.asarray(self.norms), np.asarray(self.bias), self._fit, title, figsize=figsize)
         return figure.begin_caption("norm of the gradient by lag, and relative bias of a truncation")
 
 

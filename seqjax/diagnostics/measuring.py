@@ -150,12 +150,13 @@ class Measures(Shown):
 
     __repr__ = Shown.__str__
 
-    def plot(self, what: str = "bias") -> "seqjax.report.figure.Figure":
+    def plot(self, what: str = "bias", *, figsize: tuple[float, float] | None = None) -> "seqjax.report.figure.Figure":
         """A matplotlib figure.
 
         Args:
             what: a column such as `"bias"` or `"snr"`, drawn against the field in which strategies of one class differ,
                 such as `steps`; `"alignment"`, the cosines between mean gradients; or `"cost"`, bytes against time.
+            figsize: the width and the height in inches.
         """
         from seqjax.report import plot
 
@@ -163,16 +164,18 @@ class Measures(Shown):
         if what not in known:
             raise Error(f"no figure {what!r}{nearest(what, known)}; choose one of {', '.join(known)}")
         if what == "alignment":
-            figure = plot.heatmap(self.alignment, self.names, self.names, label="cosine of mean gradients")
+            label = "cosine of mean gradients"
+            figure = plot.heatmap(self.alignment, self.names, self.names, label=label, figsize=figsize)
             return figure.begin_caption("cosines between the mean gradients of strategies")
         if what == "cost":
             points = zip(self.names, self.seconds, self.temp_bytes, strict=True)
             front = {name: (1e3 * seconds, size / 1e6) for name, seconds, size in points}
             scales: dict[str, Any] = {"x_scale": _scale(self.seconds), "y_scale": _scale(self.temp_bytes)}
-            figure = plot.points(front, x_label="time of an update (ms)", y_label="temporary bytes (MB)", **scales)
+            scales |= {"x_label": "time of an update (ms)", "y_label": "temporary bytes (MB)"}
+            figure = plot.points(front, **scales, figsize=figsize)
             return figure.begin_caption("temporary bytes and time of an update of gradient strategies")
         label = LABELS.get(what, what.replace("_", " "))
-        return _by_field(self, what).begin_caption(f"{label} of gradient strategies")
+        return _by_field(self, what, figsize).begin_caption(f"{label} of gradient strategies")
 
 
 def measure(
@@ -587,11 +590,11 @@ def _error(along_K: np.ndarray, apart_KK: np.ndarray) -> float:
     return math.sqrt(max(4 * (along_K**2).sum() / v / K - 2 * shape, 2 * shape))
 
 
-def _by_field(measures: "Measures", what: str) -> Any:
+def _by_field(measures: "Measures", what: str, figsize: tuple[float, float] | None) -> Any:
     """A figure of one column: a line per class whose strategies differ in one numeric field, else level lines.
 
     If there is no such class, there is a point per strategy. Grey bars show one standard error to either side. A value
-    that is not positive, such as the bias of an exact strategy, appears in the legend only.
+    that is not positive, such as the bias of an exact strategy, appears in its name only.
     """
     from seqjax.report import plot
 
@@ -611,6 +614,7 @@ def _by_field(measures: "Measures", what: str) -> Any:
             lines[name if is_shown[indices].any() else f"{name}: no positive number"] = (x_S[indices], values[indices])
             fields_seen.append(field)
     labels: dict[str, Any] = {"y_label": LABELS.get(what, what.replace("_", " ")), "y_scale": _scale(values)}
+    labels["figsize"] = figsize
     if lines:
         low, high = np.nanmin(x_S), np.nanmax(x_S)
         rest = {name: (np.array([low, high]), np.repeat(values[n], 2)) for n, name in enumerate(names)}
@@ -623,7 +627,7 @@ def _by_field(measures: "Measures", what: str) -> Any:
         figure.axes[0].set(xticks=[], xlim=(-0.5, len(values) - 0.5))
     figure.axes[0].vlines(x_S, np.maximum(values - errors, values / 100), values + errors, colors="gray", zorder=0)
     if errors[is_shown].any():
-        figure.notes.append("Grey bars: one standard error to either side")
+        figure.add_note("grey bars: one standard error to either side")
     return figure
 
 

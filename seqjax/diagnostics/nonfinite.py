@@ -102,11 +102,14 @@ class Nonfinite(Shown):
         rows = [(name, *_largest(self.norms, name), *_largest(self.gradient_norms, name)) for name in names]
         return Table(("variable", "largest norm", "at step", "largest gradient norm", "at step "), rows)
 
-    def plot(self, of: Literal["value", "gradient"] = "value") -> "seqjax.report.figure.Figure":
+    def plot(
+        self, of: Literal["value", "gradient"] = "value", *, figsize: tuple[float, float] | None = None
+    ) -> "seqjax.report.figure.Figure":
         """A matplotlib figure of the norms by step, on a logarithmic scale.
 
         Args:
             of: whether the norms of the values or of the gradient are drawn.
+            figsize: the width and the height in inches.
 
         Raises:
             Error: `of` is something else.
@@ -118,7 +121,7 @@ class Nonfinite(Shown):
         norms = self.norms if of == "value" else self.gradient_norms
         positive = {name: np.where(np.isfinite(a) & (a > 0), a, np.nan) for name, a in norms.items()}
         label = "norm" if of == "value" else "norm of the gradient"
-        figure = plot.lines(positive, x_label="step", y_label=label, y_scale="log")
+        figure = plot.lines(positive, x_label="step", y_label=label, y_scale="log", figsize=figsize)
         place = getattr(self, of)
         if place is not None:
             axes = figure.axes[0]

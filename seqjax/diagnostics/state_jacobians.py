@@ -142,8 +142,12 @@ class Jacobians(Shown):
 
     __repr__ = Shown.__str__
 
-    def plot(self) -> "seqjax.report.figure.Figure":
-        """A matplotlib figure of the norms by lag, their mean and maximum over the steps, with ρ^lag for comparison."""
+    def plot(self, *, figsize: tuple[float, float] | None = None) -> "seqjax.report.figure.Figure":
+        """A matplotlib figure of the norms by lag, their mean and maximum over the steps, with ρ^lag for comparison.
+
+        Args:
+            figsize: the width and the height in inches.
+        """
         from seqjax.report import plot
 
         lags = np.arange(1, len(self.mean_norm) + 1)
@@ -151,7 +155,7 @@ class Jacobians(Shown):
         curves = {"mean over t": self.mean_norm, "maximum over t": self.max_norm, power: self.growth**lags}
         lines = {name: (lags, np.where(norms > 0, norms, np.nan)) for name, norms in curves.items()}
         label = r"norm of $\partial s_t\,/\,\partial s_{t-k}$"
-        return plot.lines(lines, x_label="lag k (steps)", y_label=label, y_scale="log")
+        return plot.lines(lines, x_label="lag k (steps)", y_label=label, y_scale="log", figsize=figsize)
 
 
 def jacobians(

@@ -7,6 +7,9 @@
 >>> figure.savefig(file, format="png")
 >>> file.getvalue()[1:4]
 b'PNG'
+
+All functions take `figsize`, the width and the height in inches. `figure.caption` has what a reader has to know beside
+the figure, and `figure.table` the numbers that are drawn.
 """
 
 import itertools
@@ -17,44 +20,36 @@ from typing import Any, Literal
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter
+from matplotlib.axis import Axis
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from seqjax.errors import Error, check_type, counted
-from seqjax.report.figure import Figure
+from seqjax.report.figure import STYLE, Figure
 from seqjax.report.metric_labels import DURING, are_on_tokens, axis_label
-from seqjax.report.plot_fit import fit_labels, fit_names
-from seqjax.report.plot_layout import (
-    add_legend,
-    add_note,
-    colours_of_style,
-    factor_entries,
-    line_entries,
-    new_figure,
-    plain,
-)
-from seqjax.report.plot_range import show_end
-from seqjax.report.plot_style import DASHES, current, is_for_paper, style
-from seqjax.report.seeds import Seeds, average_and_band, caption_of, counts_of, seeds_of
-from seqjax.report.ticks import log_ticks, whole_ticks
-from seqjax.report.variant_labels import Labels, shared_plugins, variant_labels
+from seqjax.report.plot_names import characters, fill, list_names, name_lines, plain
+from seqjax.report.seeds import average_and_band, caption_of, counts_of, seeds_of
+from seqjax.report.table import Table
+from seqjax.report.variant_labels import DASHES, Labels, shared_plugins, variant_labels
 
-__all__ = ("averages", "by_lag", "heatmap", "history", "lines", "points", "runs", "style")
+__all__ = ("averages", "by_lag", "heatmap", "history", "lines", "points", "runs")
 
 FEW = 12
 """A line of at most this many points has a marker at each of them."""
-CELL_FONT = 0.8
-"""The size of the numbers in cells, relative to the size of other texts."""
 MARKERS = "os^Dv<>Pp*X"
 """The markers of points, in the order in which they are used."""
 HOLDS = 1.25
 """A fit of norms by lag holds where the norms differ from it by less than this factor."""
+CELL = 0.5, 0.3
+"""The width and the height of a cell of a matrix in inches, if the figure has no given size."""
+Size = tuple[float, float] | None
+Scale = Literal["linear", "log"]
 
 
-def history(rows: Sequence[dict[str, Any]], title: str = "", whole: bool = False) -> Figure:
+def history(rows: Sequence[dict[str, Any]], title: str = "", *, figsize: Size = None) -> Figure:
     """Training and held-out perplexity (or loss) of a run by epoch.
 
     The training curve is the mean during an epoch, in which the model changes. The held-out curve is measured after it.
-    The y axis has the range of `runs`.
 
     >>> import seqjax as sj
     >>> rows = [{"epoch": n, "train_loss": 3 / n, "heldout_loss": 3.5 / n} for n in (1, 2, 3)]
@@ -65,7 +60,7 @@ def history(rows: Sequence[dict[str, Any]], title: str = "", whole: bool = False
     Args:
         rows: the metrics of the run, one row for each epoch.
         title: the title of the figure.
-        whole: whether the y axis includes the start of the training in any case.
+        figsize: the width and the height in inches.
 
     Raises:
         Error: there are no rows.
@@ -74,24 +69,13 @@ def history(rows: Sequence[dict[str, Any]], title: str = "", whole: bool = False
     if not rows:
         raise Error("nothing to plot: the run did not reach the end of its first epoch")
     measure = "perplexity" if "train_perplexity" in rows[0] else "loss"
-    with current():
-        figure, (axes,) = new_figure("epoch", measure, title)
-        if is_for_paper():
-            add_note(figure, f"training: {DURING}; held out: after the epoch")
-        values: list[np.ndarray] = []
-        for part, name, when in (("train", "training", DURING), ("heldout", "held out", "after the epoch")):
-            points = [
-                (row["epoch"], row[f"{part}_{measure}"]) for row in rows if not math.isnan(row[f"{part}_{measure}"])
-            ]
-            x, y = np.array(points, np.float64).reshape(-1, 2).T
-            label = name if is_for_paper() else f"{name}, {when}"
-            axes.plot(x, y, label=label, marker=_marker(len(points)), linestyle=DASHES[len(values)])
-            values.append(y[None])
-        whole_ticks(axes.xaxis)
-        if measure == "perplexity":
-            log_ticks(axes.yaxis)
-        hidden = "" if whole else show_end(axes, values)
-        add_legend(figure, axes, line_entries(axes), caption=hidden)
+    series = {}
+    for part, name in (("train", "training"), ("heldout", "held out")):
+        known = [row for row in rows if not math.isnan(row[f"{part}_{measure}"])]
+        series[name] = np.array([row["epoch"] for row in known], int), [row[f"{part}_{measure}"] for row in known]
+    scale: Scale = "log" if measure == "perplexity" else "linear"
+    figure = lines(series, x_label="epoch", y_label=measure, y_scale=scale, title=title, figsize=figsize)
+    figure.add_note(f"training: {DURING}; held out: after the epoch")
     return figure
 
 
@@ -99,26 +83,22 @@ def runs(
     runs: Any,
     x: str = "update",
     y: str = "train_loss",
-    title: str | None = None,
+    title: str = "",
     *,
     average: Literal["mean", "median"] = "mean",
     band: Literal["interval", "range"] = "interval",
-    whole: bool = False,
+    figsize: Size = None,
 ) -> Figure:
     """One line for each variant: the mean over its seeds, in a band that is the 95 % bootstrap interval of this mean.
 
-    The legend says what is drawn; in a style for papers, the caption of the figure says it. Where variants differ in
-    two ways, such as `"gradient"` and `"optimizer.learning_rate"`, the first is shown by the colour and the second by
-    the line style. Lines are drawn from wide to narrow, so that those which coincide can be seen; in a style for papers
-    all have the same width.
+    The caption of the figure says what is drawn, and names the dataset, the model and what else all runs share. Where
+    variants differ in two ways, such as `"gradient"` and `"optimizer.learning_rate"`, the first is shown by the colour
+    and the second by the line style.
 
     A point is an epoch. If `x` differs between seeds, such as seconds, the point is at the median x. Epochs that were
     not evaluated are left out, and so are runs that diverged or are unfinished, if others of their variant trained
-    longer; the legend counts them. After the end of a run that stopped early, the average is over the seeds that
+    longer; the caption counts them. After the end of a run that stopped early, the average is over the seeds that
     trained longer.
-
-    If the first half of the curves would take most of the y axis, the axis has the range of the second half plus 50 %
-    of headroom, and the legend says what lies outside. The lines keep all of their data.
 
     >>> import seqjax as sj
     >>> from seqjax.models import NGram
@@ -132,40 +112,57 @@ def runs(
         runs: a `Runs`; or runs by name, each of which is a variant of its own.
         x: the column of the metrics along x.
         y: the column of the metrics along y.
-        title: the title of the figure; None: dataset, model and what else all runs share.
+        title: the title of the figure.
         average: the line: `"mean"` or `"median"` over the seeds.
         band: `"interval"`: the 95 % bootstrap interval of the average, as `seqjax.report.bootstrap.interval` computes
             it; `"range"`: from the lowest to the highest value. A single seed has no band, and two have the range.
-        whole: whether the y axis includes the start of the training in any case.
+        figsize: the width and the height in inches.
 
     Raises:
         Error: no runs; no such metric; an unknown `average` or `band`.
     """
-    _check_choice("average", average, ("mean", "median"))
-    _check_choice("band", band, ("interval", "range"))
+    _check_average(average, band)
     variants, labels = _variants(runs)
     every = [run for group in variants.values() for run in group]
     for run in every:
         for name in (x, y) if run.metrics else ():
             run.metric(name)  # for its error
     tokens = are_on_tokens(every)
-    title = title_of([run.experiment for run in every], labels.shared) if title is None else title
     groups = {name: seeds_of(group) for name, group in variants.items()}
-    with current():
-        figure, (axes,) = new_figure(axis_label(x, tokens), axis_label(y, tokens), title)
-        drawn = []
-        for look, (name, seeds) in zip(_looks(len(groups), labels.factors), groups.items(), strict=True):
+    # The usual number of seeds stands in the caption once, and any other one with the name of its variant.
+    counts = [seeds.in_words for seeds in groups.values()]
+    usual = max(counts, key=counts.count)
+    with matplotlib.rc_context(STYLE):
+        (x_label, _, _), (y_label, _, during) = (axis_label(name, tokens).partition(",\n") for name in (x, y))
+        figure, (axes,) = _new(x_label, y_label, title, figsize)
+        if shared := title_of([run.experiment for run in every], labels.shared):
+            figure.add_note(shared)
+        if during:
+            figure.add_note(f"{y_label}: {during}")
+        looks, drawn = _looks(len(groups), labels.factors), []
+        for look, (name, seeds) in zip(looks, groups.items(), strict=True):
             x_SN, y_SN = seeds.column(x), seeds.column(y)
-            drawn.append(_band(axes, name or seeds.in_words, x_SN, y_SN, seeds.lengths, look, average, band))
+            drawn += _band(axes, name or seeds.in_words, x_SN, y_SN, seeds.lengths, look, average, band)
         if x in ("epoch", "update"):
-            whole_ticks(axes.xaxis)
+            axes.locator_params(axis="x", integer=True)
         elif x == "tokens":
             axes.xaxis.set_major_formatter(EngFormatter())
         if y.endswith("perplexity"):
-            log_ticks(axes.yaxis)
-        hidden = "" if whole else show_end(axes, drawn)
-        entries, caption = _legend(axes, labels, list(groups.values()), average, band)
-        add_legend(figure, axes, entries, caption="\n".join(filter(None, (caption, hidden))))
+            _log(axes.yaxis)
+        by_length = [n for seeds in groups.values() for n in counts_of(seeds.lengths)]
+        figure.add_note(caption_of(usual, by_length, average, band))
+        if any(len({*seeds.lengths}) > 1 for seeds in groups.values()):
+            figure.add_note("after a seed ends: average of the others")
+        for name, count in zip(labels.short, counts, strict=True):
+            if count != usual:
+                figure.add_note(f"variant {name}: {count}")
+        named = [(line, plain(name)) for line, name in zip(axes.lines, labels.short, strict=True) if name]
+        factors = _factor_entries(*labels.factors) if labels.factors else []
+        if len(named) > len(factors) > 0:
+            name_lines(figure, axes, factors, by_style=True)
+        elif named:
+            name_lines(figure, axes, named)
+        figure.table = Table(("name", "x", "y", "low", "high"), drawn)
     return figure
 
 
@@ -180,39 +177,14 @@ def _variants(runs: Any) -> tuple[Mapping[str, Sequence[Any]], Labels]:
     return variants, variant_labels(list(variants)) if is_grouped else Labels((), tuple(variants), None)
 
 
-def _legend(
-    axes: Any, labels: Labels, groups: Sequence[Seeds], average: Literal["mean", "median"], band: str
-) -> tuple[list[Any], str]:
-    """The entries of the legend of `runs`, and its caption, which says what the lines and bands are.
-
-    The caption has the usual number of seeds once. Any other number is shown beside its variant, or in the caption of a
-    paper.
-    """
-    counts = [seeds.in_words for seeds in groups]
-    usual = max(counts, key=counts.count)
-    caption = caption_of(usual, [n for seeds in groups for n in counts_of(seeds.lengths)], average, band)
-    if any(len({*seeds.lengths}) > 1 for seeds in groups):
-        caption += "\nafter a seed ends: average of the others"
-    if labels.factors and len(set(counts)) == 1:
-        return factor_entries(*labels.factors), caption
-    texts = list(labels.short)
-    for n, count in enumerate(counts):
-        if count != usual and is_for_paper():
-            caption += f"\nvariant {texts[n]}: {count}"
-        elif count != usual:
-            texts[n] += f" ({count})"
-    lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
-    return [[(line, plain(text)) for line, text in zip(lines, texts, strict=True) if text]], caption
-
-
 def title_of(experiments: Sequence[Any], shared: Sequence[str] = ()) -> str:
-    """The title of a figure of experiments: the dataset, model, gradient strategy and optimizer that all have.
+    """What a figure of experiments shows: the dataset, model, gradient strategy and optimizer that all have.
 
     Args:
         experiments: at least one.
         shared: what else they share, in words.
     """
-    return plain(" · ".join(dict.fromkeys([*shared_plugins(experiments), *shared])))
+    return "; ".join(dict.fromkeys([*shared_plugins(experiments), *shared]))
 
 
 def lines(
@@ -220,10 +192,11 @@ def lines(
     *,
     x_label: str = "time step",
     y_label: str = "value",
-    x_scale: Literal["linear", "log"] = "linear",
-    y_scale: Literal["linear", "log"] = "linear",
+    x_scale: Scale = "linear",
+    y_scale: Scale = "linear",
     title: str = "",
     panels: bool = False,
+    figsize: Size = None,
 ) -> Figure:
     """Series by name, against their index or against an x of their own; a value that is not a number leaves a gap.
 
@@ -243,6 +216,7 @@ def lines(
         title: the title of the figure.
         panels: whether each series has a panel of its own, one below the other with the same axes, so that no series
             hides another.
+        figsize: the width and the height in inches.
 
     Raises:
         Error: no series; values of another shape; x and values differ in length; an unknown scale.
@@ -250,9 +224,9 @@ def lines(
     _check_scales(x_scale, y_scale)
     if not isinstance(series, Mapping) or not series:
         raise Error("nothing to plot: there are no series")
-    with current():
-        figure, every = new_figure(x_label, y_label, title, len(series) if panels else 1, sharey=True)
-        whole = True
+    with matplotlib.rc_context(STYLE):
+        figure, every = _new(x_label, y_label, title, figsize, len(series) if panels else 1, sharey=True)
+        whole, drawn = True, []
         looks = zip(matplotlib.rcParams["axes.prop_cycle"](), itertools.cycle(MARKERS), strict=False)
         for number, (name, given) in enumerate(series.items()):
             axes = every[number if panels else 0]
@@ -261,23 +235,19 @@ def lines(
             for n, values in enumerate(columns):
                 label = name if len(columns) == 1 else f"{name}, {n}"
                 look, marker = next(looks)
-                if len(values) <= FEW:
-                    # Markers of their own tell lines apart in print without colours.
-                    marks: dict[str, Any] = {"marker": marker, "markersize": 4}
-                else:
+                if len(values) > FEW:
                     # A point without a neighbour has a marker, since a line alone would not show it.
-                    alone = _alone(values)
-                    marks = {"marker": "." if alone else "", "markevery": alone}
-                width = 0.7 * matplotlib.rcParams["lines.linewidth"]
-                axes.plot(x, values, label=label, linewidth=width, **marks, **look)
+                    look["markevery"] = alone = _alone(values)
+                    marker = "." if alone else ""
+                # Markers of their own tell short lines apart in print without colours.
+                axes.plot(x, values, label=label, marker=marker, **look)
+                drawn += [(label, *point) for point in zip(x.tolist(), values.tolist(), strict=True)]
         for axes in every:
-            if x_scale == "log":
-                log_ticks(axes.xaxis)
-            elif whole:
-                whole_ticks(axes.xaxis)
-            if y_scale == "log":
-                log_ticks(axes.yaxis)
-            add_legend(figure, axes, line_entries(axes))
+            _scale(axes, x_scale, y_scale)
+            if whole and x_scale == "linear":
+                axes.locator_params(axis="x", integer=True)
+            name_lines(figure, axes, _entries(axes))
+        figure.table = Table(("name", "x", "y"), drawn)
     return figure
 
 
@@ -287,19 +257,25 @@ def averages(
     of: str = "seed",
     x_label: str = "time step",
     y_label: str = "value",
-    x_scale: Literal["linear", "log"] = "linear",
-    y_scale: Literal["linear", "log"] = "linear",
+    x_scale: Scale = "linear",
+    y_scale: Scale = "linear",
     title: str = "",
     average: Literal["mean", "median"] = "mean",
     band: Literal["interval", "range"] = "interval",
+    figsize: Size = None,
 ) -> Figure:
-    """Averages of repeated series by name, each in a band as `runs` draws it; the legend says what is drawn.
+    """Averages of repeated series by name, each in a band as `runs` draws it; the caption says what is drawn.
 
     >>> import seqjax as sj
     >>> losses = [[3.0, 2.0, 1.0], [5.0, 4.0, 3.0], [4.0, 3.0, 2.0]]  # of three seeds
     >>> figure = sj.plot.averages({"rnn": ([1, 2, 3], losses)}, x_label="epoch", y_label="loss", band="range")
-    >>> [line.get_ydata().tolist() for line in figure.axes[0].lines]  # the mean, and the edges of the band
-    [[4.0, 3.0, 2.0], [3.0, 2.0, 1.0], [5.0, 4.0, 3.0]]
+    >>> figure.caption
+    'Mean of 3 seeds; band: lowest to highest.'
+    >>> print(figure.table)
+    name  x  y      low    high
+    rnn   1  4.000  3.000  5.000
+    rnn   2  3.000  2.000  4.000
+    rnn   3  2.000  1.000  3.000
 
     Args:
         series: name -> (x, values), x [n] and values [S, n], one row for each repetition. An x at which a value is not
@@ -312,32 +288,32 @@ def averages(
         title: the title of the figure.
         average: the line: `"mean"` or `"median"` of the rows.
         band: `"interval"` or `"range"`, as in `runs`.
+        figsize: the width and the height in inches.
 
     Raises:
         Error: no series; values of another shape; x and values differ in length; an unknown `average`, `band` or scale.
     """
-    _check_choice("average", average, ("mean", "median"))
-    _check_choice("band", band, ("interval", "range"))
+    _check_average(average, band)
     _check_scales(x_scale, y_scale)
     check_type("plot.averages: series", series, Mapping, "a dict of names and (x, values)")
     if not series:
         raise Error("nothing to plot: there are no series")
-    with current():
-        figure, (axes,) = new_figure(x_label, y_label, title)
-        counts = []
+    with matplotlib.rc_context(STYLE):
+        figure, (axes,) = _new(x_label, y_label, title, figsize)
+        counts, drawn = [], []
         for look, (name, (x, values)) in zip(_looks(len(series)), series.items(), strict=True):
             x, y_SN = np.asarray(x), _floats(name, values)
             if y_SN.ndim != 2 or x.shape != y_SN.shape[1:]:
                 shapes = f"{list(x.shape)} and {list(y_SN.shape)}"
                 raise Error(f"{name}: an average is drawn of x [n] and values [S, n], not of {shapes}")
             lengths = [len(x)] * len(y_SN)
-            _band(axes, name, np.tile(x, (len(y_SN), 1)), y_SN, lengths, look, average, band)
+            drawn += _band(axes, name, np.tile(x, (len(y_SN), 1)), y_SN, lengths, look, average, band)
             counts.append(len(y_SN))
-        for axis, scale in ((axes.xaxis, x_scale), (axes.yaxis, y_scale)):
-            if scale == "log":
-                log_ticks(axis)
+        _scale(axes, x_scale, y_scale)
         seeds = counted(counts[0], of) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} {of}s"
-        add_legend(figure, axes, line_entries(axes), caption=caption_of(seeds, counts, average, band, of))
+        figure.add_note(caption_of(seeds, counts, average, band, of))
+        name_lines(figure, axes, _entries(axes))
+        figure.table = Table(("name", "x", "y", "low", "high"), drawn)
     return figure
 
 
@@ -346,11 +322,12 @@ def points(
     *,
     x_label: str = "",
     y_label: str = "",
-    x_scale: Literal["linear", "log"] = "linear",
-    y_scale: Literal["linear", "log"] = "linear",
+    x_scale: Scale = "linear",
+    y_scale: Scale = "linear",
     title: str = "",
+    figsize: Size = None,
 ) -> Figure:
-    """Single points by name, each with a marker of its own; one that is not a number appears only in the legend.
+    """Single points by name, each with a marker of its own; of one that is not a number, the name alone is shown.
 
     >>> import seqjax as sj
     >>> figure = sj.plot.points({"full": (1.0, 8.0), "8 steps": (0.9, 2.0)}, x_label="ms", y_label="MB")
@@ -364,6 +341,7 @@ def points(
         x_scale: whether the x axis is linear or logarithmic.
         y_scale: whether the y axis is linear or logarithmic.
         title: the title of the figure.
+        figsize: the width and the height in inches.
 
     Raises:
         Error: no points; an unknown scale.
@@ -372,20 +350,15 @@ def points(
     check_type("plot.points: points", points, Mapping, "a dict of names and (x, y)")
     if not points:
         raise Error("nothing to plot: there are no points")
-    with current():
-        figure, (axes,) = new_figure(x_label, y_label, title)
-        colours = colours_of_style()
+    with matplotlib.rc_context(STYLE):
+        figure, (axes,) = _new(x_label, y_label, title, figsize)
+        colours = _colours()
         for n, (name, (x, y)) in enumerate(points.items()):
-            look: dict[str, Any] = {
-                "color": colours[n % len(colours)],
-                "marker": MARKERS[n % len(MARKERS)],
-                "linestyle": "none",
-            }
-            axes.plot([x], [y], label=name, **look)
-        for axis, scale in ((axes.xaxis, x_scale), (axes.yaxis, y_scale)):
-            if scale == "log":
-                log_ticks(axis)
-        add_legend(figure, axes, line_entries(axes))
+            colour, marker = colours[n % len(colours)], MARKERS[n % len(MARKERS)]
+            axes.plot([x], [y], label=name, linestyle="none", color=colour, marker=marker)
+        _scale(axes, x_scale, y_scale)
+        name_lines(figure, axes, _entries(axes))
+        figure.table = Table(("name", "x", "y"), [(name, x, y) for name, (x, y) in points.items()])
     return figure
 
 
@@ -398,10 +371,12 @@ def heatmap(
     x_label: str = "",
     y_label: str = "",
     title: str = "",
+    figsize: Size = None,
 ) -> Figure:
-    """A matrix as coloured cells, with its first row on top. Up to 16 x 16, the numbers are written in the cells.
+    """A matrix as coloured cells, with its first row on top. Up to 16 x 16, numbers that have room are in the cells.
 
-    If there are negative entries, the colours are symmetric around 0. An entry that is not a number is grey.
+    If there are negative entries, the colours are symmetric around 0. An entry that is not a number is grey. Names that
+    have no room are replaced by numbers, and the caption has them.
 
     >>> import seqjax as sj
     >>> names = ["full", "8 steps"]
@@ -417,6 +392,7 @@ def heatmap(
         x_label: the quantity that the columns stand for.
         y_label: the quantity that the rows stand for.
         title: the title of the figure.
+        figsize: the width and the height in inches; None: as large as the cells need.
 
     Raises:
         Error: an array that is not a matrix; a wrong number of names.
@@ -428,40 +404,38 @@ def heatmap(
         if names is not None and len(names) != size:
             raise Error(f"{what}: {len(names)} names for {size} {what}")
     small = max(values.shape) <= 16
-    with current():
-        figure, (axes,) = new_figure(x_label, y_label, title)
-        room = _size_by_cells(figure, values.shape) if small else 0.0
+    with matplotlib.rc_context(STYLE):
+        beside = 1.2 + 0.06 * min(24, max(len(str(name)) for name in rows or [""]))
+        by_cells = (beside + CELL[0] * max(3, values.shape[1]), 1.2 + CELL[1] * max(3, values.shape[0]))
+        figure, (axes,) = _new(x_label, y_label, title, by_cells if figsize is None and small else figsize)
         axes.set_facecolor("lightgray")
         finite = np.abs(values[np.isfinite(values)])
         limit = finite.max() if finite.size and np.nanmin(values) < 0 else None
         colours = {"cmap": "viridis"} if limit is None else {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
         image = axes.imshow(values, aspect="auto", interpolation="nearest", **colours)
-        both = "Rows and columns" if rows == columns else ""
-        for axis, names, what in ((axes.yaxis, rows, both or "Rows"), (axes.xaxis, columns, both or "Columns")):
-            if names is None:
-                whole_ticks(axis)
-            else:
-                width = room if room and (axis is axes.xaxis or both) else None
-                axis.set_ticks(range(len(names)), fit_names(figure, names, what, width))
-        ticks = axes.get_xticklabels()
-        if columns is not None and sum(len(tick.get_text()) + 2 for tick in ticks) > 9 * len(columns):
-            for tick in ticks:
-                tick.set(rotation=45, ha="right", rotation_mode="anchor")
-        figure.colorbar(image, ax=axes, label=label)
-        if is_for_paper():
-            fit_labels(figure)
+        width = (figure.get_figwidth() - beside) / values.shape[1]
+        _name_cells(figure, axes, rows, columns, width)
+        figure.colorbar(
+            image,
+            ax=axes,
+            label=fill(label, characters(figure.get_figheight() - 0.3, matplotlib.rcParams["axes.labelsize"])),
+        )
         # A number of three digits takes about four times the size of its font.
-        if room >= 4 * matplotlib.rcParams["font.size"] * CELL_FONT / 72:
+        if small and width >= 4 * matplotlib.rcParams["xtick.labelsize"] / 72:
             _write_cells(axes, image, values)
+        y_names = range(values.shape[0]) if rows is None else rows
+        x_names = range(values.shape[1]) if columns is None else columns
+        cells = [(str(y_names[i]), str(x_names[j]), value.item()) for (i, j), value in np.ndenumerate(values)]
+        figure.table = Table(("row", "column", "value"), cells)
     return figure
 
 
-def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "") -> Figure:
+def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "", *, figsize: Size = None) -> Figure:
     """The norms of the parts of a gradient by lag, and the bias of truncating the gradient, in two panels.
 
     The upper panel has the norms relative to the norm of lag 0, and a fit of their decay. The line of the fit is drawn
     over the longest range of lags in which it differs from the norms by less than the factor `HOLDS`, which may be
-    shorter than the range that was fitted; the legend has both. If there are fewer than three such lags, there is no
+    shorter than the range that was fitted; the caption has both. If there are fewer than three such lags, there is no
     line. The lower panel has the bias, relative to the norm of the whole gradient.
 
     >>> import seqjax as sj
@@ -474,46 +448,85 @@ def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "") -> Figure:
         bias: [K], the relative bias of a gradient that keeps the last 1, ..., K steps of each loss.
         fit: [K + 1], norms that decay by the same factor in each step, NaN at lags that were not fitted; None: no fit.
         title: the title of the figure.
+        figsize: the width and the height in inches.
     """
     norms, bias = _floats("norms", norms), _floats("bias", bias)
     fit = np.full(len(norms), np.nan) if fit is None else _floats("fit", fit)
     k = np.arange(len(norms))
-    with current():
-        figure, (upper, lower) = new_figure("lag k (steps)", "", title, panels=2)
+    with matplotlib.rc_context(STYLE):
+        figure, (upper, lower) = _new("lag k (steps)", "", title, figsize, panels=2)
         upper.set_ylabel("norm of part k,\nrelative to part 0")
         lower.set_ylabel("relative bias if\nonly lags < k are kept")
         marker = _marker(len(k))
-        upper.plot(k[:-1], _positive(norms[:-1] / norms[0]), label="part of the gradient from lag k", marker=marker)
+        relative = _positive(norms[:-1] / norms[0])
+        upper.plot(k[:-1], relative, label="part of the gradient from lag k", marker=marker)
+        shown = np.full(len(norms), np.nan)
         held = _longest(np.abs(np.log(_positive(norms[:-1]) / fit[:-1])) < math.log(HOLDS))
         if held.stop - held.start >= 3:
             factor = math.exp(np.mean(np.diff(np.log(fit[held]))))
-            percent = f"{100 * (HOLDS - 1):.0f}\u202f%"
             fitted = np.flatnonzero(~np.isnan(fit))
-            label = f"fit to lags {fitted[0]} to {fitted[-1]}: ×{factor:.3g} a step, within {percent}"
+            note = f"fit to lags {fitted[0]} to {fitted[-1]}: ×{factor:.3g} a step, "
+            note += f"within {100 * (HOLDS - 1):.0f}\u202f%"
             if (fitted[0], fitted[-1]) != (held.start, held.stop - 1):
-                label += f" from lag {held.start} to {held.stop - 1}"
-            if is_for_paper():
-                add_note(figure, label)
-                label = "fit"
-            upper.plot(k[held], fit[held] / norms[0], "--", color="black", label=label)
-        lower.plot(k[1:], _positive(bias), label="_relative bias", marker=marker)
+                note += f" from lag {held.start} to {held.stop - 1}"
+            figure.add_note(note)
+            shown[held] = fit[held] / norms[0]
+            upper.plot(k[held], shown[held], "--", color="black", label="fit")
+        lower.plot(k[1:], _positive(bias), marker=marker)
         for axes, values in ((upper, norms), (lower, bias)):
             # An axis without positive values, as for a state that no gradient passes, cannot be logarithmic.
             if (values > 0).any():
-                log_ticks(axes.yaxis)
-            whole_ticks(axes.xaxis)
-        add_legend(figure, upper, line_entries(upper))
+                _log(axes.yaxis)
+            axes.locator_params(axis="x", integer=True)
+        name_lines(figure, upper, _entries(upper))
+        table = np.stack([k, [*relative, np.nan], shown, [np.nan, *bias]], 1)
+        figure.table = Table(("lag", "norm", "fit", "bias"), [_cells(row) for row in table])
     return figure
 
 
-def _size_by_cells(figure: Figure, shape: tuple[int, ...]) -> float:
-    """Makes a figure as large as the cells of a matrix need, if the style allows it; returns the width of a cell."""
-    limit, size = figure.get_figwidth(), matplotlib.rcParams["font.size"] / 10
-    width = 2.5 + 0.65 * shape[1]
-    cell = min(0.65 * size, (limit - 2.5 * size) / shape[1]) if is_for_paper() else 0.65
-    height = max(cell, 1.4 * matplotlib.rcParams["ytick.labelsize"] / 72) if is_for_paper() else 0.45 * size
-    figure.set_size_inches(limit if is_for_paper() else width, 1.5 * size + height * shape[0])
-    return cell
+def _new(
+    x_label: str, y_label: str, title: str, figsize: Any, panels: int = 1, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """A figure with one panel, or with several below each other that have the same x and y labels."""
+    check_type("title", title, str, "a text")
+    if figsize is None:
+        width, height = matplotlib.rcParams["figure.figsize"]
+        figsize = width, height * (1 + 0.45 * (panels - 1))
+    try:
+        width, height = map(float, figsize)
+    except (TypeError, ValueError):
+        width = height = math.nan
+    if not (1 <= width <= 100 and 1 <= height <= 1000):
+        raise Error(f"figsize = {figsize!r:.80}: give the width and the height in inches, such as (3.25, 2.3)")
+    figure, size = Figure(figsize=(width, height), layout="constrained"), matplotlib.rcParams["font.size"]
+    every = figure.subplots(panels, 1, sharex=True, sharey=sharey, squeeze=False)[:, 0].tolist()
+    for axes in every:
+        axes.set_ylabel(fill(y_label, characters((height - 0.6) / panels - 0.2, size)))
+    every[-1].set_xlabel(fill(x_label, characters(width - 0.8, size)))
+    if title:
+        figure.suptitle(fill(plain(title), characters(width - 0.2, size)))
+    return figure, every
+
+
+def _scale(axes: Axes, x_scale: str, y_scale: str) -> None:
+    for axis, scale in ((axes.xaxis, x_scale), (axes.yaxis, y_scale)):
+        if scale == "log":
+            _log(axis)
+
+
+def _log(axis: Axis) -> None:
+    """Makes an axis logarithmic. If it spans few powers of ten, their multiples have labels, as plain numbers."""
+    (axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale)("log")
+    axis.set_minor_formatter(NullFormatter())
+    low, high = axis.get_view_interval()
+    if 1e-4 < low < high < 1e6 and high < 1e3 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+
+
+def _check_average(average: str, band: str) -> None:
+    _check_choice("average", average, ("mean", "median"))
+    _check_choice("band", band, ("interval", "range"))
 
 
 def _check_scales(x_scale: str, y_scale: str) -> None:
@@ -539,25 +552,34 @@ def _longest(is_true: np.ndarray) -> slice:
     return slice(0, 0) if longest is None else slice(int(starts[longest]), int(stops[longest]))
 
 
+def _entries(axes: Axes) -> list[tuple[Line2D, str]]:
+    """The lines of a panel with their names."""
+    return [(line, str(line.get_label())) for line in axes.lines]
+
+
+def _factor_entries(first: Sequence[str], second: Sequence[str]) -> list[tuple[Line2D, str]]:
+    """The entries of two factors: a colour for each value of the first, a line style for each value of the second."""
+    colours: Any = itertools.cycle(_colours())
+    dashes: Any = iter(DASHES)
+    entries = [(Line2D([], [], color=next(colours)), plain(name)) for name in dict.fromkeys(first)]
+    return entries + [
+        (Line2D([], [], color="gray", linestyle=next(dashes)), plain(name)) for name in dict.fromkeys(second)
+    ]
+
+
+def _colours() -> list[str]:
+    """The colours of the style, each once."""
+    return list(dict.fromkeys(matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]))
+
+
 def _looks(count: int, factors: tuple[Sequence[str], Sequence[str]] | None = None) -> list[dict[str, Any]]:
-    """The colour, line style and width of each line, by two factors if they are given."""
-    colours, width = colours_of_style(), matplotlib.rcParams["lines.linewidth"]
-    first: Sequence[int]
+    """The colour and the line style of each line, by two factors if they are given."""
     if factors is None:
-        # After as many lines as there are colours and styles, the same colour gets another style.
-        period = math.lcm(len(colours), len(DASHES))
-        first, second = range(count), [n + n // period for n in range(count)]
-    else:
-        first, second = ([list(dict.fromkeys(column)).index(value) for value in column] for column in factors)
-    # Variants of one line style may coincide: lines that are drawn first are wider, and so remain visible. In a paper,
-    # a reader would look for a meaning in the widths.
-    wide = max(first) if factors and not is_for_paper() else 0
+        return list(itertools.islice(itertools.cycle(matplotlib.rcParams["axes.prop_cycle"]), count))
+    colours = _colours()
+    first, second = ([list(dict.fromkeys(column)).index(value) for value in column] for column in factors)
     return [
-        {
-            "color": colours[a % len(colours)],
-            "linestyle": DASHES[b % len(DASHES)],
-            "linewidth": width * (1 + (wide - a) / wide) if wide else width,
-        }
+        {"color": colours[a % len(colours)], "linestyle": DASHES[b % len(DASHES)]}
         for a, b in zip(first, second, strict=True)
     ]
 
@@ -571,32 +593,24 @@ def _band(
     look: dict[str, Any],
     average: Any,
     band: Any,
-) -> np.ndarray:
-    """The average over S seeds of the given numbers of epochs, at most N, and the band around it.
-
-    Returns all that was drawn along y, [lines, N].
-    """
+) -> list[tuple[Any, ...]]:
+    """The average over S seeds of the given numbers of epochs, at most N, and the band around it; returns its rows."""
     x, _, _ = average_and_band(x_SN, lengths, "median", "range")
     y, low, high = average_and_band(y_SN, lengths, average, band)
     # An epoch is drawn if it was evaluated for all seeds that have it.
     known = ~np.isnan(x + y)
     x, y, low, high = x[known], y[known], low[known], high[known]
-    if not y.size:
-        axes.plot([], [], label=label, **look)
-        return np.zeros((0, 0))
     axes.plot(x, y, label=label, marker=_marker(len(x)), **look)
-    if np.isnan(low).all():
-        return y[None]
-    is_range = band == "range" or len(y_SN) == 2
-    names = ("lowest", "highest") if is_range else [f"95 % interval of the {average}, {end}" for end in ("low", "high")]
-    colour = look["color"]
-    axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=len(x) == 1)
-    # The edges are lines as well, so that they are among the data of a saved report. The leading "_" keeps them out
-    # of the legend. Where there is a single point, the band has no width, and its ends are dashes.
-    for edge, what in zip((low, high), names, strict=True):
-        (outline,) = axes.plot(x, edge, color=colour, alpha=0.5, linewidth=0.5, label=f"_{label}, {what}")
-        outline.set(linestyle="-", marker="_" if len(x) == 1 else "")
-    return np.stack([y, low, high])
+    if not np.isnan(low).all():
+        # A band at a single point has no width, but an edge.
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=len(x) == 1)
+    numbers = np.stack([x, y, low, high], 1)
+    return [(label, *_cells(row)) for row in numbers]
+
+
+def _cells(numbers: np.ndarray) -> list[float | None]:
+    """A row of a table, with an empty cell where there is no number."""
+    return [None if math.isnan(number) else number for number in numbers.tolist()]
 
 
 def _series(name: str, given: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -630,9 +644,29 @@ def _marker(points: int) -> str:
     return "." if points <= FEW else ""
 
 
+def _name_cells(figure: Figure, axes: Axes, rows: Any, columns: Any, width: float) -> None:
+    """The names of rows and columns beside a matrix whose cells have a width in inches."""
+    size, fitting = matplotlib.rcParams["ytick.labelsize"], 24
+    both = "Rows and columns" if rows is not None and rows == columns else ""
+    listed: list[str] | None = None
+    for axis, names, what in ((axes.yaxis, rows, both or "Rows"), (axes.xaxis, columns, both or "Columns")):
+        if names is None:
+            axis.set_major_locator(MaxNLocator("auto", integer=True))
+            continue
+        texts = [str(name) for name in names]
+        slanted = axis is axes.xaxis and max(map(len, texts)) > characters(width, size) + 1
+        if max(map(len, texts)) > fitting or (slanted and width < 1.4 * size / 72):
+            texts = listed = listed if both and listed else list_names(figure, what, [str(name) for name in names])
+            slanted = False
+        axis.set_ticks(range(len(texts)), texts)
+        if slanted:
+            for tick in axis.get_ticklabels():
+                tick.set(rotation=45, ha="right", rotation_mode="anchor")
+
+
 def _write_cells(axes: Axes, image: Any, values: np.ndarray) -> None:
     """The numbers of a matrix in its cells, white on dark colours and black on light ones."""
-    size = CELL_FONT * matplotlib.rcParams["font.size"]
+    size = matplotlib.rcParams["xtick.labelsize"]
     for (i, j), value in np.ndenumerate(values):
         if not math.isnan(value):
             red, green, blue, _ = image.cmap(image.norm(value))

@@ -6,9 +6,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from seqjax.errors import LINES, Error, check_type, escape
 from seqjax.extras import needing
@@ -19,9 +17,7 @@ from seqjax.report.shown import Shown
 from seqjax.report.table import Table, markdown
 
 if TYPE_CHECKING:  # matplotlib takes long to import, and may not be installed
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
 REPORT, RESULTS = "report.md", "results.json"
 """The file for a reader, and the results for a program."""
@@ -138,7 +134,9 @@ class Report(Shown):
         self.tables[name] = table if isinstance(table, Table) else Table(table.columns, table.rows)
 
     def figure(self, name: str, figure: "Figure", *, folded: bool = False) -> None:
-        """Adds a matplotlib figure; it is saved as `<name>.png` and `<name>.svg`, and its data as `<name>.csv`.
+        """Adds a matplotlib figure; it is saved as `<name>.png` and `<name>.svg`.
+
+        A figure of `seqjax.plot` has a caption, which stands below it, and a table, which is saved as `<name>.csv`.
 
         Its heading is the name, with spaces in place of underscores. `folded`: as in `section`.
 
@@ -191,9 +189,9 @@ class Report(Shown):
             return escape(self.texts[name], LINES)
         if name in self.tables:
             return f"{self.tables[name].to_markdown()}\nIn full: [{name}.csv]({name}.csv)"
-        kinds = ["svg", "csv"] if _table(self.figures[name]) else ["svg"]
+        kinds = ["svg"] if _table(self.figures[name]) is None else ["svg", "csv"]
         links = ", ".join(f"[{name}.{kind}]({name}.{kind})" for kind in kinds)
-        return f"![{_words(name)}]({name}.png)\n\nAlso: {links}"
+        return f"![{_words(name)}]({name}.png)\n\n{_caption(self.figures[name])}Also: {links}"
 
     def save(self, folder: str | Path | None = None) -> Path:
         """Writes `report.md`, a CSV for each table, a PNG, an SVG and a CSV for each figure, and `results.json`.
@@ -268,26 +266,11 @@ def _image(figure: "Figure", kind: str) -> bytes:
 
 
 def _table(figure: "Figure") -> Table | None:
-    """What was drawn as lines or as a matrix; None if nothing was."""
-    return _data(figure) if any(axes.lines or _matrices(axes) for axes in figure.axes) else None
+    """The numbers that a figure of seqjax shows; None: it is another figure of matplotlib."""
+    return getattr(figure, "table", None)
 
 
-def _matrices(axes: "Axes") -> "list[AxesImage]":
-    """The images whose colours stand for numbers, unlike photographs."""
-    return [image for image in axes.images if (cells := image.get_array()) is not None and cells.ndim == 2]
-
-
-def _data(figure: "Figure") -> Table:
-    """The points of each line by its name; the cells of a matrix by the names of their row (name) and column (x)."""
-    rows: list[tuple[Any, ...]] = []
-    for axes in figure.axes:
-        for line in axes.lines:
-            # A leading "_" keeps a line out of the legend.
-            name, points = str(line.get_label()).removeprefix("_"), cast(Any, line.get_data())
-            rows += [(name, x, y) for x, y in zip(*points, strict=True)]
-        for image in _matrices(axes):
-            values = np.ma.filled(np.ma.asarray(image.get_array(), np.float64), np.nan)
-            row_names = axes.yaxis.get_major_formatter().format_ticks(list(range(len(values))))
-            column_names = axes.xaxis.get_major_formatter().format_ticks(list(range(len(values[0]))))
-            rows += [(row_names[i], column_names[j], value) for (i, j), value in np.ndenumerate(values)]
-    return Table(("name", "x", "y"), rows)
+def _caption(figure: "Figure") -> str:
+    """The caption of a figure of seqjax as a paragraph of Markdown."""
+    text = getattr(figure, "caption_text", "")
+    return f"{markdown(text)}\n\n" if text else ""

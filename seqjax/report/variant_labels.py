@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from seqjax.errors import counted, escape
 from seqjax.plugin.config import describe
-from seqjax.report.plot_style import DASHES
 
+DASHES = ("-", "--", "-.", ":")
+"""The line styles, one for each value of the second way in which variants differ."""
 KINDS = ("dataset", "tokenizer", "sampler", "model", "gradient", "optimizer")
 """The fields of an experiment whose values are plugins, whose names need no field in front of them."""
 SHORT = {"learning_rate": "lr", "learning-rate": "lr"}

@@ -250,11 +250,17 @@ class Run(Shown, RunState):
         check_metric(name, self.metrics[0])
         return np.array([row[name] for row in self.metrics], np.float64)
 
-    def plot(self) -> Any:
-        """A matplotlib figure of training and held-out perplexity (or loss) by epoch; see `seqjax.plot.history`."""
+    def plot(self, title: str | None = None, *, figsize: tuple[float, float] | None = None) -> Any:
+        """A matplotlib figure of training and held-out perplexity (or loss) by epoch; see `seqjax.plot.history`.
+
+        Args:
+            title: the title of the figure; None: dataset, model, gradient strategy and optimizer.
+            figsize: the width and the height in inches.
+        """
         from seqjax.report import plot
 
-        return plot.history(self.metrics, title=plot.title_of([self.experiment]))
+        title = plot.title_of([self.experiment]) if title is None else title
+        return plot.history(self.metrics, title, figsize=figsize)
 
     def _parts(self) -> list[str | Table]:
         return [self._headline(), *([self._losses()] if self.metrics else [])]

@@ -106,6 +106,6 @@ def result_files(run: RunState) -> dict[str, bytes]:
     from seqjax.report import plot
 
     image = io.BytesIO()
-    plot.history(run.metrics, title=plot.title_of([run.experiment])).savefig(image, dpi=150, format="png")
+    plot.history(run.metrics, title=plot.title_of([run.experiment])).savefig(image, format="png")
     files[folder.HISTORY] = image.getvalue()
     return files

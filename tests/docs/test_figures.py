@@ -10,7 +10,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-import seqjax
 from seqjax.plugin import registry
 
 FOLDER = Path(__file__).parents[2] / "docs" / "figures"
@@ -42,7 +41,7 @@ def test_a_script_makes_its_figure(name, tmp_path, monkeypatch):
 def drawn():
     """The map as it is saved: its axes, and the names of the strategies in it."""
     script = runpy.run_path(str(FOLDER / "family.py"))
-    with seqjax.plot.style("paper"):
+    with plt.style.context("seqjax.report.seqjax"):
         figure = plt.figure(figsize=(script["WIDTH"] / 72, script["HEIGHT"] / 72))
         axes = figure.add_axes((0, 0, 1, 1))
         names = script["draw"](axes)
