@@ -114,7 +114,10 @@ class Nonfinite(Shown):
         Raises:
             Error: `of` is something else.
         """
+        import matplotlib
+
         from seqjax.report import plot
+        from seqjax.report.figure import STYLE
 
         if of not in ("value", "gradient"):
             raise Error(f'of = {of!r} must be "value" or "gradient"')
@@ -124,18 +127,18 @@ class Nonfinite(Shown):
         figure = plot.lines(positive, x_label="step", y_label=label, y_scale="log", figsize=figsize)
         place = getattr(self, of)
         if place is not None:
-            axes = figure.axes[0]
-            axes.axvline(place.step, color="black", linestyle="--")
-            is_left = 2 * place.step < len(next(iter(norms.values())))
-            axes.annotate(
-                f"not finite at step {place.step}",
-                xy=(place.step, 0.97),
-                xycoords=("data", "axes fraction"),
-                xytext=(5 if is_left else -5, 0),
-                textcoords="offset points",
-                ha="left" if is_left else "right",
-                va="top",
-            )
+            axes, is_left = figure.axes[0], 2 * place.step < len(next(iter(norms.values())))
+            with matplotlib.rc_context(STYLE):
+                axes.axvline(place.step, color="black", linestyle="--")
+                axes.annotate(
+                    f"not finite at step {place.step}",
+                    xy=(place.step, 0.97),
+                    xycoords=("data", "axes fraction"),
+                    xytext=(5 if is_left else -5, 0),
+                    textcoords="offset points",
+                    ha="left" if is_left else "right",
+                    va="top",
+                )
         return figure
 
 

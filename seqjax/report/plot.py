@@ -42,6 +42,10 @@ HOLDS = 1.25
 """A fit of norms by lag holds where the norms differ from it by less than this factor."""
 CELL = 0.5, 0.3
 """The width and the height of a cell of a matrix in inches, if the figure has no given size."""
+LONGEST = 24
+"""The number of characters of the longest name that is written beside a matrix."""
+WHOLE: dict[str, Any] = {"integer": True, "steps": [1, 2, 5, 10]}
+"""The ticks at whole numbers: there is no epoch 1.5."""
 Size = tuple[float, float] | None
 Scale = Literal["linear", "log"]
 
@@ -79,6 +83,7 @@ def history(rows: Sequence[dict[str, Any]], title: str = "", *, figsize: Size = 
     return figure
 
 
+@matplotlib.rc_context(STYLE)
 def runs(
     runs: Any,
     x: str = "update",
@@ -132,37 +137,36 @@ def runs(
     # The usual number of seeds stands in the caption once, and any other one with the name of its variant.
     counts = [seeds.in_words for seeds in groups.values()]
     usual = max(counts, key=counts.count)
-    with matplotlib.rc_context(STYLE):
-        (x_label, _, _), (y_label, _, during) = (axis_label(name, tokens).partition(",\n") for name in (x, y))
-        figure, (axes,) = _new(x_label, y_label, title, figsize)
-        if shared := title_of([run.experiment for run in every], labels.shared):
-            figure.add_note(shared)
-        if during:
-            figure.add_note(f"{y_label}: {during}")
-        looks, drawn = _looks(len(groups), labels.factors), []
-        for look, (name, seeds) in zip(looks, groups.items(), strict=True):
-            x_SN, y_SN = seeds.column(x), seeds.column(y)
-            drawn += _band(axes, name or seeds.in_words, x_SN, y_SN, seeds.lengths, look, average, band)
-        if x in ("epoch", "update"):
-            axes.locator_params(axis="x", integer=True)
-        elif x == "tokens":
-            axes.xaxis.set_major_formatter(EngFormatter())
-        if y.endswith("perplexity"):
-            _log(axes.yaxis)
-        by_length = [n for seeds in groups.values() for n in counts_of(seeds.lengths)]
-        figure.add_note(caption_of(usual, by_length, average, band))
-        if any(len({*seeds.lengths}) > 1 for seeds in groups.values()):
-            figure.add_note("after a seed ends: average of the others")
-        for name, count in zip(labels.short, counts, strict=True):
-            if count != usual:
-                figure.add_note(f"variant {name}: {count}")
-        named = [(line, plain(name)) for line, name in zip(axes.lines, labels.short, strict=True) if name]
-        factors = _factor_entries(*labels.factors) if labels.factors else []
-        if len(named) > len(factors) > 0:
-            name_lines(figure, axes, factors, by_style=True)
-        elif named:
-            name_lines(figure, axes, named)
-        figure.table = Table(("name", "x", "y", "low", "high"), drawn)
+    (x_label, _, _), (y_label, _, during) = (axis_label(name, tokens).partition(",\n") for name in (x, y))
+    figure, (axes,) = _new(x_label, y_label, title, figsize)
+    if shared := title_of([run.experiment for run in every], labels.shared):
+        figure.add_note(shared)
+    if during:
+        figure.add_note(f"{y_label}: {during}")
+    looks, drawn = _looks(len(groups), labels.factors), []
+    for look, (name, seeds) in zip(looks, groups.items(), strict=True):
+        x_SN, y_SN = seeds.column(x), seeds.column(y)
+        drawn += _band(axes, name or seeds.in_words, x_SN, y_SN, seeds.lengths, look, average, band)
+    if x in ("epoch", "update"):
+        axes.locator_params(axis="x", **WHOLE)
+    elif x == "tokens":
+        axes.xaxis.set_major_formatter(EngFormatter())
+    if y.endswith("perplexity"):
+        _log(axes.yaxis)
+    by_length = [n for seeds in groups.values() for n in counts_of(seeds.lengths)]
+    figure.add_note(caption_of(usual, by_length, average, band))
+    if any(len({*seeds.lengths}) > 1 for seeds in groups.values()):
+        figure.add_note("after a seed ends: average of the others")
+    for name, count in zip(labels.short, counts, strict=True):
+        if count != usual:
+            figure.add_note(f"variant {name}: {count}")
+    named = [(line, plain(name)) for line, name in zip(axes.lines, labels.short, strict=True) if name]
+    factors = _factor_entries(*labels.factors) if labels.factors else []
+    if len(named) > len(factors) > 0:
+        name_lines(figure, axes, factors, by_style=True)
+    elif named:
+        name_lines(figure, axes, named)
+    figure.table = Table(("name", "x", "y", "low", "high"), drawn)
     return figure
 
 
@@ -187,6 +191,7 @@ def title_of(experiments: Sequence[Any], shared: Sequence[str] = ()) -> str:
     return "; ".join(dict.fromkeys([*shared_plugins(experiments), *shared]))
 
 
+@matplotlib.rc_context(STYLE)
 def lines(
     series: Mapping[str, Any],
     *,
@@ -224,33 +229,33 @@ def lines(
     _check_scales(x_scale, y_scale)
     if not isinstance(series, Mapping) or not series:
         raise Error("nothing to plot: there are no series")
-    with matplotlib.rc_context(STYLE):
-        figure, every = _new(x_label, y_label, title, figsize, len(series) if panels else 1, sharey=True)
-        whole, drawn = True, []
-        looks = zip(matplotlib.rcParams["axes.prop_cycle"](), itertools.cycle(MARKERS), strict=False)
-        for number, (name, given) in enumerate(series.items()):
-            axes = every[number if panels else 0]
-            x, columns = _series(name, given)
-            whole = whole and np.issubdtype(x.dtype, np.integer)
-            for n, values in enumerate(columns):
-                label = name if len(columns) == 1 else f"{name}, {n}"
-                look, marker = next(looks)
-                if len(values) > FEW:
-                    # A point without a neighbour has a marker, since a line alone would not show it.
-                    look["markevery"] = alone = _alone(values)
-                    marker = "." if alone else ""
-                # Markers of their own tell short lines apart in print without colours.
-                axes.plot(x, values, label=label, marker=marker, **look)
-                drawn += [(label, *point) for point in zip(x.tolist(), values.tolist(), strict=True)]
-        for axes in every:
-            _scale(axes, x_scale, y_scale)
-            if whole and x_scale == "linear":
-                axes.locator_params(axis="x", integer=True)
-            name_lines(figure, axes, _entries(axes))
-        figure.table = Table(("name", "x", "y"), drawn)
+    figure, every = _new(x_label, y_label, title, figsize, len(series) if panels else 1, sharey=True)
+    whole, drawn = True, []
+    looks = zip(matplotlib.rcParams["axes.prop_cycle"](), itertools.cycle(MARKERS), strict=False)
+    for number, (name, given) in enumerate(series.items()):
+        axes = every[number if panels else 0]
+        x, columns = _series(name, given)
+        whole = whole and np.issubdtype(x.dtype, np.integer)
+        for n, values in enumerate(columns):
+            label = name if len(columns) == 1 else f"{name}, {n}"
+            look, marker = next(looks)
+            if len(values) > FEW:
+                # A point without a neighbour has a marker, since a line alone would not show it.
+                look["markevery"] = alone = _alone(values)
+                marker = "." if alone else ""
+            # Markers of their own tell short lines apart in print without colours.
+            axes.plot(x, values, label=label, marker=marker, **look)
+            drawn += [(label, *point) for point in zip(x.tolist(), values.tolist(), strict=True)]
+    for axes in every:
+        _scale(axes, x_scale, y_scale)
+        if whole and x_scale == "linear":
+            axes.locator_params(axis="x", **WHOLE)
+        name_lines(figure, axes, _entries(axes))
+    figure.table = Table(("name", "x", "y"), drawn)
     return figure
 
 
+@matplotlib.rc_context(STYLE)
 def averages(
     series: Mapping[str, Any],
     *,
@@ -298,25 +303,25 @@ def averages(
     check_type("plot.averages: series", series, Mapping, "a dict of names and (x, values)")
     if not series:
         raise Error("nothing to plot: there are no series")
-    with matplotlib.rc_context(STYLE):
-        figure, (axes,) = _new(x_label, y_label, title, figsize)
-        counts, drawn = [], []
-        for look, (name, (x, values)) in zip(_looks(len(series)), series.items(), strict=True):
-            x, y_SN = np.asarray(x), _floats(name, values)
-            if y_SN.ndim != 2 or x.shape != y_SN.shape[1:]:
-                shapes = f"{list(x.shape)} and {list(y_SN.shape)}"
-                raise Error(f"{name}: an average is drawn of x [n] and values [S, n], not of {shapes}")
-            lengths = [len(x)] * len(y_SN)
-            drawn += _band(axes, name, np.tile(x, (len(y_SN), 1)), y_SN, lengths, look, average, band)
-            counts.append(len(y_SN))
-        _scale(axes, x_scale, y_scale)
-        seeds = counted(counts[0], of) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} {of}s"
-        figure.add_note(caption_of(seeds, counts, average, band, of))
-        name_lines(figure, axes, _entries(axes))
-        figure.table = Table(("name", "x", "y", "low", "high"), drawn)
+    figure, (axes,) = _new(x_label, y_label, title, figsize)
+    counts, drawn = [], []
+    for look, (name, (x, values)) in zip(_looks(len(series)), series.items(), strict=True):
+        x, y_SN = np.asarray(x), _floats(name, values)
+        if y_SN.ndim != 2 or x.shape != y_SN.shape[1:]:
+            shapes = f"{list(x.shape)} and {list(y_SN.shape)}"
+            raise Error(f"{name}: an average is drawn of x [n] and values [S, n], not of {shapes}")
+        lengths = [len(x)] * len(y_SN)
+        drawn += _band(axes, name, np.tile(x, (len(y_SN), 1)), y_SN, lengths, look, average, band)
+        counts.append(len(y_SN))
+    _scale(axes, x_scale, y_scale)
+    seeds = counted(counts[0], of) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} {of}s"
+    figure.add_note(caption_of(seeds, counts, average, band, of))
+    name_lines(figure, axes, _entries(axes))
+    figure.table = Table(("name", "x", "y", "low", "high"), drawn)
     return figure
 
 
+@matplotlib.rc_context(STYLE)
 def points(
     points: Mapping[str, tuple[float, float]],
     *,
@@ -350,18 +355,18 @@ def points(
     check_type("plot.points: points", points, Mapping, "a dict of names and (x, y)")
     if not points:
         raise Error("nothing to plot: there are no points")
-    with matplotlib.rc_context(STYLE):
-        figure, (axes,) = _new(x_label, y_label, title, figsize)
-        colours = _colours()
-        for n, (name, (x, y)) in enumerate(points.items()):
-            colour, marker = colours[n % len(colours)], MARKERS[n % len(MARKERS)]
-            axes.plot([x], [y], label=name, linestyle="none", color=colour, marker=marker)
-        _scale(axes, x_scale, y_scale)
-        name_lines(figure, axes, _entries(axes))
-        figure.table = Table(("name", "x", "y"), [(name, x, y) for name, (x, y) in points.items()])
+    figure, (axes,) = _new(x_label, y_label, title, figsize)
+    colours = _colours()
+    for n, (name, (x, y)) in enumerate(points.items()):
+        colour, marker = colours[n % len(colours)], MARKERS[n % len(MARKERS)]
+        axes.plot([x], [y], label=name, linestyle="none", color=colour, marker=marker)
+    _scale(axes, x_scale, y_scale)
+    name_lines(figure, axes, _entries(axes))
+    figure.table = Table(("name", "x", "y"), [(name, x, y) for name, (x, y) in points.items()])
     return figure
 
 
+@matplotlib.rc_context(STYLE)
 def heatmap(
     matrix: Any,
     rows: Sequence[Any] | None = None,
@@ -404,32 +409,33 @@ def heatmap(
         if names is not None and len(names) != size:
             raise Error(f"{what}: {len(names)} names for {size} {what}")
     small = max(values.shape) <= 16
-    with matplotlib.rc_context(STYLE):
-        beside = 1.2 + 0.06 * min(24, max(len(str(name)) for name in rows or [""]))
-        by_cells = (beside + CELL[0] * max(3, values.shape[1]), 1.2 + CELL[1] * max(3, values.shape[0]))
-        figure, (axes,) = _new(x_label, y_label, title, by_cells if figsize is None and small else figsize)
-        axes.set_facecolor("lightgray")
-        finite = np.abs(values[np.isfinite(values)])
-        limit = finite.max() if finite.size and np.nanmin(values) < 0 else None
-        colours = {"cmap": "viridis"} if limit is None else {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-        image = axes.imshow(values, aspect="auto", interpolation="nearest", **colours)
-        width = (figure.get_figwidth() - beside) / values.shape[1]
-        _name_cells(figure, axes, rows, columns, width)
-        figure.colorbar(
-            image,
-            ax=axes,
-            label=fill(label, characters(figure.get_figheight() - 0.3, matplotlib.rcParams["axes.labelsize"])),
-        )
-        # A number of three digits takes about four times the size of its font.
-        if small and width >= 4 * matplotlib.rcParams["xtick.labelsize"] / 72:
-            _write_cells(axes, image, values)
-        y_names = range(values.shape[0]) if rows is None else rows
-        x_names = range(values.shape[1]) if columns is None else columns
-        cells = [(str(y_names[i]), str(x_names[j]), value.item()) for (i, j), value in np.ndenumerate(values)]
-        figure.table = Table(("row", "column", "value"), cells)
+    longest = max(len(str(name)) for name in ([""] if rows is None else rows))
+    beside = 1.2 + 0.06 * longest * (longest <= LONGEST)
+    by_cells = (beside + CELL[0] * max(3, values.shape[1]), 1.2 + CELL[1] * max(3, values.shape[0]))
+    figure, (axes,) = _new(x_label, y_label, title, by_cells if figsize is None and small else figsize)
+    axes.set_facecolor("lightgray")
+    finite = np.abs(values[np.isfinite(values)])
+    limit = finite.max() if finite.size and np.nanmin(values) < 0 else None
+    colours = {"cmap": "viridis"} if limit is None else {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    image = axes.imshow(values, aspect="auto", interpolation="nearest", **colours)
+    width = (figure.get_figwidth() - beside) / values.shape[1]
+    _name_cells(figure, axes, rows, columns, width)
+    figure.colorbar(
+        image,
+        ax=axes,
+        label=fill(label, characters(figure.get_figheight() - 0.3, matplotlib.rcParams["axes.labelsize"])),
+    )
+    # A number of three digits takes about four times the size of its font.
+    if small and width >= 4 * matplotlib.rcParams["xtick.labelsize"] / 72:
+        _write_cells(axes, image, values)
+    y_names = range(values.shape[0]) if rows is None else rows
+    x_names = range(values.shape[1]) if columns is None else columns
+    cells = [(str(y_names[i]), str(x_names[j]), value.item()) for (i, j), value in np.ndenumerate(values)]
+    figure.table = Table(("row", "column", "value"), cells)
     return figure
 
 
+@matplotlib.rc_context(STYLE)
 def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "", *, figsize: Size = None) -> Figure:
     """The norms of the parts of a gradient by lag, and the bias of truncating the gradient, in two panels.
 
@@ -453,34 +459,33 @@ def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "", *, figsize: 
     norms, bias = _floats("norms", norms), _floats("bias", bias)
     fit = np.full(len(norms), np.nan) if fit is None else _floats("fit", fit)
     k = np.arange(len(norms))
-    with matplotlib.rc_context(STYLE):
-        figure, (upper, lower) = _new("lag k (steps)", "", title, figsize, panels=2)
-        upper.set_ylabel("norm of part k,\nrelative to part 0")
-        lower.set_ylabel("relative bias if\nonly lags < k are kept")
-        marker = _marker(len(k))
-        relative = _positive(norms[:-1] / norms[0])
-        upper.plot(k[:-1], relative, label="part of the gradient from lag k", marker=marker)
-        shown = np.full(len(norms), np.nan)
-        held = _longest(np.abs(np.log(_positive(norms[:-1]) / fit[:-1])) < math.log(HOLDS))
-        if held.stop - held.start >= 3:
-            factor = math.exp(np.mean(np.diff(np.log(fit[held]))))
-            fitted = np.flatnonzero(~np.isnan(fit))
-            note = f"fit to lags {fitted[0]} to {fitted[-1]}: ×{factor:.3g} a step, "
-            note += f"within {100 * (HOLDS - 1):.0f}\u202f%"
-            if (fitted[0], fitted[-1]) != (held.start, held.stop - 1):
-                note += f" from lag {held.start} to {held.stop - 1}"
-            figure.add_note(note)
-            shown[held] = fit[held] / norms[0]
-            upper.plot(k[held], shown[held], "--", color="black", label="fit")
-        lower.plot(k[1:], _positive(bias), marker=marker)
-        for axes, values in ((upper, norms), (lower, bias)):
-            # An axis without positive values, as for a state that no gradient passes, cannot be logarithmic.
-            if (values > 0).any():
-                _log(axes.yaxis)
-            axes.locator_params(axis="x", integer=True)
-        name_lines(figure, upper, _entries(upper))
-        table = np.stack([k, [*relative, np.nan], shown, [np.nan, *bias]], 1)
-        figure.table = Table(("lag", "norm", "fit", "bias"), [_cells(row) for row in table])
+    figure, (upper, lower) = _new("lag k (steps)", "", title, figsize, panels=2)
+    upper.set_ylabel("norm of part k,\nrelative to part 0")
+    lower.set_ylabel("relative bias if\nonly lags < k are kept")
+    marker = _marker(len(k))
+    relative = _positive(norms[:-1] / norms[0])
+    upper.plot(k[:-1], relative, label="part from lag k", marker=marker)
+    shown = np.full(len(norms), np.nan)
+    held = _longest(np.abs(np.log(_positive(norms[:-1]) / fit[:-1])) < math.log(HOLDS))
+    if held.stop - held.start >= 3:
+        factor = math.exp(np.mean(np.diff(np.log(fit[held]))))
+        fitted = np.flatnonzero(~np.isnan(fit))
+        note = f"fit to lags {fitted[0]} to {fitted[-1]}: ×{factor:.3g} a step, "
+        note += f"within {100 * (HOLDS - 1):.0f}\u202f%"
+        if (fitted[0], fitted[-1]) != (held.start, held.stop - 1):
+            note += f" from lag {held.start} to {held.stop - 1}"
+        figure.add_note(note)
+        shown[held] = fit[held] / norms[0]
+        upper.plot(k[held], shown[held], "--", color="black", label="fit")
+    lower.plot(k[1:], _positive(bias), marker=marker)
+    for axes, values in ((upper, norms), (lower, bias)):
+        # An axis without positive values, as for a state that no gradient passes, cannot be logarithmic.
+        if (values > 0).any():
+            _log(axes.yaxis)
+        axes.locator_params(axis="x", **WHOLE)
+    name_lines(figure, upper, _entries(upper))
+    table = np.stack([k, [*relative, np.nan], shown, [np.nan, *bias]], 1)
+    figure.table = Table(("lag", "norm", "fit", "bias"), [_cells(row) for row in table])
     return figure
 
 
@@ -646,7 +651,7 @@ def _marker(points: int) -> str:
 
 def _name_cells(figure: Figure, axes: Axes, rows: Any, columns: Any, width: float) -> None:
     """The names of rows and columns beside a matrix whose cells have a width in inches."""
-    size, fitting = matplotlib.rcParams["ytick.labelsize"], 24
+    size = matplotlib.rcParams["ytick.labelsize"]
     both = "Rows and columns" if rows is not None and rows == columns else ""
     listed: list[str] | None = None
     for axis, names, what in ((axes.yaxis, rows, both or "Rows"), (axes.xaxis, columns, both or "Columns")):
@@ -655,7 +660,7 @@ def _name_cells(figure: Figure, axes: Axes, rows: Any, columns: Any, width: floa
             continue
         texts = [str(name) for name in names]
         slanted = axis is axes.xaxis and max(map(len, texts)) > characters(width, size) + 1
-        if max(map(len, texts)) > fitting or (slanted and width < 1.4 * size / 72):
+        if max(map(len, texts)) > LONGEST or (slanted and width < 1.4 * size / 72):
             texts = listed = listed if both and listed else list_names(figure, what, [str(name) for name in names])
             slanted = False
         axis.set_ticks(range(len(texts)), texts)

@@ -1,8 +1,10 @@
 """The texts of a figure: its title and labels, and the names of its lines in a legend or at the ends of the lines."""
 
+import itertools
 import math
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,13 +16,15 @@ from seqjax.report.figure import Figure
 
 MOST_ENTRIES = 4
 """A legend has at most this many entries."""
+HANDLE = 7
+"""The width of the line beside a name in a legend, in characters."""
 LINE = 1.25 / 72
 """The height of a line of text in inches, for each point of the size of its font."""
 
 
 def characters(inches: float, size: float) -> int:
-    """How many characters fit into a width: one is about 0.6 times as wide as its font is high."""
-    return max(8, int(inches * 72 / (0.6 * size)))
+    """How many characters fit into a width: one is about 0.55 times as wide as its font is high."""
+    return max(8, int(inches * 72 / (0.55 * size)))
 
 
 def fill(text: str, width: int) -> str:
@@ -55,25 +59,29 @@ def name_lines(figure: Figure, axes: Axes, entries: Sequence[tuple[Line2D, str]]
     size, width = matplotlib.rcParams["legend.fontsize"], figure.get_figwidth()
     room = int((figure.get_figheight() / len(figure.axes) - 0.7) / (LINE * size))
     if by_style or len(entries) <= MOST_ENTRIES:
-        fitting = characters(width - 1.2, size)
-        columns = min(max(1, fitting // (max(map(len, names)) + 6)), len(names))
-        texts = [fill(name, fitting // columns - 6) for name in names]
+        fitting = characters(width - 0.8, size)
+        texts = [fill(name, fitting - HANDLE) for name in names]
         if sum(text.count("\n") + 1 for text in texts) > max(len(texts), room // 2):
             texts = list_names(figure, "Lines", names)
-        axes.legend(
-            [handle for handle, _ in entries],
-            texts,
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
-            ncols=columns,
-            borderpad=0.2,
-        )
+        columns = len(texts)
+        # The names follow each other from top to bottom, and then from left to right.
+        while columns > 1 and sum(map(max, _columns([len(text) + HANDLE for text in texts], columns))) > fitting:
+            columns -= 1
+        # On the right, since the common power of ten of the y axis is on the left.
+        look: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderpad": 0.2, "ncols": columns}
+        axes.legend([handle for handle, _ in entries], texts, **look)
         return
     texts = [fill(name, characters(0.25 * width, size)) for name in names]
     if sum(text.count("\n") + 1 for text in texts) > room:
         texts = list_names(figure, "Lines", names)
     if len(texts) <= room:
         _name_ends(axes, [handle for handle, _ in entries], texts, 1 / room)
+
+
+def _columns(widths: Sequence[int], columns: int) -> list[Sequence[int]]:
+    """The widths of the entries in each column of a legend, of which the first ones may have one entry more."""
+    ends = [n * len(widths) // columns for n in range(columns, -1, -1)]
+    return [widths[len(widths) - end : len(widths) - stop] for end, stop in itertools.pairwise(ends)]
 
 
 def _name_ends(axes: Axes, lines: Sequence[Line2D], texts: Sequence[str], height: float) -> None:
