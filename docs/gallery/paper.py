@@ -14,7 +14,7 @@ base = sj.Experiment(dataset=text, optimizer=Adam(learning_rate=0.02), epochs=15
 models = {"GRU": GRU(hidden=16), "LRU": LRU(hidden=16)}
 gradients = {"full": Full(), "K = 2": Truncated(steps=2)}
 runs = sj.sweep(base, {"model": models, "gradient": gradients, "seed": range(3)})
-print(runs.compare("heldout_perplexity").to_latex(columns=("variant", "last"), digits=3))
+print(runs.compare("heldout_perplexity").choose(("variant", "last"), digits=3).to_latex())
 figure = sj.plot.runs(runs, x="epoch", y="heldout_perplexity", figsize=(3.25, 2.3))
 figure.savefig("paper.png")
 print(figure.caption)
