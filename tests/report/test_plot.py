@@ -102,9 +102,8 @@ def test_a_variant_is_shown_as_its_median_within_its_range():
         for column, values in {"x": [8, 16, 24, 32], "y": middle, "low": low, "high": high}.items():
             np.testing.assert_array_equal(of(figure.table, variant, column), values)
         corners = {tuple(np.round(point, 9)) for point in band.get_paths()[0].vertices}
-        assert corners >= {
-            (x, round(y, 9)) for edge in (low, high) for x, y in zip(line.get_xdata(), edge, strict=True)
-        }
+        edges = [(x, y) for edge in (low, high) for x, y in zip([8, 16, 24, 32], edge.round(9), strict=True)]
+        assert corners >= {*edges}
 
 
 @pytest.mark.parametrize("average", ["mean", "median"])
@@ -269,7 +268,7 @@ def test_up_to_four_lines_have_a_legend_and_more_have_names_at_their_ends():
     figure.draw_without_rendering()
     heights = {text.get_text(): text.get_window_extent().y0 for text in figure.axes[0].texts}
     assert sorted(heights, key=heights.get) == sorted(series, key=lambda name: series[name][-1])
-    assert [text.xy for text in figure.axes[0].texts] == sorted(((8, y[-1]) for y in series.values()), key=max)
+    assert {text.get_text(): text.xy for text in figure.axes[0].texts} == {n: (8, y[-1]) for n, y in series.items()}
 
 
 def test_names_without_room_are_listed_in_the_caption():
@@ -307,7 +306,7 @@ def test_no_text_is_cut_or_hides_another(count):
     }
     assert {name.partition(" ")[0] for name in figures} >= {*plot.__all__}
     for name, figure in figures.items():
-        saved(figure, "svg")
+        figure.draw_without_rendering()
         found = [text for text in figure.findobj(matplotlib.text.Text) if text.get_visible() and text.get_text()]
         # Ticks outside the range of an axis are not drawn, but are among the texts.
         drawn = [text for text in found if not is_hidden_tick(figure, text)]
@@ -350,9 +349,8 @@ def test_the_colours_differ_in_greyscale():
         y = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
         return 116 * np.cbrt(y) - 16 if y > 216 / 24389 else y * 24389 / 27
 
-    levels = sorted(
-        lightness(line.get_color()) for line in plot.lines({str(n): [n, n] for n in range(5)}).axes[0].lines
-    )
+    figure = plot.lines({str(n): [n, n] for n in range(5)})
+    levels = sorted(lightness(line.get_color()) for line in figure.axes[0].lines)
     assert min(np.diff(levels)) >= 11
     assert levels[-1] <= 75, "visible on white"
 
@@ -364,9 +362,9 @@ def test_a_dollar_sign_in_the_name_of_a_run_is_no_formula():
     assert figure.axes[0].lines[1].get_label() == r"$\oops{"
 
 
-@pytest.mark.parametrize(("high", "shown"), [(1e6, r"$\mathdefault{10^{4}}$"), (300, "50"), (2.5, "1.5")])
+@pytest.mark.parametrize(("high", "shown"), [(1e6, r"$\mathdefault{10^{4}}$"), (300, "50"), (1.6, "1.2")])
 def test_a_logarithmic_axis_has_numbers_that_people_read(high, shown):
-    axes = plot.lines({"a": ([1, 10, 1000], [1.0, 2.0, high])}, x_scale="log", y_scale="log").axes[0]
+    axes = plot.lines({"a": ([1, 10, 1000], [1.0, 1.2, high])}, x_scale="log", y_scale="log").axes[0]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     axes.figure.draw_without_rendering()
     assert shown in [text.get_text() for text in axes.get_yticklabels()]
