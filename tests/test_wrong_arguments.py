@@ -260,7 +260,7 @@ def calls():
         "to torch": lambda: sj.to_torch({1: 2}),
         "caption": lambda: table.to_latex(caption=3),
         "label": lambda: table.to_latex(label=3),
-        "style": lambda: sj.plot.style(["icml"]).__enter__(),
+        "size of a figure": lambda: sj.plot.lines({"a": [1.0]}, figsize=3.25),
         "empty name": lambda: table.choose({"loss": ""}),
         "name of none": lambda: table.to_latex({"loss": None}),
         "interval": lambda: table.choose(interval=[]),

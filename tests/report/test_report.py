@@ -193,32 +193,29 @@ def test_the_figures_of_a_report_and_their_data(saved):
         *(["late", "2", "5.0"], ["late", "3", "6.0"]),
     ]
     assert read_csv(folder / "cosine.csv") == [
-        ["name", "x", "y"],
+        ["row", "column", "value"],
         *(["a", "0", "1.0"], ["a", "1", "-0.5"], ["b", "0", "nan"], ["b", "1", "1.0"]),
     ]
 
 
-def test_the_data_of_a_band_are_its_average_and_edges(file, tmp_path):
-    report = Report(file)
-    report.figure("loss", plot.averages({"full": ([1.0, 2.0], [[4.0, 3.0], [5.0, 4.0], [6.0, 5.0]])}))
-    assert read_csv(report.save(tmp_path / "out") / "loss.csv")[1:] == [
-        *(["full", "1.0", "5.0"], ["full", "2.0", "4.0"]),
-        # The interval of three seeds is their range.
-        *(["full, 95 % interval of the mean, low", x, low] for x, low in (("1.0", "4.0"), ("2.0", "3.0"))),
-        *(["full, 95 % interval of the mean, high", x, high] for x, high in (("1.0", "6.0"), ("2.0", "5.0"))),
-    ]
-
-
-def test_a_figure_without_lines_has_no_data(file, tmp_path):
+def test_a_figure_of_matplotlib_has_no_data(file, tmp_path):
     report = Report(file)
     figure = Figure()
-    bars, picture = figure.subplots(2)
-    bars.bar([1, 2], [3, 4])
-    picture.imshow(np.zeros((2, 2, 3)))
-    report.figure("bars", figure)
+    figure.subplots().plot([1, 2], [3, 4])
+    report.figure("own", figure)
     folder = report.save(tmp_path / "out")
-    assert {path.name for path in folder.iterdir()} == {"report.md", "bars.png", "bars.svg"}
-    assert "bars.csv" not in report.to_markdown()
+    assert {path.name for path in folder.iterdir()} == {"report.md", "own.png", "own.svg"}
+    assert "own.csv" not in report.to_markdown()
+
+
+def test_the_caption_of_a_figure_is_below_it(file, tmp_path):
+    report = Report(file)
+    figure = plot.averages({"full": ([1.0, 2.0], [[4.0, 3.0], [5.0, 4.0]])}, of="a_b_")
+    report.figure("loss", figure)
+    caption = r"Mean of 2 a\_b\_s; band: lowest to highest."
+    assert f"](loss.png)\n\n{caption}\n\nAlso: [loss.svg]" in report.to_markdown()
+    report.page(tmp_path / "page.html")
+    assert caption.replace("\\", "") in (tmp_path / "page.html").read_text("utf-8")
 
 
 def test_a_page_of_somebody_else_is_an_error_before_any_file_is_replaced(file, tmp_path):
