@@ -112,7 +112,7 @@ MESSAGES = {
     "to torch": r"PyTorch has no 1$",
     "caption": r"^caption = 3: pass a text, or leave it out$",
     "label": r"^label = 3: pass a text, or leave it out$",
-    "style": r"^no style \['icml'\]; did you mean 'icml'\? \(styles: default, paper, ",
+    "size of a figure": r"^figsize = 3\.25: give the width and the height in inches",
     "empty name": r"^columns: the new name of 'loss' is ''; pass a text that is not empty$",
     "name of none": r"^columns: the new name of 'loss' is None; pass a text that is not empty$",
     "interval": r"^interval = \[\]: choose 'brackets' or 'pm'$",

@@ -10,7 +10,7 @@ NAME = "mlp, windows"
 
 def test_each_run_is_mirrored_once_and_a_fault_of_one_does_not_stop_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "plot", NoFigure)
-    monkeypatch.setattr(NoFigure, "savefig", lambda self, file, dpi, format: file.write(b"\x89PNG" + bytes(20)))
+    monkeypatch.setattr(NoFigure, "savefig", lambda self, file, format: file.write(b"\x89PNG" + bytes(20)))
     experiment(NAME).run(tmp_path / "run")
     sweep(experiment(NAME, epochs=1), {"seed": [0, 1]}, tmp_path / "sweep")
     monkeypatch.chdir(tmp_path)

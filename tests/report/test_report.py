@@ -183,7 +183,7 @@ def test_a_report_as_files(saved):
 def test_the_figures_of_a_report_and_their_data(saved):
     report, folder = saved
     width, height = report.figures["steps"].get_size_inches()
-    assert imread(folder / "steps.png").shape[:2] == (int(height * 150), int(width * 150))
+    assert imread(folder / "steps.png").shape[:2] == (int(height * 200), int(width * 200))
     svg = (folder / "steps.svg").read_text("utf-8")
     assert svg.startswith("<?xml")
     assert "dc:date" not in svg

@@ -105,7 +105,7 @@ def test_of_a_long_run_evaluated_epochs_are_kept(monkeypatch):
 
 def test_figures_for_which_there_is_no_room_are_counted(tmp_path, monkeypatch):
     class Large(NoFigure):
-        def savefig(self, file, dpi, format):
+        def savefig(self, file, format, dpi):
             file.write(bytes(3000))  # 4,000 characters in base64, and a few before them
 
     monkeypatch.setattr(plot, "history", Large)
