@@ -503,7 +503,7 @@ def _new(
     figure, size = Figure(figsize=(width, height), layout="constrained"), matplotlib.rcParams["font.size"]
     every = figure.subplots(panels, 1, sharex=True, sharey=sharey, squeeze=False)[:, 0].tolist()
     for axes in every:
-        axes.set_ylabel(fill(y_label, characters((height - 0.6) / panels - 0.2, size)))
+        axes.set_ylabel(fill(y_label, characters((height - 0.5) / panels - 0.1, size)))
     every[-1].set_xlabel(fill(x_label, characters(width - 0.8, size)))
     if title:
         figure.suptitle(fill(plain(title), characters(width - 0.2, size)))
@@ -608,7 +608,7 @@ def _band(
     axes.plot(x, y, label=label, marker=_marker(len(x)), **look)
     if not np.isnan(low).all():
         # A band at a single point has no width, but an edge.
-        axes.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=len(x) == 1)
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.25, linewidth=len(x) == 1)
     numbers = np.stack([x, y, low, high], 1)
     return [(label, *_cells(row)) for row in numbers]
 

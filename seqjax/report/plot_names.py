@@ -101,9 +101,10 @@ def _name_ends(axes: Axes, lines: Sequence[Line2D], texts: Sequence[str], height
     for line, text in zip(lines, texts, strict=True):
         points = [point for point in np.asarray(line.get_xydata()).tolist() if all(map(math.isfinite, point))]
         end = points[-1] if points else None
-        y = axes.transAxes.inverted().transform(axes.transData.transform(points[-1]))[1] if points else 0.0
-        ends.append((y, (text.count("\n") + 1) * height, end, line, text))
-    ends.sort(key=lambda each: each[0])
+        x, y = axes.transAxes.inverted().transform(axes.transData.transform(points[-1])) if points else (1.0, 0.0)
+        ends.append((y, (text.count("\n") + 1) * height, end, line, text, x))
+    # Of ends at one height, the left one has the upper name, so that lines to the names do not cross.
+    ends.sort(key=lambda each: (round(each[0], 2), -each[-1]))
     middles: list[float] = []
     for n, (y, size, *_) in enumerate(ends):
         middles.append(max(y, middles[-1] + (ends[n - 1][1] + size) / 2) if n else max(y, 0.0))
@@ -111,7 +112,7 @@ def _name_ends(axes: Axes, lines: Sequence[Line2D], texts: Sequence[str], height
     for n in reversed(range(len(ends))):
         middles[n] = min(middles[n], above - ends[n][1] / 2)
         above = middles[n] - ends[n][1] / 2
-    for middle, (_, _, end, line, text) in zip(middles, ends, strict=True):
+    for middle, (_, _, end, line, text, _) in zip(middles, ends, strict=True):
         look = {"linewidth": 0.5, "shrinkA": 1, "shrinkB": 0, "arrowstyle": "-"}
         # Beside a single point, a line of its colour would look like data.
         is_point = line.get_linestyle() == "None"
