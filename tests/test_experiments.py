@@ -89,8 +89,8 @@ def test_the_figures_of_the_stocks_have_their_units(tmp_path):
     load("stocks").main(**TINY["stocks"]).save(tmp_path)
     for form, unit in (("returns", "log return a month"), ("prices", "index points")):
         text = (tmp_path / f"{form}.svg").read_text()
-        assert f"<!-- {unit} -->" in text
-        assert "<!-- month -->" in text
+        assert f">{unit}</text>" in text
+        assert ">month</text>" in text
 
 
 def test_the_targets_of_selective_copying_are_the_tokens_in_their_order():

@@ -116,4 +116,4 @@ if __name__ == "__main__":
     with plt.style.context("seqjax.report.seqjax"):
         figure = plt.figure(figsize=(WIDTH / 72, HEIGHT / 72))
         draw(figure.add_axes((0, 0, 1, 1)))
-        figure.savefig("family.png")
+        figure.savefig("family.png", dpi=300)

@@ -1,7 +1,7 @@
 """A figure and a table for a paper.
 
-The style `"icml"` is as wide as a column, with colours that differ in greyscale, no title and no explanations; the
-caption is text of its own. `to_latex` prints the table.
+A column of ICML is 3.25 inches wide. The colours also differ in greyscale. What the lines and bands are is in the
+caption, which is escaped for LaTeX. `to_latex` prints the table.
 """
 
 import seqjax as sj

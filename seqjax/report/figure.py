@@ -2,14 +2,16 @@
 
 import io
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import matplotlib
 import matplotlib.figure
 from matplotlib.backend_bases import RendererBase
 
 from seqjax.report import latex
-from seqjax.report.table import Table
+
+if TYPE_CHECKING:  # a table shows itself in a notebook, which has figures too
+    from seqjax.report.table import Table
 
 STYLE = matplotlib.rc_params_from_file(Path(__file__).with_name("seqjax.mplstyle"), use_default_template=False)
 """The settings of matplotlib with which figures are drawn and saved."""

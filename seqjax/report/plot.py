@@ -22,12 +22,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import AutoLocator, EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from seqjax.errors import Error, check_type, counted
 from seqjax.report.figure import STYLE, Figure
 from seqjax.report.metric_labels import DURING, are_on_tokens, axis_label
-from seqjax.report.plot_names import characters, fill, list_names, name_lines, plain
+from seqjax.report.plot_names import MOST_ENTRIES, characters, fill, list_names, name_lines, plain
 from seqjax.report.seeds import average_and_band, caption_of, counts_of, seeds_of
 from seqjax.report.table import Table
 from seqjax.report.variant_labels import DASHES, Labels, shared_plugins, variant_labels
@@ -44,7 +44,7 @@ CELL = 0.5, 0.3
 """The width and the height of a cell of a matrix in inches, if the figure has no given size."""
 LONGEST = 24
 """The number of characters of the longest name that is written beside a matrix."""
-WHOLE: dict[str, Any] = {"integer": True, "steps": [1, 2, 5, 10]}
+WHOLE: dict[str, Any] = {"integer": True, "steps": [1, 2, 5, 10], "min_n_ticks": 1}
 """The ticks at whole numbers: there is no epoch 1.5."""
 Size = tuple[float, float] | None
 Scale = Literal["linear", "log"]
@@ -149,10 +149,7 @@ def runs(
         drawn += _band(axes, name or seeds.in_words, x_SN, y_SN, seeds.lengths, look, average, band)
     if x in ("epoch", "update"):
         axes.locator_params(axis="x", **WHOLE)
-    elif x == "tokens":
-        axes.xaxis.set_major_formatter(EngFormatter())
-    if y.endswith("perplexity"):
-        _log(axes.yaxis)
+    _scale(axes, "linear", "log" if y.endswith("perplexity") else "linear")
     by_length = [n for seeds in groups.values() for n in counts_of(seeds.lengths)]
     figure.add_note(caption_of(usual, by_length, average, band))
     if any(len({*seeds.lengths}) > 1 for seeds in groups.values()):
@@ -162,7 +159,7 @@ def runs(
             figure.add_note(f"variant {name}: {count}")
     named = [(line, plain(name)) for line, name in zip(axes.lines, labels.short, strict=True) if name]
     factors = _factor_entries(*labels.factors) if labels.factors else []
-    if len(named) > len(factors) > 0:
+    if 0 < len(factors) <= MOST_ENTRIES:
         name_lines(figure, axes, factors, by_style=True)
     elif named:
         name_lines(figure, axes, named)
@@ -506,7 +503,7 @@ def _new(
     figure, size = Figure(figsize=(width, height), layout="constrained"), matplotlib.rcParams["font.size"]
     every = figure.subplots(panels, 1, sharex=True, sharey=sharey, squeeze=False)[:, 0].tolist()
     for axes in every:
-        axes.set_ylabel(fill(y_label, characters((height - 0.6) / panels - 0.2, size)))
+        axes.set_ylabel(fill(y_label, characters((height - 0.5) / panels - 0.1, size)))
     every[-1].set_xlabel(fill(x_label, characters(width - 0.8, size)))
     if title:
         figure.suptitle(fill(plain(title), characters(width - 0.2, size)))
@@ -517,6 +514,9 @@ def _scale(axes: Axes, x_scale: str, y_scale: str) -> None:
     for axis, scale in ((axes.xaxis, x_scale), (axes.yaxis, y_scale)):
         if scale == "log":
             _log(axis)
+    # A common power of ten beside the axis would hide a long label.
+    if x_scale == "linear" and max(map(abs, axes.get_xlim())) >= 1e5:
+        axes.xaxis.set_major_formatter(EngFormatter())
 
 
 def _log(axis: Axis) -> None:
@@ -525,7 +525,7 @@ def _log(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
     low, high = axis.get_view_interval()
     if 1e-4 < low < high < 1e6 and high < 1e3 * low:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_locator(AutoLocator() if high < 5 * low else LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
 
 
@@ -608,7 +608,7 @@ def _band(
     axes.plot(x, y, label=label, marker=_marker(len(x)), **look)
     if not np.isnan(low).all():
         # A band at a single point has no width, but an edge.
-        axes.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=len(x) == 1)
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.25, linewidth=len(x) == 1)
     numbers = np.stack([x, y, low, high], 1)
     return [(label, *_cells(row)) for row in numbers]
 

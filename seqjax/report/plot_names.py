@@ -16,6 +16,8 @@ from seqjax.report.figure import Figure
 
 MOST_ENTRIES = 4
 """A legend has at most this many entries."""
+MOST_LINES = 5
+"""If the names of a legend take more lines than this, numbers stand for them."""
 HANDLE = 7
 """The width of the line beside a name in a legend, in characters."""
 LINE = 1.25 / 72
@@ -57,11 +59,10 @@ def name_lines(figure: Figure, axes: Axes, entries: Sequence[tuple[Line2D, str]]
     """
     names = [name for _, name in entries]
     size, width = matplotlib.rcParams["legend.fontsize"], figure.get_figwidth()
-    room = int((figure.get_figheight() / len(figure.axes) - 0.7) / (LINE * size))
     if by_style or len(entries) <= MOST_ENTRIES:
         fitting = characters(width - 0.8, size)
         texts = [fill(name, fitting - HANDLE) for name in names]
-        if sum(text.count("\n") + 1 for text in texts) > max(len(texts), room // 2):
+        if sum(text.count("\n") + 1 for text in texts) > max(len(texts), MOST_LINES):
             texts = list_names(figure, "Lines", names)
         columns = len(texts)
         # The names follow each other from top to bottom, and then from left to right.
@@ -71,6 +72,8 @@ def name_lines(figure: Figure, axes: Axes, entries: Sequence[tuple[Line2D, str]]
         look: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderpad": 0.2, "ncols": columns}
         axes.legend([handle for handle, _ in entries], texts, **look)
         return
+    figure.draw_without_rendering()  # for the height of the panel
+    room = int(axes.get_window_extent().height / figure.dpi / (LINE * size))
     texts = [fill(name, characters(0.25 * width, size)) for name in names]
     if sum(text.count("\n") + 1 for text in texts) > room:
         texts = list_names(figure, "Lines", names)
@@ -98,9 +101,10 @@ def _name_ends(axes: Axes, lines: Sequence[Line2D], texts: Sequence[str], height
     for line, text in zip(lines, texts, strict=True):
         points = [point for point in np.asarray(line.get_xydata()).tolist() if all(map(math.isfinite, point))]
         end = points[-1] if points else None
-        y = axes.transAxes.inverted().transform(axes.transData.transform(points[-1]))[1] if points else 0.0
-        ends.append((y, (text.count("\n") + 1) * height, end, line, text))
-    ends.sort(key=lambda each: each[0])
+        x, y = axes.transAxes.inverted().transform(axes.transData.transform(points[-1])) if points else (1.0, 0.0)
+        ends.append((y, (text.count("\n") + 1) * height, end, line, text, x))
+    # Of ends at one height, the left one has the upper name, so that lines to the names do not cross.
+    ends.sort(key=lambda each: (round(each[0], 2), -each[-1]))
     middles: list[float] = []
     for n, (y, size, *_) in enumerate(ends):
         middles.append(max(y, middles[-1] + (ends[n - 1][1] + size) / 2) if n else max(y, 0.0))
@@ -108,7 +112,7 @@ def _name_ends(axes: Axes, lines: Sequence[Line2D], texts: Sequence[str], height
     for n in reversed(range(len(ends))):
         middles[n] = min(middles[n], above - ends[n][1] / 2)
         above = middles[n] - ends[n][1] / 2
-    for middle, (_, _, end, line, text) in zip(middles, ends, strict=True):
+    for middle, (_, _, end, line, text, _) in zip(middles, ends, strict=True):
         look = {"linewidth": 0.5, "shrinkA": 1, "shrinkB": 0, "arrowstyle": "-"}
         # Beside a single point, a line of its colour would look like data.
         is_point = line.get_linestyle() == "None"

@@ -296,6 +296,7 @@ def test_the_bias_is_drawn_by_the_field_that_varies(many):
     assert lines["full"].get_ydata().tolist() == [1, 1]
     assert lines["random"].get_xdata().tolist() == [1, 8]
     assert axes.get_xlabel() == "steps"
+    assert many.plot(figsize=(6.75, 2.5)).get_size_inches().tolist() == [6.75, 2.5]
 
 
 def test_cost_and_alignment_are_drawn(many):
@@ -311,7 +312,7 @@ def test_strategies_without_a_number_are_drawn_side_by_side(many):
     assert [line.get_label() for line in two.plot().axes[0].lines] == ["a", "b"]
 
 
-def test_what_a_logarithmic_axis_cannot_show_is_in_the_legend(many):
+def test_what_a_logarithmic_axis_cannot_show_is_in_the_name(many):
     none = replace(many, snr=np.array([np.inf, np.inf, np.inf, np.inf, 7]))
     found = [line.get_label() for line in none.plot("snr").axes[0].lines]
     assert found == ["truncated, by steps: no positive number", "full: inf", "random"]

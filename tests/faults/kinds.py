@@ -156,7 +156,7 @@ class Figure:
     def __init__(self, metrics: list[dict[str, Any]], title: str):
         self.text = json.dumps([row["train_loss"] for row in metrics])
 
-    def savefig(self, file, dpi, format):
+    def savefig(self, file, format):
         file.write(self.text.encode())
 
 

@@ -29,7 +29,7 @@ PNG = bytes.fromhex(
 @pytest.fixture(autouse=True)
 def small_figure(monkeypatch):
     class Figure(NoFigure):
-        def savefig(self, file, dpi, format):
+        def savefig(self, file, format):
             file.write(PNG)
 
     monkeypatch.setattr("seqjax.report.plot.history", Figure)

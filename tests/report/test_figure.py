@@ -13,9 +13,9 @@ def test_a_notebook_gets_one_image_with_the_width_of_the_figure():
     figure = plot.lines({"loss": [1.0, 2.0]})
     data, metadata = DisplayFormatter().format(figure)
     assert set(data) == {"image/png", "text/plain"}
-    assert metadata == {"image/png": {"width": 600}}
+    assert metadata == {"image/png": {"width": 576}}
     pixels = imread(io.BytesIO(data["image/png"]))
-    assert pixels.shape[1] == 6 * 120
+    assert pixels.shape[1] == 4.8 * 150
 
 
 def test_the_same_figure_gives_the_same_bytes_however_often_it_is_drawn():

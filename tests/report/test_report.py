@@ -208,7 +208,7 @@ def test_the_hash_of_a_script_is_that_of_its_code_and_command(file):
 def test_the_figures_of_a_report_and_their_data(saved):
     report, folder = saved
     width, height = report.figures["steps"].get_size_inches()
-    assert imread(folder / "steps.png").shape[:2] == (int(height * 150), int(width * 150))
+    assert imread(folder / "steps.png").shape[:2] == (int(height * 200), int(width * 200))
     svg = (folder / "steps.svg").read_text("utf-8")
     assert svg.startswith("<?xml")
     assert "dc:date" not in svg
@@ -218,7 +218,7 @@ def test_the_figures_of_a_report_and_their_data(saved):
         *(["late", "2", "5.0"], ["late", "3", "6.0"]),
     ]
     assert read_csv(folder / "cosine.csv") == [
-        ["name", "x", "y"],
+        ["row", "column", "value"],
         *(["a", "0", "1.0"], ["a", "1", "-0.5"], ["b", "0", "nan"], ["b", "1", "1.0"]),
     ]
 
@@ -226,11 +226,19 @@ def test_the_figures_of_a_report_and_their_data(saved):
 def test_a_figure_of_matplotlib_has_no_data(file, tmp_path):
     report = Report(file)
     figure = Figure()
-    figure.subplots().bar([1, 2], [3, 4])
-    report.figure("bars", figure)
+    figure.subplots().plot([1, 2], [3, 4])
+    report.figure("own", figure)
     folder = report.save(tmp_path / "out")
-    assert {path.name for path in folder.iterdir()} == {"report.md", "results.json", "bars.png", "bars.svg"}
-    assert "bars.csv" not in report.to_markdown()
+    assert {path.name for path in folder.iterdir()} == {"report.md", "results.json", "own.png", "own.svg"}
+    assert "own.csv" not in report.to_markdown()
+
+
+def test_the_caption_of_a_figure_is_below_it(file, tmp_path):
+    report = Report(file)
+    figure = plot.averages({"full": ([1.0, 2.0], [[4.0, 3.0], [5.0, 4.0]])}, of="a_b_")
+    report.figure("loss", figure)
+    caption = r"Mean of 2 a\_b\_s; band: lowest to highest."
+    assert f"](loss.png)\n\n{caption}\n\nAlso: [loss.svg]" in report.to_markdown()
 
 
 def test_a_folder_that_cannot_be_written(file, tmp_path):

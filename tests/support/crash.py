@@ -113,5 +113,5 @@ class NoFigure:
     def __init__(self, rows=(), **options):
         pass
 
-    def savefig(self, file, dpi, format):
+    def savefig(self, file, format):
         file.write(b"a figure")
