@@ -44,8 +44,6 @@ CELL = 0.5, 0.3
 """The width and the height of a cell of a matrix in inches, if the figure has no given size."""
 LONGEST = 24
 """The number of characters of the longest name that is written beside a matrix."""
-WHOLE: dict[str, Any] = {"integer": True, "steps": [1, 2, 5, 10], "min_n_ticks": 1}
-"""The ticks at whole numbers: there is no epoch 1.5."""
 Size = tuple[float, float] | None
 Scale = Literal["linear", "log"]
 
@@ -147,8 +145,6 @@ def runs(
     for look, (name, seeds) in zip(looks, groups.items(), strict=True):
         x_SN, y_SN = seeds.column(x), seeds.column(y)
         drawn += _band(axes, name or seeds.in_words, x_SN, y_SN, seeds.lengths, look, average, band)
-    if x in ("epoch", "update"):
-        axes.locator_params(axis="x", **WHOLE)
     _scale(axes, "linear", "log" if y.endswith("perplexity") else "linear")
     by_length = [n for seeds in groups.values() for n in counts_of(seeds.lengths)]
     figure.add_note(caption_of(usual, by_length, average, band))
@@ -227,12 +223,11 @@ def lines(
     if not isinstance(series, Mapping) or not series:
         raise Error("nothing to plot: there are no series")
     figure, every = _new(x_label, y_label, title, figsize, len(series) if panels else 1, sharey=True)
-    whole, drawn = True, []
+    drawn = []
     looks = zip(matplotlib.rcParams["axes.prop_cycle"](), itertools.cycle(MARKERS), strict=False)
     for number, (name, given) in enumerate(series.items()):
         axes = every[number if panels else 0]
         x, columns = _series(name, given)
-        whole = whole and np.issubdtype(x.dtype, np.integer)
         for n, values in enumerate(columns):
             label = name if len(columns) == 1 else f"{name}, {n}"
             look, marker = next(looks)
@@ -245,8 +240,6 @@ def lines(
             drawn += [(label, *point) for point in zip(x.tolist(), values.tolist(), strict=True)]
     for axes in every:
         _scale(axes, x_scale, y_scale)
-        if whole and x_scale == "linear":
-            axes.locator_params(axis="x", **WHOLE)
         name_lines(figure, axes, _entries(axes))
     figure.table = Table(("name", "x", "y"), drawn)
     return figure
@@ -477,9 +470,7 @@ def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "", *, figsize: 
     lower.plot(k[1:], _positive(bias), marker=marker)
     for axes, values in ((upper, norms), (lower, bias)):
         # An axis without positive values, as for a state that no gradient passes, cannot be logarithmic.
-        if (values > 0).any():
-            _log(axes.yaxis)
-        axes.locator_params(axis="x", **WHOLE)
+        _scale(axes, "linear", "log" if (values > 0).any() else "linear")
     name_lines(figure, upper, _entries(upper))
     table = np.stack([k, [*relative, np.nan], shown, [np.nan, *bias]], 1)
     figure.table = Table(("lag", "norm", "fit", "bias"), [_cells(row) for row in table])
@@ -514,6 +505,9 @@ def _scale(axes: Axes, x_scale: str, y_scale: str) -> None:
     for axis, scale in ((axes.xaxis, x_scale), (axes.yaxis, y_scale)):
         if scale == "log":
             _log(axis)
+    numbers = np.concatenate([np.asarray(line.get_xdata(), np.float64) for line in axes.lines])
+    if x_scale == "linear" and np.array_equal(numbers, np.round(numbers)):  # there is no epoch 1.5
+        axes.locator_params(axis="x", integer=True, steps=[1, 2, 5, 10], min_n_ticks=1)
     # A common power of ten beside the axis would hide a long label.
     if x_scale == "linear" and max(map(abs, axes.get_xlim())) >= 1e5:
         axes.xaxis.set_major_formatter(EngFormatter())

@@ -74,7 +74,7 @@ def name_lines(figure: Figure, axes: Axes, entries: Sequence[tuple[Line2D, str]]
         return
     figure.draw_without_rendering()  # for the height of the panel
     room = int(axes.get_window_extent().height / figure.dpi / (LINE * size))
-    texts = [fill(name, characters(0.25 * width, size)) for name in names]
+    texts = [fill(name, characters(0.3 * width, size)) for name in names]
     if sum(text.count("\n") + 1 for text in texts) > room:
         texts = list_names(figure, "Lines", names)
     if len(texts) <= room:
@@ -113,7 +113,7 @@ def _name_ends(axes: Axes, lines: Sequence[Line2D], texts: Sequence[str], height
         middles[n] = min(middles[n], above - ends[n][1] / 2)
         above = middles[n] - ends[n][1] / 2
     for middle, (_, _, end, line, text, _) in zip(middles, ends, strict=True):
-        look = {"linewidth": 0.5, "shrinkA": 1, "shrinkB": 0, "arrowstyle": "-"}
+        look = {"relpos": (0, 0.5), "linewidth": 0.5, "shrinkA": 1, "shrinkB": 0, "arrowstyle": "-"}
         # Beside a single point, a line of its colour would look like data.
         is_point = line.get_linestyle() == "None"
         look |= {"color": "0.6", "linestyle": ":"} if is_point else {"color": line.get_color()}
