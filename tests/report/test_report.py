@@ -208,7 +208,7 @@ def test_the_hash_of_a_script_is_that_of_its_code_and_command(file):
 def test_the_figures_of_a_report_and_their_data(saved):
     report, folder = saved
     width, height = report.figures["steps"].get_size_inches()
-    assert imread(folder / "steps.png").shape[:2] == (int(height * 200), int(width * 200))
+    assert imread(folder / "steps.png").shape[:2] == (int(height * 300), int(width * 300))
     svg = (folder / "steps.svg").read_text("utf-8")
     assert svg.startswith("<?xml")
     assert "dc:date" not in svg
