@@ -110,6 +110,8 @@ def count_chunks(monkeypatch, experiment, path):
 class NoFigure:
     """Stands for `plot.history` and its figure, which takes longer than the training here."""
 
+    caption_text = ""
+
     def __init__(self, rows=(), **options):
         pass
 
