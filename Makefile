@@ -107,7 +107,7 @@ CHAPTER := $(filter-out experiments/referee.py experiments/drift.py,$(wildcard e
 reproduce: $(READY)  ## run the experiments of the chapter that have no report of their present code, and write docs/chapter.md; JOBS=1 runs one at a time
 	@mkdir -p reports; failed=0; \
 	$(PYTHON) docs/join_reports.py --stale $(CHAPTER) | \
-		xargs -P $(JOBS) -L 1 --process-slot-var=SLOT sh -c ' \
+		xargs -r -P $(JOBS) -L 1 --process-slot-var=SLOT sh -c ' \
 			test $(JOBS) -gt 1 && command -v taskset >/dev/null && bind="taskset -c $$SLOT"; \
 			name=$$0; shift; echo "runs     $$name (prints into reports/$$name.txt)"; \
 			$$bind $(PYTHON) "$$@" --out reports/$$name >reports/$$name.txt 2>&1 || \

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 import seqjax as sj
+from seqjax.report import Table
 
 ROOT = Path(__file__).parents[1]
 TITLE = "The chapter, reproduced"
@@ -46,7 +47,7 @@ def main() -> None:
     (args.docs / "chapter").mkdir(exist_ok=True)
     parts = [section(scripts[script], args.reports / script.stem, args.docs / "chapter") for script in known]
     (args.docs / "chapter.md").write_text("\n\n".join([f"# {TITLE}", summary, *parts]) + "\n", "utf-8")
-    table = sj.Table(
+    table = Table(
         ("question", "command", "results as expected", "minutes"),
         [
             (scripts[script].title, scripts[script].command, as_expected(found[script]), found[script]["seconds"] / 60)
