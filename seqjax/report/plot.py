@@ -267,10 +267,10 @@ def averages(
     >>> figure.caption
     'Mean of 3 seeds; band: lowest to highest.'
     >>> print(figure.table)
-    name  x  y      low    high
-    rnn   1  4.000  3.000  5.000
-    rnn   2  3.000  2.000  4.000
-    rnn   3  2.000  1.000  3.000
+    name      x      y    low   high
+    rnn   1.000  4.000  3.000  5.000
+    rnn   2.000  3.000  2.000  4.000
+    rnn   3.000  2.000  1.000  3.000
 
     Args:
         series: name -> (x, values), x [n] and values [S, n], one row for each repetition. An x at which a value is not
