@@ -46,7 +46,7 @@ def main(num_steps: int = 400_000, epochs: int = 8, seeds: int = 5) -> sj.Report
     distance = np.abs(markov.k_step(P, 100) - markov.stationary(P)).max()
     backwards_less_forwards = markov.entropy_rate(markov.reverse(P)) - markov.entropy_rate(P)
     path = markov.most_likely_path(P, start=0, steps=10)
-    report.row("of the last chain: distance of 100 steps from the stationary distribution", distance, high=1e-9)
+    report.row("of the last chain: distance of 100 steps from the stationary distribution", distance, high=1e-10)
     report.row(
         "its entropy rate backwards less that forwards (nats)", backwards_less_forwards, expected=0.0, tolerance=5e-10
     )

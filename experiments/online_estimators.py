@@ -46,7 +46,7 @@ class Variant:
 CONSTANT_16 = Segment(length=16, alpha=None)
 CONSTANT_50 = Segment(length=50, alpha=None)
 ALPHA_4 = Segment(length=16, alpha=4.0)
-DIVERGES = {"low": 8, "remark": "diverges"}
+DIVERGES = {"low": 10, "remark": "diverges"}
 VARIANTS = {
     "rtrl": Variant(RTRL(), 1e-4, {"expected": 4e-17, "low": 4e-18, "high": 4e-16}),
     "uoro": Variant(UORO(), 1e-4, DIVERGES),

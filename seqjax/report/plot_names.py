@@ -77,6 +77,7 @@ def name_lines(figure: Figure, axes: Axes, entries: Sequence[tuple[Line2D, str]]
     texts = [fill(name, characters(0.3 * width, size)) for name in names]
     if sum(text.count("\n") + 1 for text in texts) > room:
         texts = list_names(figure, "Lines", names)
+    # Of more lines than the panel has rows of text, the caption alone has the names, in the order of the lines.
     if len(texts) <= room:
         _name_ends(axes, [handle for handle, _ in entries], texts, 1 / room)
 

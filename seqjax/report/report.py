@@ -59,7 +59,9 @@ class Report(Shown):
     ):
         for argument, value in (("title", title), ("text", text)):
             check_type(f"Report: {argument}", value, str, "a text")
-        self.command, self.sha256 = "", ""
+        self.command = ""
+        self.sha256 = ""
+        """The hash of the script's code and command, without its docstring; empty for a report without a script."""
         if file is None and title:
             self.title, self.text = " ".join(title.split()), text.strip()
             name = re.sub(r"\W+", "-", self.title.lower()).strip("-")[:MOST_LETTERS] or "report"

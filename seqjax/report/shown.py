@@ -38,4 +38,4 @@ def as_renderables(parts: Iterable[str | Table]) -> Iterator[Any]:
 
 def as_markdown(parts: Iterable[str | Table]) -> str:
     """Texts and tables as GitHub's Markdown."""
-    return "\n\n".join(part.to_markdown() if isinstance(part, Table) else markdown(part) for part in parts)
+    return "\n\n".join(part.to_markdown() if isinstance(part, Table) else markdown(part.strip()) for part in parts)

@@ -132,14 +132,7 @@ class Table:
         lines = [[escape(cell) for cell in line] for line in self._lines()]
         widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
         right = self._are_numbers()
-        padded = [
-            [
-                space + cell if is_right else cell + space
-                for cell, width, is_right in zip(line, widths, right, strict=True)
-                for space in [" " * (width - cell_len(cell))]
-            ]
-            for line in lines
-        ]
+        padded = [map(_padded, line, widths, right) for line in lines]
         return "\n".join(GAP.join(line).rstrip() for line in padded)
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
@@ -259,6 +252,12 @@ class Table:
             latex.number(texts, bold) if is_number(cell[0]) and math.isfinite(cell[0]) else latex.plain(texts[0])
             for cell, texts, bold in zip(cells, format_column(cells, self.digits), is_bold, strict=True)
         ]
+
+
+def _padded(cell: str, width: int, is_right: bool) -> str:
+    """A cell with spaces up to a width; some letters are as wide as two others."""
+    space = " " * (width - cell_len(cell))
+    return space + cell if is_right else cell + space
 
 
 def _check_name(column: object, known: Iterable[str]) -> None:

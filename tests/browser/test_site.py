@@ -6,6 +6,7 @@
 from pathlib import Path
 
 import pytest
+from selenium.webdriver.support.ui import WebDriverWait
 from support.gallery import ORDER
 
 ROOT = Path(__file__).parents[2]
@@ -14,13 +15,9 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not SITE.is_dir(), reason="there is no site; `make browser` builds it"),
 ]
-GUIDES = ("index", "gallery", "gradients", "plugins", "online", "referee", "referee/report")
+GUIDES = ("index", "gallery", "chapter", "gradients", "plugins", "online", "referee", "referee/report")
 COURSE = ("course/8-7-truncation", "course/8-8-elementwise", "course/8-9-online")
-PAGES = [
-    *(SITE / "docs" / f"{name}.html" for name in (*GUIDES, *COURSE)),
-    SITE / "README.html",
-    ROOT / "docs" / "chapter.html",
-]
+PAGES = [*(SITE / "docs" / f"{name}.html" for name in (*GUIDES, *COURSE)), SITE / "README.html"]
 MEASURE = """
 const main = document.querySelector('[role=main]') || document.querySelector('main')
 const scrolls = each => ['auto', 'scroll'].includes(getComputedStyle(each).overflowX)
@@ -130,3 +127,15 @@ def test_each_figure_of_the_first_page_is_wholly_loaded_and_leads_to_its_lines(v
         assert width >= 900
         browser.get(address)
         assert browser.execute_script("return document.querySelector(location.hash) !== null"), address
+
+
+def test_the_search_finds_a_function_of_the_kernel(visit):
+    """The results are those of JavaScript, which reads the index of the site."""
+    browser = visit(SITE / "search.html")
+    browser.get(f"{(SITE / 'search.html').as_uri()}?q=while_loop")
+    wait = WebDriverWait(browser, 20)
+    found = wait.until(lambda browser: browser.find_elements("css selector", "#search-results li a"))
+    addresses = [link.get_attribute("href") for link in found]
+    assert any("loops.html" in address for address in addresses)
+    browser.get(addresses[0])
+    assert "while_loop" in browser.page_source
